@@ -4,9 +4,11 @@
 //! or a power cut leaves the old or the new content, never half of one. A file whose checksum does not match is set aside and reported.
 
 mod container;
+mod incarnation;
 mod messages;
 mod records;
 mod reservation;
+mod words;
 mod workload;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,8 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sealane_base::disk::Disk;
 
 pub(crate) use container::StoredContainer;
+pub(crate) use incarnation::Incarnations;
 pub use records::RecordError;
 pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
+pub(crate) use words::{words_from_bytes, words_to_bytes};
 pub(crate) use workload::{StoredAnchor, StoredHold, StoredPath, StoredProcess, StoredWorkload};
 
 /// `SLN1`, then the CRC-32 (IEEE 802.3) of what follows, big endian.

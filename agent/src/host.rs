@@ -11,22 +11,26 @@ mod fabric;
 mod handle;
 mod idle_memory;
 mod jobs;
+mod kept_words;
 mod mesh;
+mod metrics;
 mod outside;
+mod owners;
 mod records;
 mod reserve;
 mod steps;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use sealane_fabric::services::ServiceTables;
 use sealane_proto::client::{ClockPair, Rejection};
-use sealane_proto::resource::{ControlAddr, NetworkSnapshot};
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{ControlAddr, NetworkSnapshot, OwnerFacts};
 use sealane_proto::sidecar::Told;
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -39,6 +43,7 @@ pub(crate) use core::{HostCore, Job, News, Outcome, Pass};
 pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
+pub(crate) use metrics::HostMetrics;
 pub(crate) use outside::{Outside, OutsideCheck};
 use steps::Steps;
 
@@ -157,8 +162,21 @@ impl Reported {
     }
 }
 
+/// Another host that shares a network with this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Place of the host, as control says.
+    pub(crate) underlay: UnderlayAddr,
+    /// The networks that both carry.
+    pub(crate) networks: BTreeSet<NetworkName>,
+}
+
+/// Words of this host about its own workloads, per network that it carries.
+pub(crate) type OwnFacts = BTreeMap<NetworkName, Arc<OwnerFacts>>;
+
 /// Views of the host for the rest of the agent; each is published when it changes.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "facts, peers and revoked are for the channel between hosts")]
 pub(crate) struct HostViews {
     /// True once everything that was known at the start has been made, as far as it can be: before, `networks` are not
     /// all there.
@@ -179,4 +197,10 @@ pub(crate) struct HostViews {
     pub(crate) outside: watch::Receiver<Vec<OutsideCheck>>,
     /// Problems of this host, a sentence each.
     pub(crate) complaints: watch::Receiver<Vec<String>>,
+    /// Words of this host about its own workloads.
+    pub(crate) facts: watch::Receiver<Arc<OwnFacts>>,
+    /// The hosts that share a network with this one, as control says.
+    pub(crate) peers: watch::Receiver<Arc<BTreeMap<NodeName, Peer>>>,
+    /// The certificates that nobody accepts any more, as control says.
+    pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
 }

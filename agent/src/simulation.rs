@@ -6,17 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::Applied;
 use sealane_fabric::overlay::plan::{self, Desired, Port};
 use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
-use sealane_proto::types::{Generation, NetworkName, OverlayIp, ServiceName, ServicePort, WorkloadName};
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{Edition, NetworkSnapshot, Node, OwnerFacts, Workload};
+use sealane_proto::types::{
+    Generation, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName,
+};
 
 use crate::attachment::{AttachmentId, AttachmentSpec};
-use crate::disk::{StoredAnchor, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes};
+use crate::disk::{
+    StoredAnchor, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes, words_from_bytes,
+    words_to_bytes,
+};
 use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass};
 use crate::ipam::IpamError;
 use crate::workload::{Settling, Wait};
@@ -70,6 +77,8 @@ struct Machine {
     kernel: BTreeMap<NetworkName, Programmed>,
     networks: BTreeMap<NetworkName, Vec<u8>>,
     workloads: BTreeMap<Id, Vec<u8>>,
+    incarnation: u64,
+    words: BTreeMap<NetworkName, Vec<u8>>,
 }
 
 /// A host with its agent.
@@ -78,28 +87,34 @@ pub struct SimulatedHost {
     node: Node,
     machine: Machine,
     core: HostCore,
-    published: BTreeMap<NetworkName, std::sync::Arc<HostNetwork>>,
+    published: BTreeMap<NetworkName, Arc<HostNetwork>>,
     under_way: BTreeMap<NetworkName, Job>,
 }
 
 impl SimulatedHost {
     /// A host that has just joined.
     #[must_use]
-    pub fn new(node: Node) -> Self {
-        Self::start(node, Machine::default(), &|_| false)
+    pub fn new(node: Node, clock: SystemTime) -> Self {
+        Self::start(node, Machine::default(), clock, &|_| false)
     }
 
     /// The host after kill -9 of its agent and the start of another one; these workloads have ended meanwhile.
     #[must_use]
-    pub fn restarted(self, gone: &dyn Fn(&Id) -> bool) -> Self {
-        Self::start(self.node, self.machine, gone)
+    pub fn restarted(self, clock: SystemTime, gone: &dyn Fn(&Id) -> bool) -> Self {
+        Self::start(self.node, self.machine, clock, gone)
     }
 
-    fn start(node: Node, mut machine: Machine, gone: &dyn Fn(&Id) -> bool) -> Self {
-        let mut mesh = Mesh::new(node.clone());
+    fn start(node: Node, mut machine: Machine, clock: SystemTime, gone: &dyn Fn(&Id) -> bool) -> Self {
+        let clock = clock.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        machine.incarnation = (machine.incarnation + 1).max(clock);
+        let mut mesh = Mesh::new(node.clone(), machine.incarnation);
         for bytes in machine.networks.values() {
             let known = network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
             mesh.accept(known);
+        }
+        for bytes in machine.words.values() {
+            let words = words_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
+            words.into_iter().for_each(|(owner, facts)| mesh.recall_word(owner, facts));
         }
         for (id, bytes) in &machine.workloads {
             let stored =
@@ -211,7 +226,7 @@ impl SimulatedHost {
     pub fn is_over(&self, ending: &mut Ending, connected: bool, now: Instant) -> Option<bool> {
         match ending.0.poll(self.core.reported().settled, connected, now) {
             Wait::Confirmed => Some(true),
-            Wait::Unknown | Wait::GivenUp => Some(false),
+            Wait::Unknown | Wait::Told | Wait::GivenUp => Some(false),
             Wait::Until(_) => None,
         }
     }
@@ -274,6 +289,11 @@ impl SimulatedHost {
 
     /// Shows what has changed and keeps it on disk, as the agent does after everything that happens.
     pub fn publish(&mut self) {
+        if let Some(incarnation) = self.core.mesh.outdone() {
+            self.machine.incarnation = incarnation;
+            self.core.mesh.begin_incarnation(incarnation);
+        }
+        self.core.refresh_facts();
         for news in self.core.poll_news() {
             match news {
                 News::Network(network, host_network) => {
@@ -290,6 +310,13 @@ impl SimulatedHost {
         for (network, snapshot) in self.core.poll_unsaved() {
             self.machine.networks.insert(network.clone(), network_to_bytes(&snapshot));
             self.core.handle_saved(network, Ok(()));
+        }
+        for (network, words) in self.core.poll_words() {
+            match words.is_empty() {
+                true => self.machine.words.remove(&network),
+                false => self.machine.words.insert(network.clone(), words_to_bytes(&words)),
+            };
+            self.core.handle_kept(network, &words, true);
         }
     }
 
@@ -323,6 +350,58 @@ impl SimulatedHost {
     #[must_use]
     pub fn carried(&self) -> CarriedNetworks {
         self.core.mesh.carried()
+    }
+
+    /// Words of this host about its own workloads.
+    #[must_use]
+    pub fn facts(&self) -> &BTreeMap<NetworkName, Arc<OwnerFacts>> {
+        self.core.mesh.facts()
+    }
+
+    /// The hosts that share networks with this one, as control says, each with these.
+    #[must_use]
+    pub fn peers(&self) -> BTreeMap<NodeName, BTreeSet<NetworkName>> {
+        self.core.mesh.peers().into_iter().map(|(name, peer)| (name, peer.networks)).collect()
+    }
+
+    /// The certificates that nobody accepts any more, as control says.
+    #[must_use]
+    pub fn revoked(&self) -> BTreeSet<SerialPrefix> {
+        self.core.mesh.revoked()
+    }
+
+    /// The workloads of a network as this host knows them.
+    #[must_use]
+    pub fn seen(&self, network: &NetworkName) -> Option<Vec<Workload>> {
+        self.core.mesh.overlaid(network).map(|overlaid| overlaid.content.workloads)
+    }
+
+    /// Returns true if this host can start a workload by itself, but for its identity: its address is this host's to give, and its
+    /// service is known.
+    #[must_use]
+    pub fn can_go_alone(&self, id: &Id) -> bool {
+        let known = self.core.mesh.overlaid(&id.0);
+        let known = known.iter().any(|known| {
+            let own = known.workloads.iter().find(|own| own.name == id.1);
+            own.is_some_and(|own| own.service.is_none() || known.service_of(own).is_some())
+        });
+        known && self.core.mesh.owns_address(&attachment_id(id))
+    }
+
+    /// The newest word of another host by which this one goes in a network, its own or control's.
+    #[must_use]
+    pub fn goes_by(&self, network: &NetworkName, owner: &NodeName) -> Option<Edition> {
+        self.core.mesh.goes_by(network, owner)
+    }
+
+    /// Hears what another host says of its workloads.
+    pub fn hear(&mut self, owner: NodeName, facts: OwnerFacts) {
+        self.core.handle_facts(owner, facts);
+    }
+
+    /// The last channel to another host has ended.
+    pub fn fall_silent(&mut self, owner: &NodeName) {
+        self.core.handle_silence(owner);
     }
 
     /// Reports that control knows, and that every connected host works by.

@@ -47,7 +47,7 @@ pub(crate) fn report() -> Work {
     let reports = [true, false].map(|ready| {
         let mut workloads: Vec<Workload> = workloads.iter().take(100).cloned().collect();
         workloads[50].ready = ready;
-        Report { node: of_host.clone(), workloads }
+        Report { node: of_host.clone(), workloads, editions: Default::default() }
     });
     let mut turns = reports.into_iter().cycle();
     Box::new(move || {

@@ -7,14 +7,15 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message;
 use sealane_proto::document::{Document, ServiceDocument};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
-    Block, Egress, External, Network, NetworkChange, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+    Block, Edition, Egress, External, Network, NetworkChange, NetworkContent, NetworkSnapshot, Node,
+    OwnerFacts, Service, Workload,
 };
 use sealane_proto::types::{
     Aliases, Check, ExternalAddr, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName, Port,
@@ -154,8 +155,11 @@ fn content() -> impl Strategy<Value = NetworkContent> {
         vec(workload(), 0..4).prop_map(|workloads| by_name(workloads, |workload| workload.name.clone()));
     let revoked = vec(any::<[u8; 32]>(), 0..3)
         .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
-    (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, vec(label(), 0..3))
-        .prop_map(|(network, nodes, blocks, services, workloads, revoked, drained)| NetworkContent {
+    let edition =
+        (any::<u64>(), any::<u64>()).prop_map(|(incarnation, revision)| Edition { incarnation, revision });
+    let hosts = (vec(label(), 0..3), of(btree_map(label(), edition, 0..3)));
+    (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, hosts).prop_map(
+        |(network, nodes, blocks, services, workloads, revoked, (drained, reported))| NetworkContent {
             network,
             nodes,
             blocks,
@@ -163,7 +167,9 @@ fn content() -> impl Strategy<Value = NetworkContent> {
             workloads,
             revoked,
             drained,
-        })
+            reported,
+        },
+    )
 }
 
 fn by_name<T, N: Ord>(all: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
@@ -200,6 +206,13 @@ proptest! {
         content.services.iter().for_each(assert_carried::<v1::Service, Service>);
         content.workloads.iter().for_each(assert_carried::<v1::Workload, Workload>);
         assert_carried::<v1::Network, Network>(&content.network);
+        let (network, workloads) = (content.network.name.clone(), content.workloads.clone());
+        assert_carried::<v1::OwnerFacts, OwnerFacts>(&OwnerFacts {
+            network,
+            incarnation: epoch,
+            revision,
+            workloads,
+        });
         let snapshot = NetworkSnapshot { generation: Generation { epoch, revision }, content };
         assert_carried::<v1::NetworkState, NetworkSnapshot>(&snapshot);
     }

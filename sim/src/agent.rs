@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sealane_agent::simulation::{Ending, Id, NotAdmitted, SimulatedHost, Wish};
 use sealane_control::core::{CarryNetwork, Timestamp};
 use sealane_control::simulation::{CallingHost, Moment, SimulatedControl};
 use sealane_proto::client::uplink::{Uplink, ack, events, recalls};
+use sealane_proto::identity::Principal;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_proto::wire::{OLDEST_PROTOCOL, PROTOCOL, v1};
@@ -15,6 +16,9 @@ use v1::control_message::Message as Down;
 
 /// Number of messages of control that are on their way to a host at most.
 const ON_THE_WAY: usize = 4;
+
+/// Life of a certificate.
+const CERTIFICATE: Duration = Duration::from_secs(72 * 3_600);
 
 /// A stream as its host sees it.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub(crate) struct Agent {
     pub(crate) let_go: Vec<(Workload, u64)>,
     /// States that control has just sent.
     pub(crate) fresh: Vec<v1::NetworkState>,
+    /// Identities on disk, and when they end.
+    identities: BTreeMap<Principal, SystemTime>,
     instance: u64,
 }
 
@@ -75,12 +81,12 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Agent {
-    pub(crate) fn new(node: Node, key: [u8; 32], issued: Timestamp) -> Self {
+    pub(crate) fn new(node: Node, key: [u8; 32], now: SystemTime) -> Self {
         Self {
             name: node.name.clone(),
             key,
-            issued,
-            host: SimulatedHost::new(node),
+            issued: now.into(),
+            host: SimulatedHost::new(node, now),
             link: None,
             partitioned: false,
             refused: None,
@@ -88,6 +94,7 @@ impl Agent {
             wishes: vec![],
             let_go: vec![],
             fresh: vec![],
+            identities: BTreeMap::new(),
             instance: 1,
         }
     }
@@ -293,16 +300,27 @@ impl Agent {
             return self.ending(id, around);
         }
         let workloads = self.workloads();
+        let alone = !self.is_up() && self.host.can_go_alone(id) && self.has_identity(id, around);
         let signed = known >= report
             && self.is_up()
             && workloads
                 .get(id)
                 .is_some_and(|workload| around.control.signs_for(&self.name, &workload.principal()));
-        if !signed {
+        if !signed && !alone {
             return Life::Registering(report);
+        }
+        if signed && let Some(workload) = workloads.get(id) {
+            self.identities.insert(workload.principal(), around.now.clock + CERTIFICATE);
         }
         self.host.follow(id);
         Life::Running(self.incarnation(id, around))
+    }
+
+    /// Returns true if a certificate for a workload is on disk that is good now.
+    fn has_identity(&self, id: &Id, around: &Surroundings<'_>) -> bool {
+        let own = self.workloads();
+        let until = own.get(id).and_then(|own| self.identities.get(&own.principal()));
+        until.is_some_and(|until| *until > around.now.clock)
     }
 
     fn incarnation(&self, id: &Id, around: &Surroundings<'_>) -> u64 {
@@ -317,7 +335,7 @@ impl Agent {
 
     /// Kill -9 of the agent, and another start. The workloads for which `gone` says so have ended meanwhile.
     pub(crate) fn restart(self, gone: &dyn Fn(&Id) -> bool, around: &Surroundings<'_>) -> Self {
-        let host = self.host.restarted(gone);
+        let host = self.host.restarted(around.now.clock, gone);
         let mut lives = BTreeMap::new();
         let mut again =
             Self { host, link: None, refused: None, wishes: vec![], instance: self.instance + 1, ..self };

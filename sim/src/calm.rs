@@ -16,8 +16,11 @@ const ROUNDS: usize = 120;
 const QUIET: [u64; 8] = [1, 1, 11, 1, 31, 1, 61, 1];
 
 /// Everything that moves.
-type Fingerprint =
-    (Generation, Vec<(u64, [u64; 2], [usize; 2], BTreeMap<NetworkName, Generation>, BTreeMap<Id, Life>)>);
+type Fingerprint = (
+    Generation,
+    usize,
+    Vec<(u64, [u64; 2], [usize; 2], BTreeMap<NetworkName, Generation>, BTreeMap<Id, Life>)>,
+);
 
 impl World {
     /// Comes to rest, and looks whether all agree then.
@@ -57,6 +60,8 @@ impl World {
             agent.tend(&mut around);
             self.check_told(host)?;
         }
+        self.channels.mend();
+        self.converse();
         self.control.tend(self.now);
         self.check()
     }
@@ -71,7 +76,7 @@ impl World {
             };
             (told.0, told.1, queued, host.applied(), lives)
         };
-        (self.control.generation(), self.agents.values().map(of).collect())
+        (self.control.generation(), self.channels.queued(), self.agents.values().map(of).collect())
     }
 
     fn check_agreement(&self) -> Result<(), String> {
@@ -82,6 +87,7 @@ impl World {
         for agent in self.agents.values().filter(|agent| agent.is_member(&self.control)) {
             self.check_host(agent).map_err(|reason| format!("at rest, {}: {reason}", agent.name))?;
         }
+        self.check_heard()?;
         self.check_identities()?;
         self.check_rests()
     }

@@ -15,6 +15,8 @@ impl World {
         self.check_holders()?;
         self.check_ports()?;
         self.check_let_go()?;
+        self.check_views()?;
+        self.check_forward()?;
         self.check_acknowledged()
     }
 

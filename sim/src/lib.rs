@@ -6,6 +6,7 @@
 
 mod agent;
 mod calm;
+mod channels;
 mod check;
 mod run;
 mod step;

@@ -47,6 +47,18 @@ pub enum Step {
     Cut(u8, bool),
     /// A host cannot reach control from now on, or can again.
     Partition(u8, bool),
+    /// Control is gone for all hosts from now on, or is back.
+    Blackout(bool),
+    /// A host says to another one what is new of its workloads.
+    Say(u8, u8),
+    /// So many words of a host arrive at another one.
+    Hear(u8, u8, u8),
+    /// The channel from a host to another one breaks.
+    CutChannel(u8, u8),
+    /// Two hosts cannot reach each other from now on, or can again.
+    Part(u8, u8, bool),
+    /// All hosts that can reach each other hear everything that they have to say.
+    Converse,
     /// Kill -9 of a host's agent, and another start; the number says which of its workloads end meanwhile.
     KillAgent(u8, u8),
     /// Kill -9 of control, and another start.
@@ -57,6 +69,8 @@ pub enum Step {
     Restore,
     /// Seconds pass.
     Wait(u8),
+    /// Hours pass.
+    Hours(u8),
     /// Control looks for what is due, and says that it is there.
     Upkeep,
     /// Everything that is broken is mended, and everything that is under way comes to its end.
@@ -96,11 +110,18 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (host(), 1_u8..6).prop_map(|(host, messages)| Step::Down(host, messages)),
         2 => (host(), any::<bool>()).prop_map(|(host, noticed)| Step::Cut(host, noticed)),
         1 => (host(), any::<bool>()).prop_map(|(host, cut)| Step::Partition(host, cut)),
+        1 => prop::bool::weighted(0.4).prop_map(Step::Blackout),
+        10 => (host(), host()).prop_map(|(from, to)| Step::Say(from, to)),
+        10 => (host(), host(), 1_u8..6).prop_map(|(from, to, words)| Step::Hear(from, to, words)),
+        2 => (host(), host()).prop_map(|(from, to)| Step::CutChannel(from, to)),
+        1 => (host(), host(), any::<bool>()).prop_map(|(one, other, apart)| Step::Part(one, other, apart)),
+        3 => Just(Step::Converse),
         1 => (host(), any::<u8>()).prop_map(|(host, gone)| Step::KillAgent(host, gone)),
         1 => Just(Step::KillControl),
         1 => Just(Step::Backup),
         1 => Just(Step::Restore),
         2 => prop_oneof![1_u8..10, 55_u8..70].prop_map(Step::Wait),
+        1 => (1_u8..20).prop_map(Step::Hours),
         2 => Just(Step::Upkeep),
         2 => Just(Step::Calm),
     ]

@@ -8,11 +8,12 @@ use sealane_control::core::{
     CreateNetwork, CreateToken, DrainNode, JoinNode, RemoveNetwork, RemoveNode, RemoveService,
 };
 use sealane_control::simulation::{Moment, SimulatedControl};
-use sealane_proto::resource::{Egress, Node};
+use sealane_proto::resource::{Edition, Egress, Node};
 use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 
 use crate::agent::{Agent, Life, Surroundings};
+use crate::channels::Channels;
 use crate::step::Step;
 
 /// Hosts, control, and what is between them.
@@ -34,6 +35,10 @@ pub struct World {
     pub(crate) told: BTreeMap<(NodeName, NetworkName), Generation>,
     /// The newest generation that each host has acknowledged of each network.
     pub(crate) acknowledged: BTreeMap<(NodeName, NetworkName), Generation>,
+    /// What hosts say to each other.
+    pub(crate) channels: Channels,
+    /// The newest word of each host that each other one has gone by.
+    pub(crate) went_by: BTreeMap<(NodeName, NodeName, NetworkName), Edition>,
 }
 
 /// Name of a network.
@@ -80,6 +85,8 @@ impl World {
             restored: false,
             told: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            channels: Channels::default(),
+            went_by: BTreeMap::new(),
         }
     }
 
@@ -172,11 +179,25 @@ impl World {
                 agent.partitioned = cut;
                 agent.link = agent.link.take().filter(|_| !cut);
             }),
+            Step::Blackout(gone) => self.black_out(gone),
+            Step::Say(from, to) => self.say(from, to),
+            Step::Hear(from, to, count) => self.hear_words(from, to, count.into()),
+            Step::CutChannel(from, to) => self.cut_channel(from, to),
+            Step::Part(one, other, apart) => {
+                self.channels.part(one, other, apart);
+                self.cut_channel(one, other);
+                self.cut_channel(other, one);
+            }
+            Step::Converse => {
+                self.converse();
+                self.check_heard()?;
+            }
             Step::KillAgent(host, gone) => self.kill(host, gone),
             Step::KillControl => self.replace_control(|control| control.restarted(now)),
             Step::Backup => self.backup = Some(self.control.backup(now)),
             Step::Restore => self.restore(),
             Step::Wait(seconds) => self.pass(seconds.into()),
+            Step::Hours(hours) => self.pass(3_600 * u64::from(hours)),
             Step::Upkeep => {
                 self.control.tend(now);
                 self.control.tick();
@@ -190,6 +211,13 @@ impl World {
         self.at(host).map_or(Ok(()), |(agent, _)| agent.hear(count.into()))
     }
 
+    fn black_out(&mut self, gone: bool) {
+        for agent in self.agents.values_mut() {
+            agent.partitioned = gone;
+            agent.link = agent.link.take().filter(|_| !gone);
+        }
+    }
+
     fn restore(&mut self) {
         if let Some(backup) = self.backup.clone() {
             self.epochs += 1;
@@ -200,6 +228,7 @@ impl World {
     }
 
     fn kill(&mut self, host: u8, gone: u8) {
+        self.end_channels(host);
         let Some(agent) = self.agents.remove(&host) else { return };
         let ended = |id: &Id| {
             id.1.as_str().bytes().last().is_some_and(|last| gone & (1 << (last % 8)) != 0 && gone > 127)
@@ -258,7 +287,8 @@ impl World {
         let gone = self.control.gone_from(place.underlay, now);
         let join = JoinNode { token: id, secret, node: place.clone(), key, gone };
         if self.control.submit(join, now).is_ok() {
-            self.agents.insert(host, Agent::new(place, key, now.clock.into()));
+            self.end_channels(host);
+            self.agents.insert(host, Agent::new(place, key, now.clock));
         }
     }
 

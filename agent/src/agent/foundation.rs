@@ -27,7 +27,7 @@ use crate::door::docker::{self, Docker};
 use crate::door::grpc::{self, ReadApi, RunApi};
 use crate::engine::{self, Engine};
 use crate::error::StartError;
-use crate::host::{self, HostParts};
+use crate::host::{self, HostMetrics, HostParts};
 use crate::kernel::KernelHandle;
 use crate::registrar::{Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
@@ -96,6 +96,9 @@ impl Foundation {
             folder: folders.networks,
             workloads: folders.workloads.clone(),
             reservations: folders.reservations,
+            incarnations: folders.incarnations,
+            words: folders.words,
+            metrics: HostMetrics::register(&registry)?,
             events,
             report,
             applied,

@@ -14,7 +14,9 @@ use sealane_sys::hop::Hopper;
 use super::Config;
 use crate::attachment::{AttachmentId, Reservation};
 use crate::certs::Certs;
-use crate::disk::{DiskError, Folder, NodeIdentity, StoredWorkload, network_from_bytes};
+use crate::disk::{
+    DiskError, Folder, Incarnations, NodeIdentity, StoredWorkload, network_from_bytes, words_from_bytes,
+};
 use crate::door::docker;
 use crate::error::StartError;
 use crate::host::Mesh;
@@ -35,6 +37,8 @@ pub(super) struct Folders {
     pub(super) reservations: Folder,
     pub(super) identities: Folder,
     pub(super) containers: Folder,
+    pub(super) incarnations: Incarnations,
+    pub(super) words: Folder,
 }
 
 impl Folders {
@@ -45,6 +49,8 @@ impl Folders {
             reservations: folder_of(config, disk, layout::RESERVATIONS)?,
             identities: folder_of(config, disk, layout::IDENTITIES)?,
             containers: folder_of(config, disk, layout::CONTAINERS)?,
+            words: folder_of(config, disk, layout::OWNERS)?,
+            incarnations: Incarnations::new(folder_of(config, disk, layout::NODE)?),
         })
     }
 }
@@ -103,6 +109,26 @@ fn belongs(key: &str, mesh: &Mesh, stored: &[StoredWorkload]) -> bool {
     }
 }
 
+/// Recalls what other hosts have said: without it, this one goes by control's words until they say it again.
+fn recall_words(mesh: &mut Mesh, records: &Folder) -> Result<(), DiskError> {
+    for name in records.names()? {
+        let words = records.read(&name).map(|bytes| bytes.as_deref().map(words_from_bytes));
+        match words {
+            Ok(Some(Ok(words))) if name.parse().is_ok_and(|network| mesh.snapshot(&network).is_some()) => {
+                words.into_iter().for_each(|(owner, facts)| mesh.recall_word(owner, facts));
+            }
+            Ok(Some(Ok(_)) | None) => records.remove(&name)?,
+            Ok(Some(Err(error))) => {
+                tracing::error!(%error, network = name, "what other hosts have said of a network is lost");
+            }
+            Err(error) => {
+                tracing::error!(%error, network = name, "what other hosts have said of a network is lost");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Recalls the state on disk, and ends everything in the kernel that is not on disk.
 pub(super) async fn recall(
     folders: &Folders,
@@ -110,8 +136,8 @@ pub(super) async fn recall(
     overlay: &Overlay,
     (run_dir, boot): (&RunDir, &str),
 ) -> Result<(Mesh, Vec<StoredWorkload>), StartError> {
-    let Folders { networks, workloads, reservations, .. } = folders;
-    let mut mesh = Mesh::new(identity.node.clone());
+    let Folders { networks, workloads, reservations, incarnations, .. } = folders;
+    let mut mesh = Mesh::new(identity.node.clone(), incarnations.next(SystemTime::now())?);
     for name in networks.names()? {
         match networks.read(&name) {
             Ok(Some(bytes)) => drop(mesh.accept(network_from_bytes(&bytes)?)),
@@ -120,6 +146,7 @@ pub(super) async fn recall(
             Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),
         }
     }
+    recall_words(&mut mesh, &folders.words)?;
     for name in reservations.names()? {
         if let Some(bytes) = reservations.read(&name)? {
             mesh.keep(Reservation::from_bytes(&bytes)?);

@@ -3,6 +3,7 @@
 mod calls;
 mod deferred;
 mod views;
+mod word_records;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +25,13 @@ use super::fabric::Fabric;
 use super::handle::{HostCommand, HostHandle};
 use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
+use super::metrics::HostMetrics;
 use super::records::{admit, rename, reserve, weigh};
 use crate::attachment::Reservation;
-use crate::disk::{Folder, network_to_bytes};
+use crate::disk::{Folder, Incarnations, network_to_bytes};
 use deferred::{Answer, Deferred};
 use views::{Shown, show};
+use word_records::WordRecords;
 
 /// Interval at which the kernel is compared with its desired state.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -52,6 +55,12 @@ pub(crate) struct HostParts<F = Overlay> {
     pub(crate) workloads: Folder,
     /// Folder of the reservations' records.
     pub(crate) reservations: Folder,
+    /// Record of the agent's runs.
+    pub(crate) incarnations: Incarnations,
+    /// Folder of other hosts' words.
+    pub(crate) words: Folder,
+    /// Counters.
+    pub(crate) metrics: HostMetrics,
     /// From control.
     pub(crate) events: mpsc::Receiver<LinkEvent>,
     /// To control.
@@ -67,8 +76,8 @@ pub(crate) struct HostParts<F = Overlay> {
 /// Starts the task.
 pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
     let (requests, queue) = mpsc::channel(1024);
-    let HostParts { mesh, overlay, folder, workloads, reservations, events, report, applied, carried, ready } =
-        parts;
+    let HostParts { mesh, overlay, folder, workloads, reservations, incarnations, words, .. } = parts;
+    let HostParts { metrics, events, report, applied, carried, ready, .. } = parts;
     let shown = Shown::new(&mesh, (report, applied, carried));
     let views = shown.views();
     let host = HostActor {
@@ -77,6 +86,9 @@ pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
         folder,
         workloads,
         reservations,
+        incarnations,
+        word_records: WordRecords::new(words),
+        metrics,
         events,
         queue,
         jobs: FuturesUnordered::new(),
@@ -96,6 +108,9 @@ struct HostActor<F> {
     folder: Folder,
     workloads: Folder,
     reservations: Folder,
+    incarnations: Incarnations,
+    word_records: WordRecords,
+    metrics: HostMetrics,
     events: mpsc::Receiver<LinkEvent>,
     queue: mpsc::Receiver<HostCommand>,
     /// Jobs under way.
@@ -119,6 +134,7 @@ impl<F: Fabric> HostActor<F> {
             self.begin_jobs();
             self.publish();
             let (due, unsaved) = (self.core.due(), self.core.is_unsaved());
+            let unkept = self.word_records.due(&self.core, Instant::now());
             tokio::select! {
                 Some(event) = self.events.recv() => self.handle_link(event),
                 request = self.queue.recv() => match request {
@@ -142,6 +158,7 @@ impl<F: Fabric> HostActor<F> {
                     self.core.mesh.networks().into_iter().for_each(|network| self.core.handle_change(network));
                 }
                 () = sleep_until(due) => {}
+                () = sleep_until(unkept) => self.word_records.keep(&mut self.core),
                 () = tokio::time::sleep(RETRY), if unsaved => {}
                 () = self.rest.over() => self.rest.release().await,
                 _ = again.tick(), if self.core.is_refused() => {
@@ -192,8 +209,23 @@ impl<F: Fabric> HostActor<F> {
         });
     }
 
+    /// Begins another incarnation if this one's words count for nothing, once that is on disk.
+    fn speak(&mut self) {
+        if let Some(incarnation) = self.core.mesh.outdone() {
+            match self.incarnations.begin(incarnation) {
+                Ok(()) => self.core.mesh.begin_incarnation(incarnation),
+                Err(error) => {
+                    tracing::error!(%error, "other hosts take this host's newest words for old ones")
+                }
+            }
+        }
+        self.core.refresh_facts();
+        self.metrics.refused_words.inc_by(self.core.mesh.poll_refused_words());
+    }
+
     /// Shows what has changed to the rest of the agent and to control, and keeps it on disk.
     fn publish(&mut self) {
+        self.speak();
         for news in self.core.poll_news() {
             match news {
                 News::Network(network, host_network) => {
@@ -276,6 +308,11 @@ impl<F: Fabric> HostActor<F> {
             HostCommand::Down(down) => {
                 core.mesh.set_down(down).into_iter().for_each(|network| core.handle_change(network));
             }
+            HostCommand::Owns(id, answer) => {
+                let _ = answer.send(core.mesh.owns_address(&id));
+            }
+            HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts),
+            HostCommand::Silent(owner) => core.handle_silence(&owner),
             HostCommand::Release(hold, answer) => {
                 let removed = self.reservations.remove(&Reservation::record_name(&hold));
                 if removed.is_ok() {

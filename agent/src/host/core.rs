@@ -12,11 +12,12 @@ use std::time::Instant;
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::Rejection;
-use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{NetworkName, Weight};
+use sealane_proto::resource::{NetworkSnapshot, OwnerFacts};
+use sealane_proto::types::{NetworkName, NodeName, Weight};
 
 use super::carry_retry::CarryRetry;
 use super::jobs::{Jobs, Work};
+use super::kept_words::{KeptWords, NetworkWords};
 use super::mesh::Mesh;
 use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, Reported};
@@ -79,6 +80,9 @@ pub(crate) struct HostCore {
     untried: BTreeSet<NetworkName>,
     /// Networks of the start that have not been set up yet.
     missing: BTreeSet<NetworkName>,
+    /// The version of the host's workloads that its words say; `None` if they are to be made anew for other reasons.
+    said: Option<u64>,
+    kept_words: KeptWords,
 }
 
 impl HostCore {
@@ -87,7 +91,9 @@ impl HostCore {
         let untried: BTreeSet<NetworkName> = mesh.networks().into_iter().collect();
         let mut jobs = Jobs::default();
         untried.iter().for_each(|network| jobs.program(network.clone(), Reason::Change));
+        let kept_words = KeptWords::of(&mesh);
         Self {
+            kept_words,
             mesh,
             jobs,
             published: BTreeMap::new(),
@@ -100,6 +106,7 @@ impl HostCore {
             again: CarryRetry::default(),
             missing: untried.clone(),
             untried,
+            said: None,
         }
     }
 
@@ -156,6 +163,28 @@ impl HostCore {
         self.mesh.version()
     }
 
+    /// Another host says what it has.
+    pub(crate) fn handle_facts(&mut self, owner: NodeName, facts: OwnerFacts) {
+        let network = facts.network.clone();
+        if self.mesh.hear(owner, facts) {
+            self.kept_words.touch(&network);
+            self.handle_change(network);
+        }
+    }
+
+    /// Another host is not heard any more.
+    pub(crate) fn handle_silence(&mut self, owner: &NodeName) {
+        self.mesh.fall_silent(owner).into_iter().for_each(|network| self.handle_change(network));
+    }
+
+    /// Brings what this host says of its workloads to what is, before anything is shown or told.
+    pub(crate) fn refresh_facts(&mut self) {
+        let version = self.mesh.version();
+        if self.said.replace(version) != Some(version) {
+            self.mesh.refresh_facts(&self.reported.refused);
+        }
+    }
+
     /// The stream to control is up: that control plane has heard no report yet.
     pub(crate) fn handle_up(&mut self) {
         self.reported.version = 0;
@@ -170,6 +199,8 @@ impl HostCore {
         }
         self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
         if self.mesh.accept(snapshot) {
+            self.said = None;
+            self.kept_words.touch(&name);
             if self.again.arrives(&name) {
                 self.mesh.tell_anew();
             }
@@ -182,6 +213,8 @@ impl HostCore {
     pub(crate) fn handle_gone(&mut self, network: &NetworkName) {
         self.returning.remove(network);
         if self.mesh.drop_network(network) {
+            self.said = None;
+            self.kept_words.touch(network);
             self.problems.retain(|(troubled, _), _| troubled != network);
             self.unsaved.remove(network);
             self.untried.remove(network);
@@ -200,7 +233,10 @@ impl HostCore {
                 reason = refused.reason, "control does not accept a workload");
         }
         self.reported.version = self.reported.version.max(version);
-        self.reported.refused = refused;
+        if self.reported.refused != refused {
+            self.reported.refused = refused;
+            self.said = None;
+        }
     }
 
     /// Every connected host works by what this report led to.
@@ -316,6 +352,21 @@ impl HostCore {
     pub(crate) fn poll_unsaved(&mut self) -> Vec<(NetworkName, NetworkSnapshot)> {
         let unsaved = std::mem::take(&mut self.unsaved).into_iter();
         unsaved.filter_map(|name| Some((name.clone(), self.mesh.snapshot(&name)?.clone()))).collect()
+    }
+
+    /// Returns true if the words of other hosts on disk may be others than they should be.
+    pub(crate) fn is_unkept(&self) -> bool {
+        self.kept_words.is_due()
+    }
+
+    /// The words of other hosts that are to be kept on disk, per network in place of what is there.
+    pub(crate) fn poll_words(&mut self) -> Vec<(NetworkName, NetworkWords)> {
+        self.kept_words.poll(&self.mesh)
+    }
+
+    /// The words of a network are on disk, or are to be written once more.
+    pub(crate) fn handle_kept(&mut self, network: NetworkName, words: &NetworkWords, kept: bool) {
+        self.kept_words.handle_kept(network, words, kept);
     }
 
     /// A state was kept on disk, or cannot be for this reason and is to be once more.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use sealane_fabric::health::Families;
-use sealane_proto::types::{Aliases, NetworkName, OverlayIp, Weight};
+use sealane_proto::resource::OwnerFacts;
+use sealane_proto::types::{Aliases, NetworkName, NodeName, OverlayIp, Weight};
 use tokio::sync::{mpsc, oneshot};
 
 use super::mesh::DataPlane;
@@ -39,6 +40,9 @@ pub(super) enum HostCommand {
     Release(Hold, oneshot::Sender<Result<(), DiskError>>),
     Reserved(NetworkName, OverlayIp, oneshot::Sender<Option<Reservation>>),
     Down(BTreeSet<Outside>),
+    Owns(AttachmentId, oneshot::Sender<bool>),
+    Heard(NodeName, OwnerFacts),
+    Silent(NodeName),
 }
 
 /// The report that tells of other weights, and the weights.
@@ -134,6 +138,26 @@ impl HostHandle {
     pub(crate) async fn set_down(&self, down: BTreeSet<Outside>) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Down(down)).await;
+    }
+
+    /// Returns true if nobody else can have the address of a workload of this host, whatever control says of it later.
+    pub(crate) async fn owns_address(&self, id: AttachmentId) -> Option<bool> {
+        self.ask(|answer| HostCommand::Owns(id, answer)).await
+    }
+
+    /// Says what another host says of its own workloads in one network, by a channel that proves who it is. Older words of it than
+    /// the newest change nothing.
+    #[allow(dead_code, reason = "for the channel between hosts")]
+    pub(crate) async fn heard(&self, owner: NodeName, facts: OwnerFacts) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Heard(owner, facts)).await;
+    }
+
+    /// Says that another host is not heard any more: the last channel to it has ended. It goes on by what it has said.
+    #[allow(dead_code, reason = "for the channel between hosts")]
+    pub(crate) async fn silent(&self, owner: NodeName) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Silent(owner)).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> HostCommand) -> Option<T> {

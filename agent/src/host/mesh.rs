@@ -1,6 +1,7 @@
 //! The decisions: who may come, what is reported, what is acknowledged. Pure.
 
 mod admit;
+mod facts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::time::Instant;
 use sealane_fabric::health::Families;
 use sealane_fabric::seat::Seat;
 use sealane_proto::client::LinkReport;
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{NetworkSnapshot, Node, OwnerFacts, Workload};
 use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
 
-use super::Outside;
+use super::owners::{self, Words};
+use super::{Outside, Peer};
 use crate::attachment::{Attachment, AttachmentId, Hold, Reservation, WeightChange};
 use crate::ipam::Ipam;
 pub(super) use admit::Addresses;
@@ -29,6 +31,14 @@ pub(crate) struct Mesh {
     /// The instances outside every network that do not work, seen from here.
     pub(super) down: BTreeSet<Outside>,
     version: u64,
+    /// The run of this host's agent, as its words say.
+    incarnation: u64,
+    /// Counts the changes of its words.
+    revision: u64,
+    /// What this host says of itself.
+    facts: BTreeMap<NetworkName, Arc<OwnerFacts>>,
+    /// What others say of themselves.
+    words: Words,
 }
 
 #[derive(Debug)]
@@ -65,9 +75,9 @@ pub(crate) enum DataPlane {
 }
 
 impl Mesh {
-    /// A host that knows nothing yet.
+    /// A host that knows nothing yet, in this run of its agent.
     #[must_use]
-    pub(crate) fn new(node: Node) -> Self {
+    pub(crate) fn new(node: Node, incarnation: u64) -> Self {
         Self {
             node,
             networks: BTreeMap::new(),
@@ -75,6 +85,10 @@ impl Mesh {
             reserved: BTreeMap::new(),
             down: BTreeSet::new(),
             version: 0,
+            incarnation,
+            revision: 0,
+            facts: BTreeMap::new(),
+            words: Words::default(),
         }
     }
 
@@ -91,6 +105,7 @@ impl Mesh {
         if known.is_some_and(|known| !snapshot.generation.replaces(known.snapshot.generation)) {
             return false;
         }
+        self.words.dismiss(known.map(|known| &known.snapshot.content), &snapshot.content);
         let mut ipam = match self.networks.remove(&name) {
             Some(known) if known.snapshot.network.subnet == snapshot.network.subnet => known.ipam,
             _ => Ipam::new(snapshot.network.subnet),
@@ -159,7 +174,7 @@ impl Mesh {
         self.hosted.iter().filter(move |(id, _)| id.network == network).map(|(_, hosted)| hosted)
     }
 
-    /// Control's snapshot with this host's own workloads as they are now.
+    /// Control's snapshot with the newer words of other hosts, and with this host's own workloads as they are now.
     #[must_use]
     pub(crate) fn overlaid(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
         let mut snapshot = self.snapshot(network)?.clone();
@@ -169,11 +184,7 @@ impl Mesh {
             let instances = local.iter_mut().filter(|own| own.service.is_some());
             instances.for_each(|own| (own.ready, own.ready6) = (false, false));
         }
-        snapshot
-            .workloads
-            .retain(|known| known.node != self.node.name && !local.iter().any(|own| own.name == known.name));
-        snapshot.workloads.extend(local);
-        snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+        owners::merge(&mut snapshot.content, &self.node.name, local, self.words.of(network));
         self.leave_out(&mut snapshot);
         Some(snapshot)
     }
@@ -308,7 +319,8 @@ impl Mesh {
     #[must_use]
     pub(crate) fn report(&self) -> LinkReport {
         let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();
-        LinkReport { version: self.version, workloads }
+        let networks = self.facts.iter().map(|(name, facts)| (name.clone(), facts.edition())).collect();
+        LinkReport { version: self.version, workloads, networks }
     }
 
     /// The generation per network that every data plane of this host works by.

@@ -194,7 +194,8 @@ mod tests {
             }
         };
         let workloads = services.iter().enumerate().map(workload).collect();
-        let report = Report { node: format!("host-{host}").parse().unwrap(), workloads };
+        let report =
+            Report { node: format!("host-{host}").parse().unwrap(), workloads, editions: Default::default() };
         take(state, report, at).refused.iter().map(|refused| refused.reason.to_string()).collect()
     }
 

@@ -151,7 +151,10 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     aliases: Default::default(),
                 }
             });
-            changes(Report { node: node(*name), workloads: workloads.collect() }, state)
+            changes(
+                Report { node: node(*name), workloads: workloads.collect(), editions: Default::default() },
+                state,
+            )
         }
         Step::Purge => changes(PurgeTokens, state),
         Step::PurgeIdle => changes(PurgeIdle, state),

@@ -13,6 +13,7 @@ mod removed;
 mod rest;
 mod service;
 mod token;
+mod told;
 mod workload;
 
 use std::collections::BTreeSet;

@@ -1,13 +1,14 @@
 //! Hosts that leave the mesh, by their own will or by somebody else's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::types::NodeName;
 
 use super::{
-    Change, Command, Decision, NodeRecord, Removal, Report, State, Timestamp, TokenStanding, external,
+    Change, Command, Decision, NodeRecord, Removal, Report, State, Timestamp, TokenStanding, edition,
+    external,
 };
 
 /// A host that was part of the mesh: its key admits it no more, and its certificates are good for nothing.
@@ -121,7 +122,8 @@ impl Command for RemoveNode {
 pub(super) fn leaving(state: &State, node: &NodeRecord, now: Timestamp) -> Vec<Change> {
     let name = &node.node.name;
     // What the host would report without workloads: services keep the ports of other hosts' instances.
-    let ended = Report { node: name.clone(), workloads: vec![] }.decide(state, now);
+    let ended =
+        Report { node: name.clone(), workloads: vec![], editions: BTreeMap::new() }.decide(state, now);
     let mut changes = ended.map(|decision| decision.changes).unwrap_or_default();
     changes.extend(unregistered(state, name, &changes, now));
     changes.extend(resting(state, node, now));
@@ -167,9 +169,11 @@ impl Command for PurgeRemoved {
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<()>, Self::Refusal> {
         let past = |removed: &&RemovedNode| removed.removed.after(self.longest_lifetime) < now;
-        let changes = state.removed.values().filter(past);
-        let changes = changes.map(|removed| Change::remove::<RemovedNode>(removed.serials()));
-        Ok(Decision { changes: changes.collect(), outcome: () })
+        let (gone, kept): (Vec<&RemovedNode>, Vec<_>) = state.removed.values().partition(past);
+        let gone = gone.into_iter().map(|removed| Change::remove::<RemovedNode>(removed.serials()));
+        let kept = kept.into_iter().map(|removed| &removed.name).collect();
+        let changes = gone.chain(edition::forgotten(state, &kept)).collect();
+        Ok(Decision { changes, outcome: () })
     }
 }
 

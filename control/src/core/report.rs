@@ -7,7 +7,7 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{Edition, Workload};
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
 use super::{Change, Command, Decision, NetworkState, State, Timestamp, hosts};
@@ -23,6 +23,8 @@ pub struct Report {
     pub node: NodeName,
     /// Workloads of the host, in any order.
     pub workloads: Vec<Workload>,
+    /// Age of what it says, per network that it carries; none of an older agent's.
+    pub editions: BTreeMap<NetworkName, Edition>,
 }
 
 /// Outcome of a report.
@@ -70,12 +72,12 @@ impl Command for Report {
     type Refusal = ReportRefusal;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Reported>, ReportRefusal> {
-        let Self { node, workloads } = self;
+        let Self { node, workloads, editions } = self;
         let Some(record) = state.nodes.get(&node) else {
             return Err(ReportRefusal::UnknownNode(node));
         };
         let (mut changes, mut outcome) = (vec![], Reported::default());
-        for (name, mut workloads) in by_network(state, &node, workloads) {
+        for (name, mut workloads) in by_network(state, &node, workloads, &editions) {
             let Some(network) = state.networks.get(&name) else {
                 outcome.refuse_all(workloads, &WorkloadRefusal::NoNetwork(name));
                 continue;
@@ -84,7 +86,8 @@ impl Command for Report {
                 // What the host had there goes.
                 outcome.refuse_all(std::mem::take(&mut workloads), &refusal.into());
             }
-            let (drafted, refused) = place((state, network), &node, workloads, now);
+            let (mut drafted, refused) = place((state, network), &node, workloads, now);
+            drafted.extend(network.told(&node, editions.get(&name).copied()));
             outcome.refused.extend(refused.into_iter().map(|(workload, reason)| RefusedWorkload {
                 network: name.clone(),
                 workload,
@@ -123,13 +126,21 @@ pub(super) fn place(
     (draft.changes(now), refused)
 }
 
-/// Sorts a report by network, with nothing for networks in which the host had workloads and has none now.
+/// Sorts a report by network, with nothing for networks in which the host had workloads and has none now, or of which it says that
+/// it has none.
 fn by_network(
     state: &State,
     node: &NodeName,
     workloads: Vec<Workload>,
+    editions: &BTreeMap<NetworkName, Edition>,
 ) -> BTreeMap<NetworkName, Vec<Workload>> {
-    let had = state.networks.iter().filter(|(_, network)| network.workloads_of(node).next().is_some());
+    let speaks = |name: &NetworkName, network: &NetworkState| {
+        editions.contains_key(name) && network.carried_by(node) || network.told.contains_key(node)
+    };
+    let had = |(name, network): &(&NetworkName, &NetworkState)| {
+        network.workloads_of(node).next().is_some() || speaks(name, network)
+    };
+    let had = state.networks.iter().filter(had);
     let mut grouped: BTreeMap<NetworkName, Vec<Workload>> =
         had.map(|(name, _)| (name.clone(), vec![])).collect();
     for workload in workloads {

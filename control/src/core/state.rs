@@ -9,7 +9,7 @@ use sealane_proto::types::{Generation, NetworkName, NodeName, OverlayIp, Service
 use super::record::{Edit, Kept, Mesh, Record, RowError};
 use super::tables::tables;
 use super::{
-    Affected, Idle, NetworkRecord, NodeRecord, Recovery, RemovedNode, Rest, Table, TokenRecord, ipam,
+    Affected, Idle, NetworkRecord, NodeRecord, Recovery, RemovedNode, Rest, Table, TokenRecord, Told, ipam,
 };
 
 tables! {
@@ -32,6 +32,8 @@ tables! {
         blocks: Block(Block),
         /// Ranges that nobody has any more and nobody gets yet; disjoint from the blocks that hosts hold.
         resting: Rest(Rest),
+        /// Ages of what hosts have told, of those that were removed as well for a while.
+        told: Told(Told),
     }
 }
 
@@ -65,6 +67,7 @@ impl State {
         let known = |name| self.nodes.get(name).filter(|record| record.displaced.is_none());
         let node = |name| known(name).map(|record| record.seen_in(&state.network));
         let carriers = || state.blocks.index().hosts();
+        let told = |name: &NodeName| Some((name.clone(), state.told.get(name)?.edition));
         Some(NetworkSnapshot {
             generation: Generation { epoch, revision: state.changed },
             content: NetworkContent {
@@ -75,6 +78,7 @@ impl State {
                 workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
                 revoked: self.removed.keys().copied().collect(),
                 drained: carriers().filter(|node| self.is_drained(node)).cloned().collect(),
+                reported: Some(carriers().filter_map(told).collect()),
             },
         })
     }

@@ -203,7 +203,7 @@ impl Conversation {
 }
 
 fn read_report(node: NodeName, report: v1::Report) -> Work {
-    let v1::Report { sequence, workloads } = report;
+    let v1::Report { sequence, workloads, networks } = report;
     let (mut readable, mut unreadable) = (vec![], vec![]);
     for message in workloads {
         let (network, workload) = (message.network.clone(), message.name.clone());
@@ -215,7 +215,9 @@ fn read_report(node: NodeName, report: v1::Report) -> Work {
             }
         }
     }
-    Work::Report { sequence, report: Report { node, workloads: readable }, unreadable }
+    // One that cannot be read counts as none told.
+    let editions = networks.into_iter().filter_map(|edition| edition.try_into().ok()).collect();
+    Work::Report { sequence, report: Report { node, workloads: readable, editions }, unreadable }
 }
 
 fn read_recall(node: NodeName, recall: v1::Recall) -> Work {

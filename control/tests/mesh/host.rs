@@ -204,7 +204,7 @@ impl Stream {
     }
 
     pub(crate) async fn report(&self, sequence: u64, workloads: Vec<v1::Workload>) {
-        self.send(Up::Report(v1::Report { sequence, workloads })).await;
+        self.send(Up::Report(v1::Report { sequence, workloads, networks: vec![] })).await;
     }
 
     pub(crate) async fn ack(&self, state: &v1::NetworkState) {

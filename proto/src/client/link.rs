@@ -21,7 +21,7 @@ use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::Ending;
 use super::uplink::{self, Uplink, message};
-use crate::resource::{ControlAddr, NetworkSnapshot, Workload};
+use crate::resource::{ControlAddr, Edition, NetworkSnapshot, Workload};
 use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
@@ -44,6 +44,8 @@ pub struct LinkReport {
     pub version: u64,
     /// The workloads.
     pub workloads: Vec<Workload>,
+    /// The word that this is, per network that the host carries.
+    pub networks: BTreeMap<NetworkName, Edition>,
 }
 
 /// Inputs that the owner feeds.

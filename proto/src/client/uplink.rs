@@ -35,7 +35,8 @@ impl Uplink {
         }
         self.reported = report.version;
         let workloads = report.workloads.iter().map(Into::into).collect();
-        Some(message(Up::Report(v1::Report { sequence: report.version, workloads })))
+        let networks = report.networks.iter().map(Into::into).collect();
+        Some(message(Up::Report(v1::Report { sequence: report.version, workloads, networks })))
     }
 
     /// The messages for generations that were not acknowledged before.

@@ -26,7 +26,17 @@ impl NetworkChange {
     #[must_use]
     pub fn between(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
         // A field that neither is compared nor has its place in the change does not compile.
-        let NetworkContent { network, nodes, blocks, services: _, workloads: _, revoked, drained } = before;
+        // Nobody who follows needs to know who has reported what.
+        let NetworkContent {
+            network,
+            nodes,
+            blocks,
+            services: _,
+            workloads: _,
+            revoked,
+            drained,
+            reported: _,
+        } = before;
         let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
             && (revoked, drained) == (&after.revoked, &after.drained);
         let is_clear = |state: &NetworkContent| {

@@ -1,8 +1,9 @@
 //! The state of one network.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
-use super::{Block, Network, Node, Service, Workload};
+use super::{Block, Edition, Network, Node, Service, Workload};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::types::{Generation, Mtls, NodeName, ServicePort};
 use crate::wire::{Fields, WireError, all, each, texts, v1};
@@ -34,6 +35,9 @@ pub struct NetworkContent {
     pub revoked: Vec<SerialPrefix>,
     /// The hosts whose services' instances get no new calls, sorted. Other hosts see these as not ready.
     pub drained: Vec<NodeName>,
+    /// The newest of each host's words that control had heard, which is in `workloads`; `None` from a control plane that does not
+    /// say, and to whoever needs not know.
+    pub reported: Option<BTreeMap<NodeName, Edition>>,
 }
 
 impl Deref for NetworkSnapshot {
@@ -61,6 +65,7 @@ impl From<Network> for NetworkContent {
             workloads: vec![],
             revoked: vec![],
             drained: vec![],
+            reported: None,
         }
     }
 }
@@ -100,6 +105,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
     fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
+        let reported = message.reported.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
         Ok(Self {
             generation: at.required("generation", message.generation)?.into(),
             content: NetworkContent {
@@ -110,6 +116,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 workloads: all(message.workloads)?,
                 revoked: serials.collect::<Result<_, _>>()?,
                 drained: at.names("drained", &message.drained)?,
+                reported: message.tells_reported.then_some(reported).transpose()?,
             },
         })
     }
@@ -117,7 +124,8 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
 
 impl From<&NetworkSnapshot> for v1::NetworkState {
     fn from(NetworkSnapshot { generation, content }: &NetworkSnapshot) -> Self {
-        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained } = content;
+        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained, reported } =
+            content;
         Self {
             generation: Some((*generation).into()),
             network: Some(network.into()),
@@ -127,6 +135,8 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             workloads: each(workloads),
             revoked_serials: revoked.iter().map(|serial| serial.to_bytes().to_vec()).collect(),
             drained: texts(drained),
+            reported: reported.iter().flatten().map(Into::into).collect(),
+            tells_reported: reported.is_some(),
         }
     }
 }

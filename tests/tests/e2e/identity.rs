@@ -118,7 +118,7 @@ pub(crate) async fn report(intruder: &Intruder, workloads: Vec<v1::Workload>) ->
     use v1::{agent_message::Message as Up, control_message::Message as Down};
     let hello =
         v1::Hello { protocol: sealane_proto::wire::PROTOCOL, version: "test".into(), ..v1::Hello::default() };
-    let up = [Up::Hello(hello), Up::Report(v1::Report { sequence: 1, workloads })];
+    let up = [Up::Hello(hello), Up::Report(v1::Report { sequence: 1, workloads, networks: vec![] })];
     let up = up.map(|message| v1::AgentMessage { message: Some(message) });
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     for message in up {

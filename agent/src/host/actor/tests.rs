@@ -73,11 +73,14 @@ impl Host {
         let (events, incoming) = mpsc::channel(64);
         let (applied, acks) = watch::channel(BTreeMap::new());
         let (handle, task) = start(HostParts {
-            mesh: Mesh::new(node),
+            mesh: Mesh::new(node, 1),
             overlay: twin.clone(),
             folder: open("networks"),
             workloads: open("workloads"),
             reservations: open("reservations"),
+            words: open("owners"),
+            incarnations: Incarnations::new(open("node")),
+            metrics: HostMetrics::register(&prometheus::Registry::new()).unwrap(),
             events: incoming,
             report: watch::Sender::default(),
             applied,

@@ -1,17 +1,18 @@
 //! Views that the task publishes for the rest of the agent, and its reports to control.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sealane_proto::client::{CarriedNetworks, ClockPair, LinkReport};
-use sealane_proto::types::{Generation, NetworkName};
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::types::{Generation, NetworkName, NodeName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::attachment::Reservation;
 use crate::host::core::HostCore;
 use crate::host::mesh::Mesh;
-use crate::host::{HostNetwork, HostViews, LinkState, OutsideCheck, Reported};
+use crate::host::{HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported};
 
 /// Channels to control: reports, acknowledgements, and networks as they were last told.
 pub(super) type ToControl = (
@@ -33,6 +34,9 @@ pub(super) struct Shown {
     reservations: watch::Sender<Vec<Reservation>>,
     outside: watch::Sender<Vec<OutsideCheck>>,
     complaints: watch::Sender<Vec<String>>,
+    facts: watch::Sender<Arc<OwnFacts>>,
+    peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
+    revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
     report: watch::Sender<Arc<LinkReport>>,
     applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
     carried: watch::Sender<CarriedNetworks>,
@@ -51,6 +55,9 @@ impl Shown {
             reservations: watch::Sender::default(),
             outside: watch::Sender::new(mesh.outside()),
             complaints: watch::Sender::default(),
+            facts: watch::Sender::default(),
+            peers: watch::Sender::new(Arc::new(mesh.peers())),
+            revoked: watch::Sender::new(Arc::new(mesh.revoked())),
             report,
             applied,
             carried,
@@ -69,6 +76,9 @@ impl Shown {
             reservations: self.reservations.subscribe(),
             outside: self.outside.subscribe(),
             complaints: self.complaints.subscribe(),
+            facts: self.facts.subscribe(),
+            peers: self.peers.subscribe(),
+            revoked: self.revoked.subscribe(),
         }
     }
 
@@ -110,8 +120,9 @@ impl Shown {
         show(&self.reservations, core.mesh.idle_reservations());
     }
 
-    /// Tells control of this host's workloads, and by what the host works.
+    /// Tells control and the other hosts of this host's workloads, and control by what the host works.
     pub(super) fn tell(&self, core: &HostCore) {
+        show(&self.facts, Arc::new(core.mesh.facts().clone()));
         let version = core.mesh.version();
         self.report.send_if_modified(|report| {
             let news = report.version != version;
@@ -121,12 +132,16 @@ impl Shown {
             news
         });
         let carried = core.mesh.carried();
-        self.carried.send_if_modified(|known| {
+        let told = self.carried.send_if_modified(|known| {
             let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
             let news = known.len() != carried.len() || !carried.iter().all(same);
             *known = carried;
             news
         });
+        if told {
+            show(&self.peers, Arc::new(core.mesh.peers()));
+            show(&self.revoked, Arc::new(core.mesh.revoked()));
+        }
         show(&self.applied, core.mesh.applied());
     }
 }

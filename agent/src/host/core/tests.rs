@@ -20,7 +20,7 @@ fn state(network: &str, revision: u64) -> NetworkSnapshot {
 
 fn core() -> HostCore {
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-    HostCore::new(Mesh::new(node))
+    HostCore::new(Mesh::new(node, 1))
 }
 
 /// A host that has programmed the first state of `shop`.

@@ -280,9 +280,9 @@ impl Mesh {
         if let Some(hosted) = self.hosted.get(id) {
             return Err(if hosted.ending { AdmitError::Ending(id.clone()) } else { in_use(&self.node.name) });
         }
-        let known = self.snapshot(&id.network).into_iter().flat_map(|snapshot| &snapshot.workloads);
-        let other =
-            known.filter(|known| known.node != self.node.name).find(|known| known.name == id.workload);
+        let known = self.overlaid(&id.network);
+        let mut known = known.iter().flat_map(|known| &known.workloads);
+        let other = known.find(|known| known.name == id.workload && known.node != self.node.name);
         other.map_or(Ok(()), |other| Err(in_use(&other.node)))
     }
 

@@ -21,7 +21,7 @@ fn generation(revision: u64) -> Generation {
 
 fn mesh() -> Mesh {
     let node = Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
-    let mut mesh = Mesh::new(node);
+    let mut mesh = Mesh::new(node, 1);
     assert!(mesh.accept(snapshot(1)));
     mesh
 }

@@ -73,7 +73,7 @@ impl Life {
             let connected = link.borrow_and_update().channel.is_some();
             let settled = reported.borrow_and_update().settled;
             let due = match settling.poll(settled, connected, Instant::now()) {
-                Wait::Confirmed | Wait::Unknown => return,
+                Wait::Confirmed | Wait::Unknown | Wait::Told => return,
                 Wait::GivenUp => {
                     tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");
                     return;
@@ -83,16 +83,8 @@ impl Life {
             tokio::select! {
                 changed = reported.changed() => if changed.is_err() { return },
                 changed = link.changed() => if changed.is_err() { return },
-                () = until(due) => {}
+                () = tokio::time::sleep_until(due.into()) => {}
             }
         }
-    }
-}
-
-/// Returns at this time; never, when there is none.
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -104,7 +104,7 @@ impl Life {
                 break;
             }
             let link = self.context.host.views.link.borrow().clone();
-            if link.channel.is_none() && self.can_go_alone()? {
+            if link.channel.is_none() && self.can_go_alone().await? {
                 tracing::warn!(workload = %self.id, problem = link.problem, "control is not there, going on without it");
                 return Ok(());
             }
@@ -128,8 +128,12 @@ impl Life {
         known.refusal(&self.id).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
     }
 
-    /// Returns true if this host can start the workload by itself: it carries its service and has its identity.
-    fn can_go_alone(&self) -> Result<bool, AttachError> {
+    /// Returns true if this host can start the workload by itself: its address is this host's to give, and its service and its
+    /// identity are there.
+    async fn can_go_alone(&self) -> Result<bool, AttachError> {
+        if self.context.host.owns_address(self.id.clone()).await != Some(true) {
+            return Ok(false);
+        }
         let known_service = match &self.attachment.workload.service {
             Some(service) => {
                 self.host_network.borrow().snapshot.services.iter().any(|known| known.name == *service)

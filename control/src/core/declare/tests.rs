@@ -55,7 +55,10 @@ fn report(state: &mut State, instances: &[(&str, &str)]) -> Vec<String> {
         state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
     }
     let workloads = instances.iter().enumerate().map(|(at, (name, port))| instance(&node, at, name, port));
-    let decision = Report { node: node.clone(), workloads: workloads.collect() }.decide(state, NOW).unwrap();
+    let decision =
+        Report { node: node.clone(), workloads: workloads.collect(), editions: Default::default() }
+            .decide(state, NOW)
+            .unwrap();
     decision.changes.iter().for_each(|change| state.apply(change));
     decision.outcome.refused.into_iter().map(|refused| refused.reason.to_string()).collect()
 }
@@ -230,7 +233,9 @@ fn a_documents_modes_are_the_services_and_an_instance_cannot_ask_for_others() {
             ports: vec![ServicePort { mtls, ..port.parse().unwrap() }],
             ..instance(&node, 0, "api-1", port)
         };
-        let decision = Report { node, workloads: vec![workload] }.decide(state, NOW).unwrap();
+        let decision = Report { node, workloads: vec![workload], editions: Default::default() }
+            .decide(state, NOW)
+            .unwrap();
         decision.outcome.refused.into_iter().map(|refused| refused.reason.to_string()).next()
     };
     report(&mut state, &[]);

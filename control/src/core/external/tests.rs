@@ -187,7 +187,10 @@ fn a_service_of_instances_is_no_host_s_to_register() {
         weight: Default::default(),
         aliases: Default::default(),
     };
-    let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads: vec![workload] });
+    let reported = run(
+        &mut state,
+        Report { node: "host-1".parse().unwrap(), workloads: vec![workload], editions: Default::default() },
+    );
     assert!(reported.refused.is_empty(), "{:?}", reported.refused);
     register(&mut state, "host-1", vec![service("shop", "api", &["192.0.2.50"])], &["by its instances"]);
 }

@@ -82,7 +82,8 @@ fn report(state: &mut State, number: u8, address: Option<&str>) -> Vec<String> {
         }
     };
     let workloads = address.into_iter().map(workload).collect();
-    let reported = run(state, Report { node: node.clone(), workloads }).unwrap();
+    let reported =
+        run(state, Report { node: node.clone(), workloads, editions: Default::default() }).unwrap();
     reported.refused.into_iter().map(|RefusedWorkload { reason, .. }| reason.to_string()).collect()
 }
 

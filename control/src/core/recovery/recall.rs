@@ -230,12 +230,16 @@ impl Future {
                     network.workloads_of(&node).filter(|known| !named(known)).cloned().collect();
                 workloads.extend(more);
             }
+            let edition = told.reported.as_ref().and_then(|reported| reported.get(&node));
+            // Nobody may take what is known from here for newer than what the host has said since.
+            let spoken = edition.and_then(|edition| network.told(&node, Some(*edition)));
             // What does not fit is refused when its host reports it, in words that its owner sees.
             let (changes, _) = report::place((&self.state, network), &node, workloads, self.now);
             for change in changes {
                 let what = said(&change);
                 self.put(&told.network.name, what, change);
             }
+            self.changes.extend(spoken.inspect(|change| self.state.apply(change)));
         }
     }
 }

@@ -66,7 +66,11 @@ fn state() -> State {
         workload("host-2", "api-3", "10.42.9.9", &["80"]),
     ];
     for (node, workloads) in [("host-1", first), ("host-2", second)] {
-        let reported = apply(&mut state, Report { node: node.parse().unwrap(), workloads }).unwrap();
+        let reported = apply(
+            &mut state,
+            Report { node: node.parse().unwrap(), workloads, editions: Default::default() },
+        )
+        .unwrap();
         assert!(reported.refused.is_empty(), "{reported:?}");
     }
     state
@@ -98,7 +102,11 @@ fn a_removed_host_is_revoked_in_every_network_those_made_again_under_an_old_name
     let (shop, pay): (NetworkName, NetworkName) = ("shop".parse().unwrap(), "pay".parse().unwrap());
     // The host has had certificates of it, and there is nobody left in it.
     for node in ["host-1", "host-2"] {
-        apply(&mut state, Report { node: node.parse().unwrap(), workloads: vec![] }).unwrap();
+        apply(
+            &mut state,
+            Report { node: node.parse().unwrap(), workloads: vec![], editions: Default::default() },
+        )
+        .unwrap();
     }
     apply(&mut state, RemoveNetwork(shop.clone())).unwrap();
     create(&mut state, &shop);
@@ -161,7 +169,9 @@ fn a_block_at_rest_is_neither_leased_nor_taken_from() {
     assert_eq!(carried.blocks[1].range.to_string(), "10.42.2.0/24", "not 10.42.1.0/24");
     for address in ["10.42.1.7", "10.42.9.9"] {
         let workloads = vec![workload("host-1", "new", address, &["80"])];
-        let reported = apply(&mut state, Report { node: node.clone(), workloads }).unwrap();
+        let reported =
+            apply(&mut state, Report { node: node.clone(), workloads, editions: Default::default() })
+                .unwrap();
         assert!(reported.refused[0].reason.to_string().contains("rests"), "{reported:?}");
     }
 }
@@ -215,13 +225,18 @@ fn a_service_with_instances_stays_and_a_removed_ones_address_rests() {
     let error = apply(&mut state, remove()).unwrap_err().to_string();
     assert!(error.contains("has 3 instances, such as api-1 on host-1"), "{error}");
     for node in ["host-1", "host-2"] {
-        apply(&mut state, Report { node: node.parse().unwrap(), workloads: vec![] }).unwrap();
+        apply(
+            &mut state,
+            Report { node: node.parse().unwrap(), workloads: vec![], editions: Default::default() },
+        )
+        .unwrap();
     }
     let vip = |state: &State| state.networks[&"shop".parse().unwrap()].services[&"api".parse().unwrap()].vip;
     let before = vip(&state);
     apply(&mut state, remove()).unwrap();
     assert!(apply(&mut state, remove()).unwrap_err().to_string().contains("there is no service api"));
     let workloads = vec![workload("host-1", "api-1", "10.42.0.2", &["80"])];
-    apply(&mut state, Report { node: "host-1".parse().unwrap(), workloads }).unwrap();
+    apply(&mut state, Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() })
+        .unwrap();
     assert_ne!(vip(&state), before);
 }

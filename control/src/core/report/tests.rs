@@ -62,7 +62,8 @@ fn workload(node: &str, text: &str) -> Workload {
 
 fn report(state: &mut State, node: &str, workloads: &[&str]) -> Vec<String> {
     let workloads = workloads.iter().map(|text| workload(node, text)).collect();
-    let reported = run(state, Report { node: node.parse().unwrap(), workloads });
+    let reported =
+        run(state, Report { node: node.parse().unwrap(), workloads, editions: Default::default() });
     reported.refused.iter().map(|refused| format!("{}: {}", refused.workload, refused.reason)).collect()
 }
 
@@ -88,7 +89,7 @@ fn the_newest_report_replaces_every_older_one() {
 fn a_repeated_report_changes_nothing() {
     let mut state = state();
     let workloads = vec![workload("host-1", "a 10.42.0.2 api 80/http")];
-    let report = Report { node: "host-1".parse().unwrap(), workloads };
+    let report = Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() };
     assert_eq!(run(&mut state, report.clone()).changed.len(), 1);
     let again = report.decide(&state, NOW).unwrap();
     assert_eq!(again, Decision { changes: vec![], outcome: Reported::default() });
@@ -131,7 +132,8 @@ fn what_is_no_ones_place_is_refused() {
     gateway.mac = "02:00:0a:2a:00:01".parse().unwrap();
     elsewhere.node = "host-2".parse().unwrap();
     let workloads = vec![elsewhere, nowhere, portly, workload("host-1", "e 10.42.0.6"), twin, gateway];
-    let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads });
+    let reported =
+        run(&mut state, Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() });
     let reasons: Vec<String> = reported.refused.iter().map(|refused| refused.reason.to_string()).collect();
     for expected in [
         "names host-2",
@@ -311,7 +313,8 @@ fn what_is_known_at_its_address_goes_before_what_wants_to_take_it() {
     report(&mut state, "host-1", &["b 10.42.0.3"]);
     let changed = Workload { ready: false, ..workload("host-1", "b 10.42.0.3") };
     let workloads = vec![workload("host-1", "a 10.42.0.3"), changed];
-    let reported = run(&mut state, Report { node: "host-1".parse().unwrap(), workloads });
+    let reported =
+        run(&mut state, Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() });
     assert_eq!(reported.refused.len(), 1);
     assert_eq!(names(&state), ["b"]);
 }

@@ -73,7 +73,10 @@ fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
         }
     };
     let workloads = workloads.iter().map(workload).collect();
-    let reported = run(state, Report { node: format!("host-{number}").parse().unwrap(), workloads });
+    let reported = run(
+        state,
+        Report { node: format!("host-{number}").parse().unwrap(), workloads, editions: Default::default() },
+    );
     assert_eq!(reported.refused, []);
 }
 

@@ -1,0 +1,139 @@
+//! Words of this host about itself, and those it hears.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sealane_proto::client::Rejection;
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{Block, Edition, OwnerFacts, Workload};
+use sealane_proto::types::{NetworkName, NodeName};
+
+use super::{Mesh, Peer, owners};
+use crate::attachment::AttachmentId;
+
+impl Mesh {
+    /// What this host says of its own workloads, per network that it carries.
+    #[must_use]
+    pub(crate) fn facts(&self) -> &BTreeMap<NetworkName, Arc<OwnerFacts>> {
+        &self.facts
+    }
+
+    /// Brings what this host says to what is; `refused` are the workloads that control does not accept, of which it says nothing.
+    /// Returns true if it says anything else than before.
+    pub(crate) fn refresh_facts(&mut self, refused: &[Rejection]) -> bool {
+        let mut now: BTreeMap<NetworkName, Vec<Workload>> =
+            self.networks.keys().map(|network| (network.clone(), vec![])).collect();
+        for (id, hosted) in &self.hosted {
+            let refused = refused.iter().any(|it| it.network == id.network && it.workload == id.workload);
+            if let Some(workloads) = now.get_mut(&id.network).filter(|_| !refused) {
+                workloads.push(hosted.workload.clone());
+            }
+        }
+        let before = self.facts.len();
+        self.facts.retain(|network, _| now.contains_key(network));
+        let mut news = before != self.facts.len();
+        for (network, workloads) in now {
+            let known = self.facts.get(&network);
+            let same = |known: &&Arc<OwnerFacts>| {
+                known.incarnation == self.incarnation && known.workloads == workloads
+            };
+            if known.filter(same).is_none() {
+                self.revision += 1;
+                let (incarnation, revision) = (self.incarnation, self.revision);
+                let facts = OwnerFacts { network: network.clone(), incarnation, revision, workloads };
+                self.facts.insert(network, Arc::new(facts));
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// The incarnation that this host must begin for its words to count: control has heard newer ones of it, as when its disk is
+    /// an older one or its name was another host's. `None` while they count.
+    #[must_use]
+    pub(crate) fn outdone(&self) -> Option<u64> {
+        let reported = self.networks.values().filter_map(|carried| carried.snapshot.reported.as_ref());
+        let known = reported.filter_map(|reported| reported.get(&self.node.name)).max()?;
+        let newest = Edition { incarnation: self.incarnation, revision: self.revision };
+        (*known > newest).then(|| known.incarnation.saturating_add(1))
+    }
+
+    /// This host's words are of this incarnation from now on; control is told them anew.
+    pub(crate) fn begin_incarnation(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.tell_anew();
+    }
+
+    /// Hears what another host says of its workloads; returns true if that may make a difference.
+    pub(crate) fn hear(&mut self, owner: NodeName, facts: OwnerFacts) -> bool {
+        if owner == self.node.name {
+            return false;
+        }
+        let known = self.snapshot(&facts.network);
+        let is_member = known.is_some_and(|known| owners::is_member(&known.content, &owner));
+        self.words.hear(owner, facts, is_member) && is_member
+    }
+
+    /// Nothing is heard of the owner any more; returns the networks in which that may make a difference.
+    pub(crate) fn fall_silent(&mut self, owner: &NodeName) -> Vec<NetworkName> {
+        self.words.fall_silent(owner)
+    }
+
+    /// Returns true if nobody else can have the address of a workload of this host: it lies in this host's blocks, or control has it
+    /// so already.
+    #[must_use]
+    pub(crate) fn owns_address(&self, id: &AttachmentId) -> bool {
+        let (Some(hosted), Some(known)) = (self.hosted.get(id), self.snapshot(&id.network)) else {
+            return false;
+        };
+        let (own, address) = (&self.node.name, hosted.workload.address);
+        let is_own =
+            |block: &Block| block.node.as_ref() == Some(own) && block.range.contains(&address.to_ipv4());
+        let is_this =
+            |known: &Workload| known.name == id.workload && known.node == *own && known.address == address;
+        known.blocks.iter().any(is_own) || known.workloads.iter().any(is_this)
+    }
+
+    /// Takes in a word of another host from before the start.
+    pub(crate) fn recall_word(&mut self, owner: NodeName, facts: OwnerFacts) {
+        self.words.recall(owner, facts);
+    }
+
+    /// The words of other hosts by which this one goes in a network, as they are newer than control's.
+    #[must_use]
+    pub(crate) fn newer_words(&self, network: &NetworkName) -> BTreeMap<NodeName, Arc<OwnerFacts>> {
+        self.snapshot(network).map(|known| self.words.newer(&known.content)).unwrap_or_default()
+    }
+
+    /// The newest word of another host by which this one goes, its own or control's.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn goes_by(&self, network: &NetworkName, owner: &NodeName) -> Option<Edition> {
+        let known = self.snapshot(network).filter(|known| owners::is_member(&known.content, owner))?;
+        let own = self.words.newer(&known.content).get(owner).map(|facts| facts.edition());
+        own.max(known.reported.as_ref()?.get(owner).copied())
+    }
+
+    /// The number of words of other hosts that were not taken since the last call, as they or there were too many.
+    pub(crate) fn poll_refused_words(&mut self) -> u64 {
+        self.words.poll_refused()
+    }
+
+    /// The hosts that share a network with this one, as control says.
+    #[must_use]
+    pub(crate) fn peers(&self) -> BTreeMap<NodeName, Peer> {
+        let mut peers: BTreeMap<NodeName, Peer> = BTreeMap::new();
+        for (network, carried) in &self.networks {
+            for node in carried.snapshot.nodes.iter().filter(|node| node.name != self.node.name) {
+                let peer = || Peer { underlay: node.underlay, networks: BTreeSet::new() };
+                peers.entry(node.name.clone()).or_insert_with(peer).networks.insert(network.clone());
+            }
+        }
+        peers
+    }
+
+    /// The certificates that nobody accepts any more, as control says.
+    #[must_use]
+    pub(crate) fn revoked(&self) -> BTreeSet<SerialPrefix> {
+        self.networks.values().flat_map(|carried| &carried.snapshot.revoked).copied().collect()
+    }
+}

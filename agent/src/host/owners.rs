@@ -1,0 +1,207 @@
+//! Words of other hosts about their own workloads, and their merge with what control says. Pure.
+//!
+//! Per owner the newer word counts: control's, which says of every host what of it that has in it, or the owner's own. An owner is
+//! believed about its own workloads at its own addresses, as control has leased them, and about nothing else; control alone says
+//! who is a member. Of workloads that have a name, an address or an Ethernet address in common, one is there: this host's own,
+//! else the one that control knows so, else that of the owner whose name is smaller. So hosts that have heard the same agree.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use sealane_proto::resource::{NetworkContent, OwnerFacts, Workload};
+use sealane_proto::types::{NetworkName, NodeName};
+
+/// Number of workloads of one host in one network that others keep, as control bounds it.
+const MOST_WORKLOADS: usize = 4_096;
+/// Number of words that are kept of hosts that control has not told of.
+const MOST_AHEAD: usize = 1_024;
+
+/// The newest words of other hosts.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    networks: BTreeMap<NetworkName, BTreeMap<NodeName, Word>>,
+    /// Words that were not taken, as they or there were too many.
+    refused: u64,
+}
+
+/// A host's word about its workloads in one network.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    facts: Arc<OwnerFacts>,
+    /// True while its owner is heard.
+    live: bool,
+}
+
+impl Words {
+    /// Hears a word; returns true if it is newer than what was known. One of a host that is no member may be ahead of control,
+    /// and waits.
+    pub(super) fn hear(&mut self, owner: NodeName, facts: OwnerFacts, is_member: bool) -> bool {
+        let ahead = || self.networks.values().map(BTreeMap::len).sum::<usize>() >= MOST_AHEAD;
+        let known = self.networks.get(&facts.network).and_then(|words| words.get(&owner));
+        let beyond = known.is_none() && !is_member && ahead();
+        if beyond || facts.workloads.len() > MOST_WORKLOADS {
+            self.refused += 1;
+            return false;
+        }
+        let is_newer = known.is_none_or(|known| known.facts.edition() < facts.edition());
+        let words = self.networks.entry(facts.network.clone()).or_default();
+        match words.get_mut(&owner) {
+            Some(known) if !is_newer => !std::mem::replace(&mut known.live, true),
+            Some(_) | None => {
+                words.insert(owner, Word { facts: Arc::new(facts), live: true });
+                true
+            }
+        }
+    }
+
+    /// Nothing is heard of the owner any more; returns the networks in which that may make a difference.
+    pub(super) fn fall_silent(&mut self, owner: &NodeName) -> Vec<NetworkName> {
+        let words =
+            self.networks.iter_mut().filter_map(|(network, words)| Some((network, words.get_mut(owner)?)));
+        let fallen = words
+            .filter_map(|(network, word)| std::mem::replace(&mut word.live, false).then(|| network.clone()));
+        fallen.collect()
+    }
+
+    /// Control says who is in a network: who was and is not any more has nothing to say, whoever comes by that name.
+    pub(super) fn dismiss(&mut self, before: Option<&NetworkContent>, after: &NetworkContent) {
+        let Some(words) = self.networks.get_mut(&after.network.name) else { return };
+        words.retain(|owner, _| {
+            is_member(after, owner) || !before.is_some_and(|before| is_member(before, owner))
+        });
+    }
+
+    /// The words about one network.
+    pub(super) fn of(&self, network: &NetworkName) -> Option<&BTreeMap<NodeName, Word>> {
+        self.networks.get(network)
+    }
+
+    /// Takes in a word from before the start; nobody is heard yet.
+    pub(super) fn recall(&mut self, owner: NodeName, facts: OwnerFacts) {
+        let words = self.networks.entry(facts.network.clone()).or_default();
+        words.insert(owner, Word { facts: Arc::new(facts), live: false });
+    }
+
+    /// The words of a network's members that say more than control does.
+    pub(super) fn newer(&self, content: &NetworkContent) -> BTreeMap<NodeName, Arc<OwnerFacts>> {
+        let words = self.of(&content.network.name).into_iter().flatten();
+        let newer = words.filter(|(owner, word)| is_member(content, owner) && word.is_newer(content, owner));
+        newer.map(|(owner, word)| (owner.clone(), word.facts.clone())).collect()
+    }
+
+    /// The number of words that were not taken since the last call.
+    pub(super) fn poll_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+}
+
+/// Returns true if control has told of the host in this network.
+pub(super) fn is_member(content: &NetworkContent, node: &NodeName) -> bool {
+    content.nodes.iter().any(|known| known.name == *node)
+}
+
+/// Claims to names and addresses by what backs them; the first is the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Backing {
+    /// The workload runs on this host.
+    Own,
+    /// Control has it under this owner, at this address.
+    Control,
+    /// Control has the name under this owner, at another address.
+    Name,
+    /// Its owner alone says so.
+    Owner,
+}
+
+/// Makes `content`, which is as control says, what this host goes by: with the newer words of the owners, and with `local`, which
+/// are the workloads of this host `node`.
+pub(super) fn merge(
+    content: &mut NetworkContent,
+    node: &NodeName,
+    local: Vec<Workload>,
+    words: Option<&BTreeMap<NodeName, Word>>,
+) {
+    let told = std::mem::take(&mut content.workloads);
+    let newer: BTreeMap<&NodeName, &OwnerFacts> = words
+        .into_iter()
+        .flatten()
+        .filter(|(owner, word)| *owner != node && is_member(content, owner) && word.is_newer(content, owner))
+        .map(|(owner, word)| (owner, word.facts.as_ref()))
+        .collect();
+    let mut claims: Vec<(Backing, Workload)> = vec![];
+    for (owner, facts) in &newer {
+        let mut own = facts.workloads.iter().filter_map(|workload| claim(content, &told, owner, workload));
+        claims.extend(&mut own);
+    }
+    let by_control = |known: &Workload| known.node != *node && !newer.contains_key(&known.node);
+    claims.extend(told.into_iter().filter(by_control).map(|known| (Backing::Control, known)));
+    claims.extend(local.into_iter().map(|own| (Backing::Own, own)));
+    claims.sort_by(|(a, one), (b, other)| (a, &one.node, &one.name).cmp(&(b, &other.node, &other.name)));
+    let (mut names, mut addresses, mut macs) = (BTreeSet::new(), HashSet::new(), HashSet::new());
+    for (backing, workload) in claims {
+        let taken = names.contains(&workload.name)
+            || addresses.contains(&workload.address)
+            || macs.contains(&workload.mac);
+        if backing == Backing::Own || !taken {
+            names.insert(workload.name.clone());
+            addresses.insert(workload.address);
+            macs.insert(workload.mac);
+            content.workloads.push(workload);
+        }
+    }
+    content.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    // Nobody who follows this host compares ages.
+    content.reported = None;
+}
+
+impl Word {
+    /// Returns true if this is newer than what control says of the owner. A control plane that does not say what it has heard is
+    /// behind an owner that is heard, and ahead of one that is not.
+    fn is_newer(&self, content: &NetworkContent, owner: &NodeName) -> bool {
+        match &content.reported {
+            None => self.live,
+            Some(reported) => reported.get(owner).is_none_or(|known| *known < self.facts.edition()),
+        }
+    }
+}
+
+/// Weighs what an owner says of one of its workloads; `None` if it has no say in that.
+fn claim(
+    content: &NetworkContent,
+    told: &[Workload],
+    owner: &NodeName,
+    workload: &Workload,
+) -> Option<(Backing, Workload)> {
+    let known = told.binary_search_by(|known| known.name.cmp(&workload.name)).ok();
+    let known = known.and_then(|at| told.get(at)).filter(|known| known.node == *owner);
+    let backing = match known {
+        Some(known) if known.address == workload.address => Backing::Control,
+        Some(_) => Backing::Name,
+        None => Backing::Owner,
+    };
+    let network = &content.network;
+    let (address, subnet) = (workload.address, network.subnet);
+    let leased = || {
+        let mut blocks = content.blocks.iter();
+        let block = blocks.find(|block| block.range.contains(&address.to_ipv4()));
+        let own = block.is_some_and(|block| block.node.as_ref() == Some(owner));
+        own && subnet.contains(address) && !subnet.reserved().contains(&address)
+    };
+    let at_known = || told.iter().any(|known| known.node == *owner && known.address == address);
+    let same_mac = known.is_some_and(|known| known.mac == workload.mac);
+    let own_mac = || network.address_of(workload.mac).is_none_or(|meant| meant == address);
+    let ports = workload.ports.len() <= Workload::MOST_PORTS
+        && (workload.service.is_some() || workload.ports.is_empty());
+    let fits = workload.node == *owner
+        && workload.network == network.name
+        && ports
+        && (leased() || at_known())
+        && (same_mac || own_mac());
+    let drained = workload.service.is_some() && content.drained.contains(owner);
+    let ready = |ready: bool| ready && !drained;
+    let (ready, ready6) = (ready(workload.ready), ready(workload.ready6));
+    fits.then(|| (backing, Workload { ready, ready6, ..workload.clone() }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! Ages of what hosts have told: which of a host's words about its workloads in a network is the newest that is known here.
+//!
+//! Hosts tell each other the same words, and compare these with what control says by their ages. What control knows never grows
+//! older: a host whose disk is an older one sees here that its words would count for nothing, and begins another incarnation.
+
+use std::collections::BTreeSet;
+
+use sealane_proto::resource::Edition;
+use sealane_proto::types::NodeName;
+
+use super::{Change, NetworkState, State};
+
+/// The newest word that a host has told of its workloads in one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The host.
+    pub node: NodeName,
+    /// Age of the word; that of a host that says no more is closed.
+    pub edition: Edition,
+}
+
+impl NetworkState {
+    /// The change by which a host has told a word of this age; a report without one, as of a host that leaves or of an older
+    /// agent, closes what it has told before.
+    pub(super) fn told(&self, node: &NodeName, edition: Option<Edition>) -> Option<Change> {
+        let known = self.told.get(node).map(|told| told.edition);
+        let next = edition.map_or_else(|| known.map(Edition::closed), |edition| Some(edition).max(known))?;
+        let put = || Change::put_in(&self.network.name, Told { node: node.clone(), edition: next });
+        (known != Some(next)).then(put)
+    }
+}
+
+/// The changes that forget what hosts have told that are no part of the mesh, but for these names.
+pub(super) fn forgotten(state: &State, kept: &BTreeSet<&NodeName>) -> Vec<Change> {
+    let gone = |node: &&NodeName| !state.nodes.contains_key(*node) && !kept.contains(node);
+    let of = |network: &NetworkState| {
+        let gone = network.told.keys().filter(gone);
+        gone.map(|node| Change::remove_in::<Told>(&network.network.name, node.clone())).collect::<Vec<_>>()
+    };
+    state.networks.values().flat_map(of).collect()
+}

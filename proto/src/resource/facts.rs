@@ -1,0 +1,127 @@
+//! Facts that a host tells of its own workloads, and how new they are.
+
+use std::fmt;
+
+use super::Workload;
+use crate::types::{NetworkName, NodeName};
+use crate::wire::{Fields, WireError, all, each, v1};
+
+/// Age of a host's word about its own workloads in one network: the greater of two is the newer word.
+///
+/// An incarnation is one run of the host's agent, and no number is used twice, not even by an agent whose disk is an older one;
+/// revisions count the changes within it. That orders the words of one host whatever way they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition {
+    /// Run of the agent, from 1.
+    pub incarnation: u64,
+    /// Change within that run, from 1; 0 is control's own, by which it closes what it has heard before.
+    pub revision: u64,
+}
+
+/// Distance to the incarnation by which what was heard before is closed: agents start less often meanwhile.
+const CLOSED: u64 = 1 << 32;
+
+impl Edition {
+    /// The edition that is newer than every word that its host can have said before: the host speaks no more, or not of this.
+    #[must_use]
+    pub const fn closed(self) -> Self {
+        match self.revision {
+            0 => self,
+            _ => Self { incarnation: self.incarnation.saturating_add(CLOSED), revision: 0 },
+        }
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation, self.revision)
+    }
+}
+
+/// Everything that a host says of its own workloads in one network: the newest replaces every older one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerFacts {
+    /// The network.
+    pub network: NetworkName,
+    /// As of [`Edition`].
+    pub incarnation: u64,
+    /// As of [`Edition`].
+    pub revision: u64,
+    /// All workloads of the host in the network, sorted by name, but for those that control has refused.
+    pub workloads: Vec<Workload>,
+}
+
+impl OwnerFacts {
+    /// Age of this word.
+    #[must_use]
+    pub const fn edition(&self) -> Edition {
+        Edition { incarnation: self.incarnation, revision: self.revision }
+    }
+}
+
+impl TryFrom<v1::OwnerFacts> for OwnerFacts {
+    type Error = WireError;
+    fn try_from(message: v1::OwnerFacts) -> Result<Self, WireError> {
+        Ok(Self {
+            network: Fields("OwnerFacts").parse("network", &message.network)?,
+            incarnation: message.incarnation,
+            revision: message.revision,
+            workloads: all(message.workloads)?,
+        })
+    }
+}
+
+impl From<&OwnerFacts> for v1::OwnerFacts {
+    fn from(facts: &OwnerFacts) -> Self {
+        Self {
+            network: facts.network.to_string(),
+            incarnation: facts.incarnation,
+            revision: facts.revision,
+            workloads: each(&facts.workloads),
+        }
+    }
+}
+
+impl TryFrom<v1::OwnerEdition> for (NodeName, Edition) {
+    type Error = WireError;
+    fn try_from(message: v1::OwnerEdition) -> Result<Self, WireError> {
+        let v1::OwnerEdition { node, incarnation, revision } = message;
+        Ok((Fields("OwnerEdition").parse("node", &node)?, Edition { incarnation, revision }))
+    }
+}
+
+impl From<(&NodeName, &Edition)> for v1::OwnerEdition {
+    fn from((node, edition): (&NodeName, &Edition)) -> Self {
+        let Edition { incarnation, revision } = *edition;
+        Self { node: node.to_string(), incarnation, revision }
+    }
+}
+
+impl TryFrom<v1::NetworkEdition> for (NetworkName, Edition) {
+    type Error = WireError;
+    fn try_from(message: v1::NetworkEdition) -> Result<Self, WireError> {
+        let v1::NetworkEdition { network, incarnation, revision } = message;
+        Ok((Fields("NetworkEdition").parse("network", &network)?, Edition { incarnation, revision }))
+    }
+}
+
+impl From<(&NetworkName, &Edition)> for v1::NetworkEdition {
+    fn from((network, edition): (&NetworkName, &Edition)) -> Self {
+        let Edition { incarnation, revision } = *edition;
+        Self { network: network.to_string(), incarnation, revision }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_edition_is_newer_than_all_before_and_is_closed_once() {
+        let last = Edition { incarnation: 7, revision: 31 };
+        let closed = last.closed();
+        assert!(closed > last && closed > Edition { incarnation: 9, revision: 1 });
+        assert_eq!(closed.closed(), closed);
+        assert!(Edition { incarnation: closed.incarnation, revision: 1 } > closed);
+    }
+}
