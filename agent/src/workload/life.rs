@@ -1,6 +1,7 @@
 //! Attachment of a workload, from its first trace in the kernel until it is forgotten.
 
 mod audit;
+mod core;
 mod ears;
 mod end;
 mod follow;
@@ -12,7 +13,7 @@ mod waiting;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use sealane_base::task::Task;
 use sealane_fabric::health::{self, Families, ProbeTarget};
@@ -21,23 +22,20 @@ use sealane_proto::identity::Principal;
 use sealane_proto::types::MacAddr;
 use tokio::sync::{oneshot, watch};
 
+use self::core::{ReadinessCore, RulesCore};
 use super::WorkloadContext;
 use super::admission::RETRY;
 use super::anchor::Lifeline;
 use super::meddling::Meddling;
 use super::names::Names;
 use super::plumbing::Fixtures;
-use super::pulse::{ProcessPulse, next};
+use super::pulse::{ProcessPulse, next, until};
 use super::readiness::ReadinessFacts;
 use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
 use crate::host::{DataPlane, HostNetwork};
 use crate::sidecar::{Equipment, Supervisor};
 use crate::trouble::WorkloadTrouble;
-use signs::SILENCE;
 use waiting::PendingStates;
-
-/// After adoption, how long until a workload that does not listen counts as not ready.
-const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// A watch over the ports of a workload.
 struct PortWatch {
@@ -59,12 +57,8 @@ pub(super) struct Life {
     supervisor: Option<Supervisor>,
     /// For what a started sidecar waits for.
     equipping: Option<oneshot::Sender<Equipment>>,
-    /// By what the rules of service addresses are.
-    ruled: u64,
-    /// True if the kernel refused them the last time.
-    refused: bool,
-    /// True if they are to be compared with the kernel's.
-    audit_due: bool,
+    /// Progress of the rules of service addresses.
+    rules: RulesCore,
     /// The states whose names are not told yet.
     waiting: PendingStates,
     /// True if control may know of it.
@@ -95,9 +89,7 @@ impl Life {
             fixtures: None,
             supervisor: None,
             equipping: None,
-            ruled: 0,
-            refused: false,
-            audit_due: false,
+            rules: RulesCore::default(),
             waiting: PendingStates::default(),
             registered,
             report: 1,
@@ -151,60 +143,56 @@ impl Life {
         self.note_newest().await;
         let mut pulse = self.pulse(lifeline, adopted);
         let portless = self.attachment.workload.ports.is_empty();
-        let mut listening = self.watch_health(pulse.any_port());
-        let listens = (portless || !adopted).then_some(Families::both(portless));
-        let mut readiness = ReadinessFacts { listens, sidecar: true, condition: pulse.condition() };
-        self.declare(readiness).await;
+        let mut core = ReadinessCore::new(portless, adopted, pulse.condition(), Instant::now());
         let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
-        let (first_reading, silence) = (tokio::time::sleep(FIRST_READING), tokio::time::sleep(SILENCE));
+        if let Some(applied) = &applied {
+            core.handle_sidecar(applied.borrow().is_some(), Instant::now());
+        }
+        let (mut listening, mut watch_again) = (self.watch_health(pulse.any_port()), None);
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
-        tokio::pin!(first_reading, silence, ended);
+        tokio::pin!(ended);
         let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
         let mut meddling = Meddling::watch(&self.context.kernel.hopper, netns, &self.id);
         let mut ears = self.ears();
         loop {
+            if let Some(facts) = core.poll_declaration() {
+                self.declare(facts).await;
+            }
             if !self.wants_turn() {
                 queue.leave();
             }
+            if listening.is_none() && !portless {
+                watch_again.get_or_insert_with(|| Instant::now() + RETRY);
+            }
+            let due = [core.due(listening.is_some()), self.rules.due(), watch_again];
             tokio::select! {
                 () = &mut ended => return,
-                listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => {
-                    readiness.listens = Some(listens);
-                    self.declare(readiness).await;
-                }
-                () = &mut first_reading, if readiness.listens.is_none() && listening.is_some() => {
-                    readiness.listens = listening.as_ref().map(|listening| *listening.seen.borrow());
-                    self.declare(readiness).await;
-                }
+                listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => core.handle_listens(listens),
                 sequence = next(applied.as_mut()) => {
                     self.context.host.applied(self.id.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
-                    silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
-                    if sequence.is_some() && !readiness.sidecar {
-                        readiness.sidecar = true;
-                        self.declare(readiness).await;
-                    }
+                    core.handle_sidecar(sequence.is_some(), Instant::now());
                 }
-                () = signs::lost(signs.as_mut(), silence.as_mut()), if readiness.sidecar => {
-                    readiness.sidecar = false;
-                    self.declare(readiness).await;
-                }
+                () = signs::silent(signs.as_mut()) => core.handle_silence(),
                 () = pulse.changed() => {
-                    readiness.condition = pulse.condition();
+                    core.handle_condition(pulse.condition());
                     if listening.as_ref().is_some_and(|known| known.any_port != pulse.any_port()) {
                         listening = self.watch_health(pulse.any_port());
                     }
-                    self.declare(readiness).await;
                 }
                 Ok(()) = self.host_network.changed() => self.note_newest().await,
                 // Its place in the queue stays while it hears of other things.
                 _turn = queue.turn(), if self.wants_turn() => self.follow().await,
-                () = tokio::time::sleep(RETRY), if self.refused => self.refused = false,
-                () = tokio::time::sleep(RETRY), if listening.is_none() && !portless => {
-                    listening = self.watch_health(pulse.any_port());
-                }
                 () = meddling.told() => self.audit(&mut meddling).await,
                 heard = ears.told() => self.handle_heard(&mut ears, heard),
+                () = until(due.into_iter().flatten().min()) => {
+                    let now = Instant::now();
+                    core.handle_time(listening.as_ref().map(|listening| *listening.seen.borrow()), now);
+                    self.rules.handle_time(now);
+                    if watch_again.take_if(|again| *again <= now).is_some() {
+                        listening = self.watch_health(pulse.any_port());
+                    }
+                }
             }
         }
     }

@@ -1,35 +1,30 @@
 //! Sandbox of one workload, from the request to the last trace: a namespace, and in it an attachment per network.
+//!
+//! The order of its steps is [`course`]'s; here is each of them.
+
+mod course;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use futures_util::future::{join_all, try_join_all};
-use sealane_base::backoff::Backoff;
 use sealane_fabric::seat::{DeviceName, Owner};
 use sealane_sys::NetNs;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::admission::{self, Admitted};
-use super::anchor::{Anchor, Gone, Lifeline};
+use super::anchor::{Anchor, Lifeline};
 use super::life::Life;
 use super::names::Names;
 use super::namespace::{self, NamespaceDns};
 use super::plumbing::{netns_path, resolv_path};
 use super::{AttachError, WorkloadContext, target};
-use crate::attachment::{
-    AttachSpec, Attached, Attachment, AttachmentId, Event, Hold, Progress, RequestFailure,
-};
-use crate::disk::StoredWorkload;
+use crate::attachment::{AttachSpec, Attached, Attachment, AttachmentId, Hold, Progress};
+use crate::disk::{StoredAnchor, StoredWorkload};
 use crate::host::HostNetwork;
 use crate::tap::{self, Tap};
 use crate::trouble::WorkloadTrouble;
-
-/// Pause before a workload that could not be taken up is tried again, at first.
-const SOON: Duration = Duration::from_millis(50);
-/// And at last.
-const SELDOM: Duration = Duration::from_secs(5);
-/// Time for which calls go on to one that cannot be taken up: it works, as far as anybody knows.
-const PATIENCE: Duration = Duration::from_secs(1);
+use course::Steps;
 
 /// Request for a workload.
 #[derive(Debug)]
@@ -46,6 +41,7 @@ pub(super) struct SandboxRequest {
 
 struct Sandbox {
     context: Arc<WorkloadContext>,
+    origin: Origin,
     /// At least one.
     lives: Vec<Life>,
     names: Arc<Names>,
@@ -56,6 +52,16 @@ struct Sandbox {
     /// The device of a virtual machine, if it is one, and what serves it.
     machine: Option<DeviceName>,
     tap: Option<Tap>,
+    /// Time at which its end began.
+    closed: Option<Instant>,
+}
+
+/// Beginning of a workload.
+enum Origin {
+    /// Somebody asked for it, for this container, if it is of one.
+    Request(AttachSpec, Option<String>),
+    /// A record of an earlier agent.
+    Record(StoredAnchor),
 }
 
 /// A new workload.
@@ -69,34 +75,12 @@ pub(super) async fn begin(context: Arc<WorkloadContext>, request: SandboxRequest
         }
     };
     let Admitted { attachments, dismissed } = admitted;
-    let lifeline = Lifeline { anchor: request.anchor, dismissed };
-    let about = about(lifeline.anchor.hold(), request.container.as_deref());
-    let mut sandbox = Sandbox::new(&context, attachments, (false, about), lifeline.anchor.hold());
-    let set_up = tokio::select! {
-        set_up = sandbox.set_up(request.given, &progress) => set_up,
-        refusal = admission::refused(&context) => Err(refusal),
-        () = lifeline.ended() => Err(AttachError::Ending),
-        () = progress.closed() => Err(AttachError::Ending),
-    };
-    match set_up {
-        Ok(()) => {
-            let attached = sandbox.open();
-            let first = attached.as_ref().and_then(|attached| attached.seats.first());
-            tracing::info!(workload = %sandbox.name(), address = ?first.map(|seat| seat.address.addr()), "workload attached");
-            if let (Some(container), Some(pid), Some(first)) =
-                (request.container, lifeline.anchor.pid(), sandbox.lives.first())
-            {
-                context.containers.remember(first.id(), pid, container, &request.spec);
-            }
-            if let Some(attached) = attached {
-                progress.attached(attached).await;
-            }
-            drop(progress);
-            sandbox.live(&lifeline, false).await;
-        }
-        Err(error) => progress.failed(error).await,
-    }
-    sandbox.tear_down().await;
+    let SandboxRequest { spec, anchor, given, container } = request;
+    let about = about(anchor.hold(), container.as_deref());
+    let origin = Origin::Request(spec, container);
+    let sandbox = Sandbox::new(&context, origin, attachments, (false, about), anchor.hold());
+    let refused = admission::refused(&context);
+    course::begin(sandbox, given, Lifeline { anchor, dismissed }, refused, progress).await;
 }
 
 /// A workload that an earlier agent attached; the host knows it already.
@@ -113,25 +97,13 @@ pub(super) async fn resume(
     let first = attachments.first().map(|(attachment, _)| attachment.id());
     let container = first.and_then(|id| context.containers.id_of(&id));
     let about = about(stored.anchor.hold(), container.as_deref());
-    let mut sandbox = Sandbox::new(&context, attachments, (true, about), stored.anchor.hold());
-    match Anchor::reopen(&stored.anchor, &context.boot) {
-        Ok(anchor) => {
-            let lifeline = Lifeline { anchor, dismissed };
-            if sandbox.take_up(&lifeline).await {
-                sandbox.open();
-                sandbox.live(&lifeline, true).await;
-            }
-        }
-        Err(reason) => {
-            tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
-            let first = sandbox.lives.first();
-            let comes_back = first.is_some_and(|life| context.containers.has(life.id()));
-            if reason == Gone::Rebooted && sandbox.owner == Owner::Other && !comes_back {
-                sandbox.context.roster.lose(&sandbox.ids(), &stored.anchor);
-            }
-        }
+    let anchor = Anchor::reopen(&stored.anchor, &context.boot);
+    let origin = Origin::Record(stored.anchor.clone());
+    let sandbox = Sandbox::new(&context, origin, attachments, (true, about), stored.anchor.hold());
+    if let Err(reason) = &anchor {
+        tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
     }
-    sandbox.tear_down().await;
+    course::resume(sandbox, anchor, dismissed).await;
 }
 
 /// By what a workload's runtime tells of it: who holds it, or its container.
@@ -170,19 +142,10 @@ async fn recalled(
     known
 }
 
-/// Hears what is waited for, for ever.
-async fn hear(words: &mut mpsc::Receiver<Result<Event, RequestFailure>>, trouble: impl Fn(Option<String>)) {
-    while let Some(word) = words.recv().await {
-        if let Ok(Event::Waiting(what)) = word {
-            trouble(Some(format!("it waits for {what}")));
-        }
-    }
-    std::future::pending().await
-}
-
 impl Sandbox {
     fn new(
         context: &Arc<WorkloadContext>,
+        origin: Origin,
         attachments: Vec<(Attachment, watch::Receiver<Arc<HostNetwork>>)>,
         (registered, about): (bool, Option<String>),
         hold: Option<&Hold>,
@@ -201,6 +164,7 @@ impl Sandbox {
         let lives = attachments.into_iter().enumerate().map(life).collect();
         Self {
             context: context.clone(),
+            origin,
             lives,
             names,
             owner,
@@ -208,6 +172,7 @@ impl Sandbox {
             namespace_dns: None,
             machine,
             tap: None,
+            closed: None,
         }
     }
 
@@ -220,6 +185,44 @@ impl Sandbox {
         self.lives.iter().map(|life| life.id().to_string()).collect::<Vec<_>>().join(", ")
     }
 
+    fn serve_names(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        if let Some(first) = self.lives.first().filter(|_| self.namespace_dns.is_none()) {
+            let interface = first.interface();
+            let names = (&*self.names, interface.as_str(), first.gateway());
+            let ids = self.ids();
+            self.namespace_dns =
+                Some(NamespaceDns::start(&self.context, &ids, netns, (self.owner, self.takes_over), names)?);
+        }
+        Ok(())
+    }
+
+    /// Gives a virtual machine its device.
+    async fn lay_tap(&mut self, netns: &NetNs) -> Result<(), AttachError> {
+        if let (Some(device), Some(first), None) = (self.machine, self.lives.first(), &self.tap) {
+            let seat = (&first.seated(), first.gateway_mac());
+            let laid = self.context.machines.lay(first.id(), (device, netns), seat).await;
+            self.tap = Some(laid.map_err(|error| AttachError::setup(first.id(), error))?);
+        }
+        Ok(())
+    }
+
+    fn attached(&self) -> Option<Attached> {
+        let (run_dir, namespace_dns) = (&self.context.kernel.run_dir, self.namespace_dns.as_ref());
+        let first = self.lives.first()?.id();
+        let mut notes = namespace_dns.map(|namespace_dns| namespace_dns.notes.clone()).unwrap_or_default();
+        notes.extend(self.lives.iter().flat_map(Life::notes));
+        Some(Attached {
+            workload: first.workload.clone(),
+            netns: netns_path(run_dir, first),
+            resolv_conf: resolv_path(run_dir, first),
+            seats: self.lives.iter().map(Life::seated).collect(),
+            nameserver: namespace_dns.map(|namespace_dns| namespace_dns.nameserver),
+            notes,
+        })
+    }
+}
+
+impl Steps for Sandbox {
     async fn set_up(&mut self, given: Option<NetNs>, progress: &Progress) -> Result<(), AttachError> {
         let own = given.is_none();
         let netns = namespace::ensure_netns(&self.context.kernel, &self.ids(), given)?;
@@ -232,35 +235,6 @@ impl Sandbox {
         try_join_all(self.lives.iter_mut().map(|life| life.set_up(progress))).await.map(drop)
     }
 
-    /// Takes up what runs, however often that must be tried; false when the workload is to end before.
-    async fn take_up(&mut self, lifeline: &Lifeline) -> bool {
-        let (context, ids, began) = (self.context.clone(), self.ids(), Instant::now());
-        let Some(first) = ids.first() else { return false };
-        let trouble = |why| context.troubles.set(first, WorkloadTrouble::TakingUp, why);
-        let mut backoff = Backoff::new(SOON, SELDOM);
-        loop {
-            let (progress, mut words) = Progress::channel(1);
-            let adopted = tokio::select! {
-                adopted = self.adopt(&lifeline.anchor, &progress) => adopted,
-                () = lifeline.ended() => return false,
-                () = hear(&mut words, trouble) => return false,
-            };
-            let Err(error) = adopted else {
-                trouble(None);
-                return true;
-            };
-            trouble(Some(error.to_string()));
-            if began.elapsed() >= PATIENCE {
-                join_all(self.lives.iter().map(Life::set_aside)).await;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait(rand::random())) => {}
-                () = lifeline.ended() => return false,
-            }
-        }
-    }
-
-    /// Takes up what runs: nothing is waited for that worked without this agent. Safe to repeat.
     async fn adopt(&mut self, anchor: &Anchor, progress: &Progress) -> Result<(), AttachError> {
         let ids = self.ids();
         // Bound since it was attached; if somebody took that away, it is still there for the one it is of.
@@ -291,47 +265,35 @@ impl Sandbox {
         fixtures.into_iter().chain(served).collect()
     }
 
-    fn serve_names(&mut self, netns: &NetNs) -> Result<(), AttachError> {
-        if let Some(first) = self.lives.first().filter(|_| self.namespace_dns.is_none()) {
-            let interface = first.interface();
-            let names = (&*self.names, interface.as_str(), first.gateway());
-            let ids = self.ids();
-            self.namespace_dns =
-                Some(NamespaceDns::start(&self.context, &ids, netns, (self.owner, self.takes_over), names)?);
-        }
-        Ok(())
+    async fn set_aside(&self) {
+        join_all(self.lives.iter().map(Life::set_aside)).await;
     }
 
-    /// Gives a virtual machine its device.
-    async fn lay_tap(&mut self, netns: &NetNs) -> Result<(), AttachError> {
-        if let (Some(device), Some(first), None) = (self.machine, self.lives.first(), &self.tap) {
-            let seat = (&first.seated(), first.gateway_mac());
-            let laid = self.context.machines.lay(first.id(), (device, netns), seat).await;
-            self.tap = Some(laid.map_err(|error| AttachError::setup(first.id(), error))?);
+    fn complaints(&self) -> impl Fn(Option<String>) + Send + 'static {
+        let (context, first) = (self.context.clone(), self.lives.first().map(|life| life.id().clone()));
+        move |why| {
+            if let Some(first) = &first {
+                context.troubles.set(first, WorkloadTrouble::TakingUp, why);
+            }
         }
-        Ok(())
     }
 
-    /// Lets people in.
     fn open(&self) -> Option<Attached> {
         let (first, attached) = (self.lives.first()?, self.attached()?);
         self.context.roster.set_up(first.id(), &attached);
+        if let Origin::Request(..) = self.origin {
+            let address = attached.seats.first().map(|seat| seat.address.addr());
+            tracing::info!(workload = %self.name(), ?address, "workload attached");
+        }
         Some(attached)
     }
 
-    fn attached(&self) -> Option<Attached> {
-        let (run_dir, namespace_dns) = (&self.context.kernel.run_dir, self.namespace_dns.as_ref());
-        let first = self.lives.first()?.id();
-        let mut notes = namespace_dns.map(|namespace_dns| namespace_dns.notes.clone()).unwrap_or_default();
-        notes.extend(self.lives.iter().flat_map(Life::notes));
-        Some(Attached {
-            workload: first.workload.clone(),
-            netns: netns_path(run_dir, first),
-            resolv_conf: resolv_path(run_dir, first),
-            seats: self.lives.iter().map(Life::seated).collect(),
-            nameserver: namespace_dns.map(|namespace_dns| namespace_dns.nameserver),
-            notes,
-        })
+    fn remember(&self, anchor: &Anchor) {
+        if let (Origin::Request(spec, Some(container)), Some(pid), Some(first)) =
+            (&self.origin, anchor.pid(), self.lives.first())
+        {
+            self.context.containers.remember(first.id(), pid, container.clone(), spec);
+        }
     }
 
     async fn live(&mut self, lifeline: &Lifeline, adopted: bool) {
@@ -349,29 +311,56 @@ impl Sandbox {
         }
     }
 
-    /// Out of names and balancing, then out of the kernel, then out of memory.
-    async fn tear_down(mut self) {
-        let ended = SystemTime::now();
-        let (ids, name) = (self.ids(), self.name());
-        let Some(first) = ids.first() else { return };
-        self.context.roster.close(first);
+    fn lose(&self) {
+        let comes_back = self.lives.first().is_some_and(|life| self.context.containers.has(life.id()));
+        if let Origin::Record(anchor) = &self.origin
+            && self.owner == Owner::Other
+            && !comes_back
+        {
+            self.context.roster.lose(&self.ids(), anchor);
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = Some(Instant::now());
+        self.lives.first().into_iter().for_each(|first| self.context.roster.close(first.id()));
+    }
+
+    async fn retire(&mut self) {
         join_all(self.lives.iter_mut().map(Life::retire)).await;
-        namespace::clear(&self.context.kernel, &ids, self.namespace_dns.take(), &self.names);
+    }
+
+    fn clear(&mut self) {
+        namespace::clear(&self.context.kernel, &self.ids(), self.namespace_dns.take(), &self.names);
         drop(self.tap.take());
+    }
+
+    async fn remove_device(&mut self) {
         if let Some(device) = self.machine
             && let Err(error) = self.context.machines.remove(device).await
         {
             tracing::error!(%error, %device, "cannot remove the TAP device of a machine that was dismissed");
         }
-        if let Err(error) = self.context.records.remove(&first.record_name()) {
-            tracing::error!(%error, workload = name, "cannot forget a workload that ended");
+    }
+
+    fn erase(&self) {
+        let Some(first) = self.lives.first() else { return };
+        if let Err(error) = self.context.records.remove(&first.id().record_name()) {
+            tracing::error!(%error, workload = self.name(), "cannot forget a workload that ended");
         }
+    }
+
+    async fn forget(&self) {
         for life in &self.lives {
             life.forget().await;
         }
+    }
+
+    fn leave(&self) {
+        let ids = self.ids();
         ids.iter().for_each(|id| self.context.troubles.forget(id));
-        self.context.roster.leave(first);
-        let took = ended.elapsed().unwrap_or_default();
-        tracing::info!(workload = name, ?took, "workload gone");
+        ids.first().into_iter().for_each(|first| self.context.roster.leave(first));
+        let took = self.closed.map(|closed| closed.elapsed()).unwrap_or_default();
+        tracing::info!(workload = self.name(), ?took, "workload gone");
     }
 }

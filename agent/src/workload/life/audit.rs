@@ -13,7 +13,7 @@ impl Life {
         let began = Instant::now();
         self.audit_rules().await;
         meddling.looked(began);
-        self.audit_due = true;
+        self.rules.handle_doubt();
     }
 
     /// Puts back rules that somebody else took away; without them calls would pass the sidecar by.
@@ -45,7 +45,7 @@ impl Life {
                 self.context.kernel.overlay.count_rules_drift(&self.id);
             }
             Err(error) => {
-                self.ruled = 0;
+                self.rules.handle_unknown();
                 tracing::error!(%error, workload = %self.id, "cannot see to the rules of service addresses");
             }
         }

@@ -1,17 +1,19 @@
 //! The rules of service addresses and the names that a workload is told follow the network's state.
 
+use std::time::Instant;
+
 use super::Life;
 use crate::host::DataPlane;
 
 impl Life {
     /// Takes note of the newest state. Its names are told at once where rules and sidecar carry already what they lead to.
     pub(super) async fn note_newest(&mut self) {
-        self.refused = false;
         self.take_newest();
         let host_network = self.host_network.borrow().clone();
         let table = host_network.services.of(self.attachment.workload.sidecar);
-        if self.fixtures.as_ref().is_some_and(|fixtures| fixtures.services.are_of(table)) {
-            self.ruled = host_network.sequence;
+        let carried = self.fixtures.as_ref().is_some_and(|fixtures| fixtures.services.are_of(table));
+        self.rules.handle_newest(host_network.sequence, carried);
+        if carried {
             self.report_rules().await;
         }
         self.publish_names();
@@ -23,17 +25,15 @@ impl Life {
         let host_network = self.host_network.borrow().clone();
         if let Some(fixtures) = &mut self.fixtures {
             let table = host_network.services.of(self.attachment.workload.sidecar);
-            match fixtures.services.ensure(&fixtures.netns, table).await {
-                Ok(_) => self.ruled = host_network.sequence,
-                Err(error) => {
-                    self.refused = true;
-                    tracing::error!(%error, workload = %self.id, "cannot balance service addresses, trying again");
-                }
+            let ensured = fixtures.services.ensure(&fixtures.netns, table).await;
+            self.rules.handle_followed(host_network.sequence, ensured.is_ok(), Instant::now());
+            if let Err(error) = ensured {
+                tracing::error!(%error, workload = %self.id, "cannot balance service addresses, trying again");
             }
         }
         self.report_rules().await;
         self.publish_names();
-        if std::mem::take(&mut self.audit_due) {
+        if self.rules.poll_audit() {
             self.audit_services().await;
         }
     }
@@ -45,14 +45,14 @@ impl Life {
     }
 
     async fn report_rules(&self) {
-        let ruled = self.fixtures.as_ref().map(|_| self.ruled);
+        let ruled = self.fixtures.as_ref().map(|_| self.rules.ruled());
         self.context.host.applied(self.id.clone(), DataPlane::Rules, ruled).await;
     }
 
     /// Returns true if there is work for the kernel. What it refused is tried again later, or with the next change.
     pub(super) fn wants_turn(&self) -> bool {
-        let is_behind = self.fixtures.is_some() && self.ruled < self.host_network.borrow().sequence;
-        !self.refused && (is_behind || self.audit_due)
+        let newest = self.fixtures.as_ref().map_or(0, |_| self.host_network.borrow().sequence);
+        self.rules.wants_turn(newest)
     }
 
     /// Lets the workload's DNS answer by the newest state that its sidecar and its rules carry.
@@ -61,7 +61,7 @@ impl Life {
         let applied = self.supervisor.as_ref().and_then(|supervisor| *supervisor.applied.borrow());
         let carried = |sequence, table: &_| {
             applied.is_none_or(|applied| applied >= sequence)
-                && (self.ruled >= sequence || fixtures.services.lead_where(table))
+                && (self.rules.ruled() >= sequence || fixtures.services.lead_where(table))
         };
         if let Some(zone) = self.waiting.release(carried) {
             let (names, place) = &self.names;

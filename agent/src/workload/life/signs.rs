@@ -1,10 +1,8 @@
 //! The signs of life of a workload's sidecar, without which it gets no calls.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
 use super::Life;
 use crate::sidecar::{BEAT, LOST, SILENT};
@@ -41,14 +39,15 @@ impl Life {
     }
 }
 
-/// Returns when a sidecar does not answer, or is not connected when `silence` is over; never, when there is none. Cancel safe.
-pub(super) async fn lost(signs: Option<&mut Signs>, mut silence: Pin<&mut Sleep>) {
+/// Returns when a sidecar is found not to answer; never, when there is none. Cancel safe.
+pub(super) async fn silent(signs: Option<&mut Signs>) {
     let Some(signs) = signs else { return std::future::pending().await };
     loop {
-        tokio::select! {
-            Ok(()) = signs.silent.changed() => if signs.silent.borrow_and_update().is_some() { return },
-            () = &mut silence, if signs.applied.borrow().is_none() => return,
-            else => return std::future::pending().await,
+        if signs.silent.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if signs.silent.borrow_and_update().is_some() {
+            return;
         }
     }
 }
