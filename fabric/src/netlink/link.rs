@@ -23,6 +23,8 @@ pub struct Link {
     pub kind: Option<InfoKind>,
     /// True if it is up.
     pub up: bool,
+    /// True if it carries packets, too: its other end is up, and its queues are open (`IFF_RUNNING`, netdevice(7)).
+    pub running: bool,
     /// Ethernet address.
     pub mac: Option<MacAddr>,
     /// In bytes.
@@ -44,6 +46,7 @@ impl From<LinkMessage> for Link {
             name: String::new(),
             kind: None,
             up: message.header.flags.contains(LinkFlags::Up),
+            running: message.header.flags.contains(LinkFlags::Running),
             mac: None,
             mtu: 0,
             master: None,

@@ -1,5 +1,8 @@
 //! Ports: the veth pair between the bridge and a local workload.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use netlink_packet_route::link::{InfoBridgePort, InfoKind};
 use sealane_proto::types::Mtu;
 use sealane_sys::{NetNs, NetNsError};
@@ -15,6 +18,8 @@ use crate::seat::Owner;
 
 /// Below it, an interface has no IPv6.
 const IPV6_MTU: u32 = Mtu::MIN_IPV6 as u32;
+/// Time that a new port has to carry packets.
+const RUNNING: Duration = Duration::from_secs(1);
 
 /// Returns true if a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
@@ -26,6 +31,17 @@ pub(super) fn is_port(link: &Link) -> bool {
 fn port_settings() -> Vec<InfoBridgePort> {
     let own = [InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)];
     SHARED_PORT_SETTINGS.into_iter().chain(own).collect()
+}
+
+/// Waits until a device that is up carries packets, as long as that may take. The kernel opens a device's queues by work of its own
+/// some time after the other end is up (net/core/link_watch.c), and drops what is sent before: the first ARP request with
+/// it, which is repeated after a second. Asking for the one device has that work done at once (since Linux 6.8).
+fn await_running(socket: &mut Socket, device: &str) -> Result<(), NetlinkError> {
+    let began = Instant::now();
+    while began.elapsed() < RUNNING && socket.link(device)?.is_some_and(|link| link.up && !link.running) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 impl Pass<'_> {
@@ -110,7 +126,8 @@ impl Pass<'_> {
     ) -> Result<(), OverlayError> {
         let mut inside = Socket::open(&self.kernel.hopper, netns)?;
         let mut links = inside.links()?;
-        if !self.is_pair(port, &links) {
+        let fresh = !self.is_pair(port, &links);
+        if fresh {
             if !self.take_up(port, &mut inside)? {
                 self.create_pair(base, devices, port, netns, &links)?;
             }
@@ -119,7 +136,12 @@ impl Pass<'_> {
             self.ensure_rules_with(base, port, rules)?;
         }
         self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings())?;
-        self.ensure_inside(base, port, netns, &mut inside, &links)
+        self.ensure_inside(base, port, netns, &mut inside, &links)?;
+        if fresh {
+            await_running(&mut self.socket, &port.name)?;
+            await_running(&mut inside, &port.interface.to_string())?;
+        }
+        Ok(())
     }
 
     /// Lets frames for the workload through its port. A full pass does so with all rows.
