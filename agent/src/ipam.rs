@@ -2,23 +2,29 @@
 //!
 //! Addresses are given in turn through the blocks, and one that became free rests before it is given again, so
 //! that no cache anywhere still means its last owner. The first usable address of a host's first block is kept
-//! for the host itself.
+//! for the host itself, unless that block is smaller than 16 addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
-use sealane_proto::types::{OverlayIp, Subnet};
+use sealane_proto::resource::Block;
+use sealane_proto::types::{OverlayIp, Subnet, overlap};
 
 /// Rest of a freed address: twice the 30 s after which Linux asks again for a neighbour.
 pub(crate) const REST: Duration = Duration::from_secs(60);
+/// The largest block of which the host needs no address for itself has a longer prefix than this.
+const ROOMY: u8 = 28;
 
 /// The addresses of one network on one host.
 #[derive(Clone, Debug)]
 pub(crate) struct Ipam {
     subnet: Subnet,
+    /// This host's blocks, without what it gives back.
     blocks: BTreeSet<Ipv4Net>,
+    /// Ranges of its blocks that it gives back: nothing is there, and nothing comes there any more.
+    offered: BTreeSet<Ipv4Net>,
     resting: BTreeMap<OverlayIp, Instant>,
     last: Option<OverlayIp>,
 }
@@ -48,24 +54,72 @@ pub(crate) enum IpamError {
     /// The address asked for is taken.
     #[error("address {0} is in use")]
     InUse(OverlayIp),
+    /// The address asked for is in a block that this host gives back.
+    #[error(
+        "this host gives the block of address {0} back; hint: choose another one, or try again in two minutes"
+    )]
+    Leaving(OverlayIp),
 }
 
 impl Ipam {
     /// No blocks yet.
     #[must_use]
     pub(crate) fn new(subnet: Subnet) -> Self {
-        Self { subnet, blocks: BTreeSet::new(), resting: BTreeMap::new(), last: None }
+        Self {
+            subnet,
+            blocks: BTreeSet::new(),
+            offered: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            last: None,
+        }
     }
 
-    /// This host's blocks are exactly these.
-    pub(crate) fn lease(&mut self, blocks: impl IntoIterator<Item = Ipv4Net>) {
-        self.blocks = blocks.into_iter().collect();
+    /// This host's blocks of the network, which has this subnet, are exactly these. What it gives back it does so until that is
+    /// no part of them.
+    pub(crate) fn lease(&mut self, subnet: Subnet, blocks: impl IntoIterator<Item = Ipv4Net>) {
+        let own: Vec<Ipv4Net> = blocks.into_iter().collect();
+        self.subnet = subnet;
+        self.offered.retain(|range| own.iter().any(|block| overlap(*block, *range)));
+        self.blocks = own.into_iter().flat_map(|block| without(block, &self.offered)).collect();
+    }
+
+    /// These ranges are given back, beside those that are already.
+    pub(crate) fn offer(&mut self, ranges: &BTreeSet<Ipv4Net>) {
+        self.offered.extend(ranges);
+        self.blocks = self.blocks.iter().flat_map(|block| without(*block, &self.offered)).collect();
+    }
+
+    /// The ranges that are given back.
+    #[must_use]
+    pub(crate) fn offered(&self) -> &BTreeSet<Ipv4Net> {
+        &self.offered
+    }
+
+    /// The blocks that addresses are assigned from.
+    #[must_use]
+    pub(crate) fn blocks(&self) -> &BTreeSet<Ipv4Net> {
+        &self.blocks
     }
 
     /// The address that the host itself would use in the network.
     #[must_use]
     pub(crate) fn node_address(&self) -> Option<OverlayIp> {
-        self.blocks.first().and_then(|block| self.usable(*block).next())
+        let first = self.blocks.first().filter(|block| block.prefix_len() <= ROOMY)?;
+        self.usable(*first).next()
+    }
+
+    /// The number of addresses that are free, when `used` are in use here.
+    #[must_use]
+    pub(crate) fn free(&self, used: &BTreeSet<OverlayIp>, now: Instant) -> usize {
+        let is_own =
+            |address: &&OverlayIp| self.blocks.iter().any(|block| block.contains(&address.to_ipv4()));
+        let resting = self.resting.iter().filter(|&(_, until)| *until > now).map(|(address, _)| address);
+        let resting = resting.filter(|address| !used.contains(address));
+        let taken = used.iter().chain(resting).filter(is_own).count();
+        let reserved = self.subnet.reserved();
+        let reserved = reserved.iter().filter(is_own).count() + usize::from(self.node_address().is_some());
+        let all: usize = self.blocks.iter().map(|block| 1 << (32 - block.prefix_len())).sum();
+        all.saturating_sub(taken + reserved)
     }
 
     /// The next free address; `used` says what is taken in the whole network as far as this host knows.
@@ -102,6 +156,9 @@ impl Ipam {
         if used.contains(&address) || Some(address) == self.node_address() {
             return Err(IpamError::InUse(address));
         }
+        if self.offered.iter().any(|range| range.contains(&address.to_ipv4())) {
+            return Err(IpamError::Leaving(address));
+        }
         Ok(())
     }
 
@@ -119,6 +176,17 @@ impl Ipam {
             inner != net.network() && inner != net.broadcast() && *address != gateway
         })
     }
+}
+
+/// The ranges that are left of a block when all of these go.
+pub(crate) fn without(block: Ipv4Net, parts: &BTreeSet<Ipv4Net>) -> Vec<Ipv4Net> {
+    if parts.iter().any(|part| part.contains(&block)) {
+        return vec![];
+    }
+    parts.iter().filter(|part| block.contains(*part)).fold(vec![block], |left, part| {
+        let piece = |range| Block { node: None, range }.without(*part);
+        left.into_iter().flat_map(piece).collect()
+    })
 }
 
 /// Says who has an address of the subnet that no workload may have.
@@ -148,9 +216,13 @@ mod tests {
 
     use super::*;
 
+    fn subnet() -> Subnet {
+        "10.42.0.0/16".parse().unwrap()
+    }
+
     fn ipam() -> Ipam {
-        let mut ipam = Ipam::new("10.42.0.0/16".parse().unwrap());
-        ipam.lease(["10.42.0.0/28".parse().unwrap()]);
+        let mut ipam = Ipam::new(subnet());
+        ipam.lease(subnet(), ["10.42.0.0/28".parse().unwrap()]);
         ipam
     }
 
@@ -172,6 +244,57 @@ mod tests {
         );
         let own = ipam.claim("10.42.0.2".parse().unwrap(), &BTreeSet::new());
         assert!(matches!(own, Err(IpamError::InUse(_))));
+    }
+
+    #[test]
+    fn free_addresses_are_those_that_would_be_given() {
+        let (mut ipam, mut used, now) = (ipam(), BTreeSet::new(), Instant::now());
+        ipam.lease(subnet(), ["10.42.0.0/28", "10.42.0.32/30"].map(|block| block.parse().unwrap()));
+        for left in (0..17).rev() {
+            used.insert(ipam.next(&used, now).unwrap());
+            assert_eq!(ipam.free(&used, now), left);
+        }
+        assert!(ipam.next(&used, now).is_err());
+        let freed = used.pop_last().unwrap();
+        ipam.release(freed, now);
+        used.insert("10.42.7.7".parse().unwrap());
+        assert_eq!([now, now + REST].map(|now| ipam.free(&used, now)), [0, 1]);
+    }
+
+    #[test]
+    fn a_small_block_has_no_address_for_the_host_itself() {
+        let mut ipam = ipam();
+        ipam.lease(subnet(), ["10.42.0.32/32".parse().unwrap()]);
+        assert_eq!(ipam.node_address(), None);
+        assert_eq!(ipam.next(&BTreeSet::new(), Instant::now()).unwrap().to_string(), "10.42.0.32");
+    }
+
+    #[test]
+    fn what_is_given_back_is_assigned_no_more_until_it_was_gone() {
+        let block = |text: &str| text.parse::<Ipv4Net>().unwrap();
+        let (mut ipam, now) = (ipam(), Instant::now());
+        let own = [block("10.42.0.0/28"), block("10.42.0.16/28")];
+        ipam.lease(subnet(), own);
+        ipam.offer(&[block("10.42.0.8/29"), block("10.42.0.16/28")].into());
+        let mut given = BTreeSet::new();
+        while let Ok(address) = ipam.next(&given, now) {
+            given.insert(address);
+        }
+        let last = given.last().unwrap().to_string();
+        assert_eq!((given.len(), last.as_str()), (6, "10.42.0.7"));
+        for address in ["10.42.0.9", "10.42.0.20"] {
+            let claimed = ipam.claim(address.parse().unwrap(), &given);
+            assert!(matches!(claimed, Err(IpamError::Leaving(_))), "{claimed:?}");
+        }
+        // Another state that still says so, or a part of it.
+        ipam.lease(subnet(), own);
+        assert_eq!(ipam.blocks().iter().copied().collect::<Vec<_>>(), [block("10.42.0.0/29")]);
+        ipam.lease(subnet(), [block("10.42.0.0/29"), block("10.42.0.16/28")]);
+        assert_eq!(ipam.offered().iter().copied().collect::<Vec<_>>(), [block("10.42.0.16/28")]);
+        // Gone, and leased anew.
+        ipam.lease(subnet(), [block("10.42.0.0/29")]);
+        ipam.lease(subnet(), own);
+        assert!(ipam.offered().is_empty() && ipam.blocks().len() == 2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use ipnet::Ipv4Net;
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::Applied;
 use sealane_fabric::overlay::plan::{self, Desired, Port};
@@ -109,8 +110,9 @@ impl SimulatedHost {
         machine.incarnation = (machine.incarnation + 1).max(clock);
         let mut mesh = Mesh::new(node.clone(), machine.incarnation);
         for bytes in machine.networks.values() {
-            let known = network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
-            mesh.accept(known);
+            mesh.recall_network(
+                network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}")),
+            );
         }
         for bytes in machine.words.values() {
             let words = words_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
@@ -134,8 +136,13 @@ impl SimulatedHost {
     }
 
     /// The stream to control is up.
-    pub fn handle_up(&mut self) {
-        self.core.handle_up();
+    pub fn handle_up(&mut self, takes_blocks: bool) {
+        self.core.handle_up(takes_blocks);
+    }
+
+    /// The stream to control is down.
+    pub fn handle_down(&mut self) {
+        self.core.handle_down();
     }
 
     /// Handles an event of the stream.
@@ -307,8 +314,8 @@ impl SimulatedHost {
                 }
             }
         }
-        for (network, snapshot) in self.core.poll_unsaved() {
-            self.machine.networks.insert(network.clone(), network_to_bytes(&snapshot));
+        for (network, snapshot, offered) in self.core.poll_unsaved() {
+            self.machine.networks.insert(network.clone(), network_to_bytes(&snapshot, &offered));
             self.core.handle_saved(network, Ok(()));
         }
         for (network, words) in self.core.poll_words() {
@@ -326,6 +333,29 @@ impl SimulatedHost {
             self.core.handle_refused_still(now);
         }
         self.core.poll_carry(true, now)
+    }
+
+    /// Gives back addresses that this host does not need; `killed` says that it is killed once that is on disk.
+    pub fn give_back(&mut self, killed: bool, now: Instant) {
+        for (network, ranges) in self.core.poll_offers(now) {
+            let Some(snapshot) = self.core.mesh.snapshot(&network) else { continue };
+            self.machine.networks.insert(network.clone(), network_to_bytes(snapshot, &ranges));
+            if !killed {
+                self.core.handle_offered(&network, &ranges);
+            }
+        }
+    }
+
+    /// The ranges that this host assigns addresses from, by what it knows of a network, and the generation of that.
+    #[must_use]
+    pub fn assigns(&self, network: &NetworkName) -> Option<(Generation, Vec<Ipv4Net>)> {
+        let snapshot = self.core.mesh.snapshot(network)?;
+        Some((snapshot.generation, self.core.mesh.assigns(network)))
+    }
+
+    /// The networks of which control is to be asked for one more block than so many, before it is needed.
+    pub fn asks_ahead(&mut self, now: Instant) -> Vec<(NetworkName, usize)> {
+        self.core.poll_ahead(now)
     }
 
     /// Returns true if the kernel has everything that it should.

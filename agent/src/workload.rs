@@ -237,8 +237,9 @@ impl Workloads {
         if let Some(carried) = self.carried_as(name) {
             return Ok(carried);
         }
+        let none = Default::default();
         tokio::select! {
-            carried = admission::carry(&self.context, name, 0, progress) => carried?,
+            carried = admission::carry(&self.context, name, &none, progress) => carried?,
             refusal = admission::refused(&self.context) => return Err(refusal.into()),
         }
         self.carried_as(name).ok_or_else(|| AttachError::Ending.into())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sealane_base::metrics::{Family, Reading, Series};
 use sealane_proto::census;
-use sealane_proto::resource::Workload;
+use sealane_proto::resource::{AddressSpace, NetworkSnapshot, Workload};
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
@@ -28,7 +28,24 @@ pub(crate) fn families(
     let snapshots = directory.networks.values();
     let services =
         snapshots.flat_map(|snapshot| ServiceView::all(snapshot, |workload| is_ready(workload, lost)));
-    std::iter::once(hosts).chain(census::services("sealane_control", services)).collect()
+    [hosts, addresses(directory)].into_iter().chain(census::services("sealane_control", services)).collect()
+}
+
+/// The family of networks' addresses.
+fn addresses(directory: &Directory) -> Family {
+    let of = |snapshot: &std::sync::Arc<NetworkSnapshot>| {
+        let space = AddressSpace::of(&snapshot.content);
+        let states = [("free", space.free()), ("hosts", space.hosts), ("services", space.services)];
+        let network = snapshot.network.name.to_string();
+        states.map(|(state, count)| Series {
+            labels: vec![("network".to_owned(), network.clone()), ("state".to_owned(), state.to_owned())],
+            reading: Reading::Value(count as f64),
+        })
+    };
+    let help =
+        "Addresses of each network: in nobody's block, in blocks of hosts, in blocks of service addresses.";
+    let series = directory.networks.values().flat_map(of).collect();
+    Family::gauge("sealane_control_network_addresses", help, series)
 }
 
 /// The family that says whether the store takes changes.

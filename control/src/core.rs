@@ -10,11 +10,13 @@ mod change;
 mod declare;
 mod edition;
 mod external;
+mod grow;
 mod hosts;
 mod idle;
 mod ipam;
 mod join;
 mod network;
+mod offer;
 mod packets;
 mod record;
 mod recovery;
@@ -38,15 +40,17 @@ pub(crate) mod model;
 
 use std::error::Error;
 
-pub use carry::{CarryNetwork, CarryOutcome, CarryRefusal, MayCarry};
+pub use carry::{CarryNetwork, CarryOutcome, CarryRefusal, LeaseAhead, MayCarry};
 pub use change::Affected;
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use edition::Told;
 pub use external::{ExternalRefusal, NoSuchNode, Register};
+pub use grow::{GrowNetwork, GrowRefusal};
 pub use hosts::{HostInUse, NotForHost};
 pub use idle::{Idle, PurgeIdle};
 pub use join::{JoinNode, JoinRefusal, Joined};
 pub use network::{CreateNetwork, CreateNetworkRefusal, RemoveNetwork, RemoveNetworkRefusal};
+pub use offer::OfferingReport;
 pub use packets::{ForgetMtu, TellMtu};
 pub use record::{
     BlockIndex, Edit, Home, Kept, Mesh, NetworkRecord, NodeRecord, Record, RowError, TokenRecord,

@@ -264,7 +264,11 @@ async fn settle(pending: &mut Option<Pending>) -> Result<Done, Status> {
 async fn perform(writer: Writer, work: Work) -> Result<Done, Status> {
     match work {
         Work::Report { sequence, report, unreadable } => {
+            let node = report.report.node.clone();
             let reported = writer.submit(report).await.map_err(status_of)?;
+            for (network, range) in &reported.returned {
+                tracing::info!(%node, %network, %range, "node gives addresses back");
+            }
             Ok(Done::Reported(Answer { sequence, reported, unreadable }))
         }
         Work::Resize(resize) => {

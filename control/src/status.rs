@@ -7,9 +7,9 @@ use sealane_proto::types::NodeName;
 use tonic::{Code, Status};
 
 use crate::core::{
-    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, JoinRefusal, NoSuchNode, ReadmitRefusal,
-    RecallRefusal, RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal, RemoveServiceRefusal,
-    ReportRefusal, RevokeTokenRefusal, Span, Timestamp,
+    CarryRefusal, CreateNetworkRefusal, CreateTokenRefusal, GrowRefusal, JoinRefusal, NoSuchNode,
+    ReadmitRefusal, RecallRefusal, RelocateRefusal, RemoveNetworkRefusal, RemoveNodeRefusal,
+    RemoveServiceRefusal, ReportRefusal, RevokeTokenRefusal, Span, Timestamp,
 };
 use crate::registry::Directory;
 use crate::store::SubmitError;
@@ -84,6 +84,16 @@ impl Coded for CreateNetworkRefusal {
                 Code::InvalidArgument
             }
             Self::NoVni => Code::ResourceExhausted,
+        }
+    }
+}
+
+impl Coded for GrowRefusal {
+    fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::NotContained { .. } | Self::Gateway { .. } => Code::InvalidArgument,
+            Self::Overlap { .. } | Self::Underlay { .. } | Self::External { .. } => Code::FailedPrecondition,
         }
     }
 }
@@ -172,7 +182,7 @@ impl Coded for CarryRefusal {
             Self::Host(_) | Self::Underlay(_) => Code::FailedPrecondition,
             // What the host has started is reported in a moment.
             Self::Unused { .. } => Code::Aborted,
-            Self::Kept { .. } | Self::Exhausted { .. } => Code::ResourceExhausted,
+            Self::Short(..) | Self::Kept { .. } | Self::Exhausted { .. } => Code::ResourceExhausted,
         }
     }
 }

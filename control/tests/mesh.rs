@@ -110,9 +110,9 @@ async fn a_change_walks_from_one_host_to_the_other_and_settles_when_both_have_it
     let Mesh { directory: _directory, control, token } = shop().await;
     let one = join(&control, &token, "host-1", "192.0.2.1").await.unwrap();
     let two = join(&control, &token, "host-2", "192.0.2.2").await.unwrap();
-    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
-    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
-    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.1.0/24"]);
+    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.0.0/28"]);
+    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.0.0/28"]);
+    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.16/28"]);
 
     let (mut first, mut second) = (one.sync(vec![]).await, two.sync(vec![]).await);
     for stream in [&mut first, &mut second] {
@@ -131,7 +131,7 @@ async fn a_change_walks_from_one_host_to_the_other_and_settles_when_both_have_it
     second.ack(&theirs).await;
     assert_eq!(first.settled().await, 7);
 
-    second.report(1, vec![workload("host-2", "api-1", "10.42.1.2", "api")]).await;
+    second.report(1, vec![workload("host-2", "api-1", "10.42.0.18", "api")]).await;
     let refused = second.reported().await.refused;
     assert!(
         refused[0].reason.contains("workload name api-1 in network shop is in use on host-1"),
@@ -149,7 +149,7 @@ async fn a_host_that_went_away_is_not_waited_for_and_its_workloads_stay() {
     one.carry("shop", 0).await.unwrap();
     two.carry("shop", 0).await.unwrap();
     let (mut first, mut second) = (one.sync(vec![]).await, two.sync(vec![]).await);
-    second.report(1, vec![workload("host-2", "db", "10.42.1.2", "")]).await;
+    second.report(1, vec![workload("host-2", "db", "10.42.0.18", "")]).await;
     second.reported().await;
     first.report(1, vec![workload("host-1", "web", "10.42.0.2", "")]).await;
     first.reported().await;

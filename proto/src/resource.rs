@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod service;
 mod snapshot;
+mod space;
 mod view;
 mod workload;
 
@@ -21,4 +22,5 @@ pub use network::{Egress, Network};
 pub use node::Node;
 pub use service::{External, Service};
 pub use snapshot::{NetworkContent, NetworkSnapshot};
+pub use space::{AddressSpace, way_out};
 pub use workload::Workload;

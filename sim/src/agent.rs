@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use sealane_agent::simulation::{Ending, Id, NotAdmitted, SimulatedHost, Wish};
-use sealane_control::core::{CarryNetwork, Timestamp};
+use sealane_control::core::{CarryNetwork, LeaseAhead, Timestamp};
 use sealane_control::simulation::{CallingHost, Moment, SimulatedControl};
 use sealane_proto::client::uplink::{Uplink, ack, events, recalls};
 use sealane_proto::identity::Principal;
@@ -150,6 +150,7 @@ impl Agent {
 
     /// The stream breaks; control notices that or does not.
     pub(crate) fn cut(&mut self, noticed: bool, around: &mut Surroundings<'_>) {
+        self.host.handle_down();
         if self.link.take().is_some() && noticed {
             around.control.close(&self.name);
         }
@@ -187,7 +188,7 @@ impl Agent {
             let Some(message) = self.link.as_mut().and_then(|link| link.down.pop_front()) else { break };
             if let Some(Down::Welcome(welcome)) = &message.message {
                 let carried = self.host.carried();
-                self.host.handle_up();
+                self.host.handle_up(welcome.takes_blocks);
                 if let Some(link) = &mut self.link {
                     link.up.extend(recalls(&carried, welcome.epoch));
                     link.uplink = Some(Uplink::new(link.told.clone()));
@@ -232,8 +233,15 @@ impl Agent {
             self.live(&id, around);
         }
         if self.is_up() {
+            self.host.give_back(false, around.now.instant);
             for network in self.host.asks_again(around.now.instant) {
                 self.carry(network, 0, around);
+            }
+            for (network, blocks_held) in self.host.asks_ahead(around.now.instant) {
+                let carry = CarryNetwork { node: self.name.clone(), network, blocks_held };
+                if self.is_member(around.control) {
+                    drop(around.control.submit(LeaseAhead(carry), around.now));
+                }
             }
         }
         self.publish();

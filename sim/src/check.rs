@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::Ipv4Net;
 use sealane_agent::simulation::Id;
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp};
 
@@ -13,6 +14,7 @@ impl World {
     pub(crate) fn check(&mut self) -> Result<(), String> {
         self.check_state()?;
         self.check_holders()?;
+        self.check_assigned()?;
         self.check_ports()?;
         self.check_let_go()?;
         self.check_views()?;
@@ -96,6 +98,24 @@ impl World {
                 if let Some(other) = macs.insert((id.0.clone(), incarnation, workload.mac), own.clone()) {
                     return Err(format!("{} is held by {other:?} and {own:?}", workload.mac));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that no two hosts assign the same addresses, by what each of them knows.
+    fn check_assigned(&self) -> Result<(), String> {
+        for (network, created) in self.created.iter().filter(|_| !self.restored) {
+            let mut assigned: Vec<(Ipv4Net, &NodeName)> = vec![];
+            for agent in self.agents.values().filter(|agent| agent.is_member(&self.control)) {
+                let known = agent.host.assigns(network).filter(|(known, _)| known.revision >= *created);
+                let ranges = known.into_iter().flat_map(|(_, ranges)| ranges);
+                assigned.extend(ranges.map(|range| (range, &agent.name)));
+            }
+            assigned.sort_unstable();
+            let mut pairs = assigned.iter().zip(assigned.iter().skip(1));
+            if let Some((one, other)) = pairs.find(|(one, other)| one.0.contains(&other.0)) {
+                return Err(format!("{one:?} and {other:?} assign the same addresses of network {network}"));
             }
         }
         Ok(())

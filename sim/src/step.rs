@@ -17,6 +17,8 @@ pub enum Step {
     CreateNetwork(u8),
     /// Somebody removes a network.
     RemoveNetwork(u8),
+    /// Somebody gives a network a larger subnet, with a prefix of this length.
+    GrowNetwork(u8, u8),
     /// Somebody removes a service of a network.
     RemoveService(u8, u8),
     /// Somebody removes a host, whether or not it works.
@@ -91,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => network().prop_map(Step::CreateNetwork),
         1 => network().prop_map(Step::RemoveNetwork),
+        1 => (network(), 24_u8..28).prop_map(|(network, prefix)| Step::GrowNetwork(network, prefix)),
         1 => (network(), 1..=SERVICES).prop_map(|(network, service)| Step::RemoveService(network, service)),
         1 => host().prop_map(Step::RemoveHost),
         1 => (host(), any::<bool>()).prop_map(|(host, drained)| Step::Drain(host, drained)),

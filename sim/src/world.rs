@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sealane_agent::simulation::{Id, Wish};
 use sealane_control::core::{
-    CreateNetwork, CreateToken, DrainNode, JoinNode, RemoveNetwork, RemoveNode, RemoveService,
+    CreateNetwork, CreateToken, DrainNode, GrowNetwork, JoinNode, RemoveNetwork, RemoveNode, RemoveService,
 };
 use sealane_control::simulation::{Moment, SimulatedControl};
 use sealane_proto::resource::{Edition, Egress, Node};
@@ -29,6 +29,8 @@ pub struct World {
     tokens: u32,
     /// Numbers that tell networks of one name apart.
     pub(crate) incarnations: BTreeMap<NetworkName, u64>,
+    /// The revision since which each network is there.
+    pub(crate) created: BTreeMap<NetworkName, u64>,
     /// True once a store was restored: from then on hosts may hold what control does not know.
     pub(crate) restored: bool,
     /// The newest generation that each host was told of each network.
@@ -82,6 +84,7 @@ impl World {
             keys: 0,
             tokens: 0,
             incarnations: BTreeMap::new(),
+            created: BTreeMap::new(),
             restored: false,
             told: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
@@ -135,6 +138,10 @@ impl World {
         match *step {
             Step::CreateNetwork(number) => self.create_network(number),
             Step::RemoveNetwork(number) => drop(self.control.submit(RemoveNetwork(network(number)), now)),
+            Step::GrowNetwork(number, prefix) => {
+                let (name, subnet) = (network(number), parsed(&format!("10.0.{number}.0/{prefix}")));
+                drop(self.control.submit(GrowNetwork { name, subnet }, now));
+            }
             Step::RemoveService(number, service) => {
                 let name = parsed(&format!("svc-{service}"));
                 drop(self.control.submit(RemoveService { network: network(number), name }, now));
@@ -229,7 +236,11 @@ impl World {
 
     fn kill(&mut self, host: u8, gone: u8) {
         self.end_channels(host);
-        let Some(agent) = self.agents.remove(&host) else { return };
+        let Some(mut agent) = self.agents.remove(&host) else { return };
+        if gone % 2 == 1 && agent.is_up() {
+            // In the middle of giving addresses back.
+            agent.host.give_back(true, self.now.instant);
+        }
         let ended = |id: &Id| {
             id.1.as_str().bytes().last().is_some_and(|last| gone & (1 << (last % 8)) != 0 && gone > 127)
         };
@@ -253,13 +264,14 @@ impl World {
             name: name.clone(),
             hosts: Default::default(),
             // Small, so that blocks and addresses run short.
-            subnet: parsed(&format!("10.0.{number}.0/26")),
+            subnet: parsed(&format!("10.0.{number}.0/{}", if number == 2 { 28 } else { 26 })),
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
             mtls: None,
         };
         if self.control.submit(create, self.now).is_ok() {
+            self.created.insert(name.clone(), self.control.generation().revision);
             *self.incarnations.entry(name).or_default() += 1;
         }
     }

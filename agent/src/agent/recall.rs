@@ -140,7 +140,7 @@ pub(super) async fn recall(
     let mut mesh = Mesh::new(identity.node.clone(), incarnations.next(SystemTime::now())?);
     for name in networks.names()? {
         match networks.read(&name) {
-            Ok(Some(bytes)) => drop(mesh.accept(network_from_bytes(&bytes)?)),
+            Ok(Some(bytes)) => mesh.recall_network(network_from_bytes(&bytes)?),
             Ok(None) => {}
             // Control sends it again; until then its workloads wait.
             Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),

@@ -30,6 +30,13 @@ pub(super) struct IdentityMessage {
     pub(super) roots: Vec<Vec<u8>>,
 }
 
+/// The part of a network's record that is beside its state, whose fields have lower numbers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OffersMessage {
+    #[prost(string, repeated, tag = "1000")]
+    pub(super) offered: Vec<String>,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WorkloadMessage {
     #[prost(message, optional, tag = "1")]

@@ -1,7 +1,9 @@
 //! Content of the files, as domain types.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use ipnet::Ipv4Net;
 use prost::Message;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_proto::identity::SpiffeId;
@@ -9,7 +11,7 @@ use sealane_proto::resource::{NetworkSnapshot, Node};
 use sealane_proto::types::TrustDomain;
 use sealane_proto::wire::v1;
 
-use super::messages::{IdentityMessage, NodeMessage};
+use super::messages::{IdentityMessage, NodeMessage, OffersMessage};
 
 /// A file whose checksum is good but whose content does not say what it should: another version's.
 #[derive(Debug, thiserror::Error)]
@@ -124,18 +126,24 @@ impl StoredIdentity {
     }
 }
 
-/// A network's state for [`super::Folder::write`].
+/// A network's state for [`super::Folder::write`], with the ranges of this host's blocks that it gives back.
 #[must_use]
-pub(crate) fn network_to_bytes(snapshot: &NetworkSnapshot) -> Vec<u8> {
-    v1::NetworkState::from(snapshot).encode_to_vec()
+pub(crate) fn network_to_bytes(snapshot: &NetworkSnapshot, offered: &BTreeSet<Ipv4Net>) -> Vec<u8> {
+    let mut bytes = v1::NetworkState::from(snapshot).encode_to_vec();
+    // Messages one behind the other are one with the fields of both.
+    let offered = offered.iter().map(ToString::to_string).collect();
+    bytes.extend(OffersMessage { offered }.encode_to_vec());
+    bytes
 }
 
 /// A network's state from [`super::Folder::read`].
 ///
 /// # Errors
 /// When another version wrote it.
-pub(crate) fn network_from_bytes(bytes: &[u8]) -> Result<NetworkSnapshot, RecordError> {
+pub(crate) fn network_from_bytes(bytes: &[u8]) -> Result<(NetworkSnapshot, BTreeSet<Ipv4Net>), RecordError> {
     let fail = unreadable("network");
     let message = v1::NetworkState::decode(bytes).map_err(|error| fail(&error))?;
-    message.try_into().map_err(|error| fail(&error))
+    let offers = OffersMessage::decode(bytes).map_err(|error| fail(&error))?;
+    let offered = offers.offered.iter().map(|range| range.parse()).collect::<Result<_, _>>();
+    Ok((message.try_into().map_err(|error| fail(&error))?, offered.map_err(|error| fail(&error))?))
 }

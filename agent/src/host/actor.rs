@@ -27,8 +27,9 @@ use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
 use super::metrics::HostMetrics;
 use super::records::{admit, rename, reserve, weigh};
-use crate::attachment::Reservation;
-use crate::disk::{Folder, Incarnations, network_to_bytes};
+use crate::attachment::{Claim, Hold, Reservation};
+use crate::disk::{DiskError, Folder, Incarnations, network_to_bytes};
+use crate::host::RequestError;
 use deferred::{Answer, Deferred};
 use views::{Shown, show};
 use word_records::WordRecords;
@@ -39,6 +40,8 @@ const AUDIT: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// Interval at which it is looked whether refused workloads may be told again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Interval at which it is looked for addresses that this host does not need.
+const SURPLUS: Duration = Duration::from_secs(5);
 /// Number of waiting events that are taken before their consequences are worked out together.
 const BATCH: usize = 256;
 
@@ -128,11 +131,15 @@ impl<F: Fabric> HostActor<F> {
     async fn run(mut self) {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut again = tokio::time::interval(AGAIN);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut surplus = tokio::time::interval(SURPLUS);
+        for interval in [&mut again, &mut surplus] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         let (mut mtu, mut doubted) = (self.overlay.mtu(), self.overlay.doubted());
         loop {
             self.begin_jobs();
             self.publish();
+            self.ask_ahead();
             let (due, unsaved) = (self.core.due(), self.core.is_unsaved());
             let unkept = self.word_records.due(&self.core, Instant::now());
             tokio::select! {
@@ -161,6 +168,7 @@ impl<F: Fabric> HostActor<F> {
                 () = sleep_until(unkept) => self.word_records.keep(&mut self.core),
                 () = tokio::time::sleep(RETRY), if unsaved => {}
                 () = self.rest.over() => self.rest.release().await,
+                _ = surplus.tick() => self.give_back(),
                 _ = again.tick(), if self.core.is_refused() => {
                     self.ask_again();
                     self.core.handle_refused_still(Instant::now());
@@ -245,8 +253,8 @@ impl<F: Fabric> HostActor<F> {
         }
         self.shown.tell(&self.core);
         // After everybody works by them.
-        for (network, snapshot) in self.core.poll_unsaved() {
-            let saved = self.folder.write(network.as_str(), &network_to_bytes(&snapshot));
+        for (network, snapshot, offered) in self.core.poll_unsaved() {
+            let saved = self.folder.write(network.as_str(), &network_to_bytes(&snapshot, &offered));
             self.core.handle_saved(network, saved.map_err(|error| error.to_string()));
         }
         self.shown.complain(&self.core);
@@ -254,6 +262,18 @@ impl<F: Fabric> HostActor<F> {
         if !self.said_ready && self.core.has_all() {
             self.ready.ready();
             self.said_ready = true;
+        }
+    }
+
+    /// Gives back addresses that this host does not need, once that is on disk.
+    fn give_back(&mut self) {
+        for (network, ranges) in self.core.poll_offers(Instant::now()) {
+            let Some(snapshot) = self.core.mesh.snapshot(&network) else { continue };
+            let written = self.folder.write(network.as_str(), &network_to_bytes(snapshot, &ranges));
+            match written {
+                Ok(()) => self.core.handle_offered(&network, &ranges),
+                Err(error) => tracing::error!(%error, %network, "cannot give addresses back"),
+            }
         }
     }
 
@@ -299,7 +319,7 @@ impl<F: Fabric> HostActor<F> {
             }
             HostCommand::Applied(id, plane, sequence) => core.mesh.set_applied(&id, plane, sequence),
             HostCommand::Reserve(claim, answer) => {
-                let _ = answer.send(reserve(&mut core.mesh, &self.reservations, &claim));
+                let _ = answer.send(self.reserve(&claim));
             }
             HostCommand::Reserved(network, address, answer) => {
                 let of = |kept: &Reservation| kept.network == network && kept.address == address;
@@ -314,13 +334,20 @@ impl<F: Fabric> HostActor<F> {
             HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts),
             HostCommand::Silent(owner) => core.handle_silence(&owner),
             HostCommand::Release(hold, answer) => {
-                let removed = self.reservations.remove(&Reservation::record_name(&hold));
-                if removed.is_ok() {
-                    core.mesh.release(&hold, Instant::now());
-                }
-                let _ = answer.send(removed);
+                let _ = answer.send(self.release(&hold));
             }
         }
+    }
+
+    fn reserve(&mut self, claim: &Claim) -> Result<Reservation, RequestError> {
+        self.core.handle_reserved(claim.network.clone());
+        reserve(&mut self.core.mesh, &self.reservations, claim)
+    }
+
+    fn release(&mut self, hold: &Hold) -> Result<(), DiskError> {
+        self.reservations.remove(&Reservation::record_name(hold))?;
+        self.core.mesh.release(hold, Instant::now());
+        Ok(())
     }
 }
 

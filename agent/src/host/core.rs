@@ -3,12 +3,14 @@
 //! [`Mesh`] has what is known; here is what follows from it for the kernel, for the disk and for everybody who looks at the host.
 //! The task around it is [`actor`](super::actor).
 
+mod addresses;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::Ipv4Net;
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::Rejection;
@@ -16,8 +18,10 @@ use sealane_proto::resource::{NetworkSnapshot, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName, Weight};
 
 use super::carry_retry::CarryRetry;
+use super::give_back::GiveBack;
 use super::jobs::{Jobs, Work};
 use super::kept_words::{KeptWords, NetworkWords};
+use super::lease_ahead::LeaseAhead;
 use super::mesh::Mesh;
 use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, Reported};
@@ -76,6 +80,10 @@ pub(crate) struct HostCore {
     problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
     reported: Reported,
     again: CarryRetry,
+    ahead: LeaseAhead,
+    back: GiveBack,
+    /// True if control takes addresses back.
+    takes_blocks: bool,
     /// Networks of the start that nobody has tried to set up yet.
     untried: BTreeSet<NetworkName>,
     /// Networks of the start that have not been set up yet.
@@ -104,6 +112,9 @@ impl HostCore {
             problems: BTreeMap::new(),
             reported: Reported::default(),
             again: CarryRetry::default(),
+            ahead: LeaseAhead::default(),
+            back: GiveBack::default(),
+            takes_blocks: false,
             missing: untried.clone(),
             untried,
             said: None,
@@ -128,7 +139,10 @@ impl HostCore {
 
     /// Has the networks of workloads that were taken in programmed.
     pub(crate) fn handle_admitted(&mut self, specs: &[AttachmentSpec]) {
-        specs.iter().for_each(|spec| self.handle_change(spec.network.clone()));
+        for spec in specs {
+            self.ahead.note(spec.network.clone());
+            self.handle_change(spec.network.clone());
+        }
     }
 
     /// Says at which of its addresses calls may be sent to a workload; returns the report that says so.
@@ -185,9 +199,15 @@ impl HostCore {
         }
     }
 
-    /// The stream to control is up: that control plane has heard no report yet.
-    pub(crate) fn handle_up(&mut self) {
+    /// The stream to control is up: that control plane has heard no report yet. `takes_blocks` says whether it takes addresses back.
+    pub(crate) fn handle_up(&mut self, takes_blocks: bool) {
         self.reported.version = 0;
+        self.takes_blocks = takes_blocks;
+    }
+
+    /// There is no stream to control: what this host has it may need.
+    pub(crate) fn handle_down(&mut self) {
+        self.takes_blocks = false;
     }
 
     /// Control said how a network is.
@@ -205,6 +225,7 @@ impl HostCore {
                 self.mesh.tell_anew();
             }
             self.unsaved.insert(name.clone());
+            self.ahead.note(name.clone());
             self.handle_change(name);
         }
     }
@@ -242,22 +263,6 @@ impl HostCore {
     /// Every connected host works by what this report led to.
     pub(crate) fn handle_settled(&mut self, version: u64) {
         self.reported.settled = self.reported.settled.max(version);
-    }
-
-    /// The networks for which control is to be asked anew, as it does not accept workloads in them. `connected` is true while it
-    /// can be asked.
-    pub(crate) fn poll_carry(&mut self, connected: bool, now: Instant) -> Vec<NetworkName> {
-        let problems = &self.problems;
-        let unknown =
-            |network: &NetworkName| problems.contains_key(&(network.clone(), NetworkTrouble::Unknown));
-        self.again.due(&self.reported.refused, unknown, connected, now)
-    }
-
-    /// Time has passed while control does not accept workloads: the report may have to be told anew.
-    pub(crate) fn handle_refused_still(&mut self, now: Instant) {
-        if self.again.tells(now) {
-            self.mesh.tell_anew();
-        }
     }
 
     /// The next job, which is under way from now on until [`HostCore::handle_done`].
@@ -349,9 +354,13 @@ impl HostCore {
     }
 
     /// The states that are to be kept on disk: a lost one comes again.
-    pub(crate) fn poll_unsaved(&mut self) -> Vec<(NetworkName, NetworkSnapshot)> {
+    pub(crate) fn poll_unsaved(&mut self) -> Vec<(NetworkName, NetworkSnapshot, BTreeSet<Ipv4Net>)> {
         let unsaved = std::mem::take(&mut self.unsaved).into_iter();
-        unsaved.filter_map(|name| Some((name.clone(), self.mesh.snapshot(&name)?.clone()))).collect()
+        let of = |name: NetworkName| {
+            let (snapshot, offered) = (self.mesh.snapshot(&name)?.clone(), self.mesh.offered(&name));
+            Some((name, snapshot, offered))
+        };
+        unsaved.filter_map(of).collect()
     }
 
     /// Returns true if the words of other hosts on disk may be others than they should be.

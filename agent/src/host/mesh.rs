@@ -1,6 +1,7 @@
 //! The decisions: who may come, what is reported, what is acknowledged. Pure.
 
 mod admit;
+mod blocks;
 mod facts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::attachment::{Attachment, AttachmentId, Hold, Reservation, WeightChang
 use crate::ipam::Ipam;
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
+use blocks::remembered;
 
 /// Everything that this host knows.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Mesh {
 #[derive(Debug)]
 struct CarriedNetwork {
     snapshot: Arc<NetworkSnapshot>,
+    /// The same without the addresses that this host gives back.
+    remembered: Arc<NetworkSnapshot>,
     ipam: Ipam,
     /// State that the kernel and the names work by: the sequence of the newest [`super::HostNetwork`], and its
     /// generation.
@@ -106,13 +110,17 @@ impl Mesh {
             return false;
         }
         self.words.dismiss(known.map(|known| &known.snapshot.content), &snapshot.content);
-        let mut ipam = match self.networks.remove(&name) {
-            Some(known) if known.snapshot.network.subnet == snapshot.network.subnet => known.ipam,
-            _ => Ipam::new(snapshot.network.subnet),
-        };
-        let own = snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&self.node.name));
-        ipam.lease(own.map(|block| block.range));
-        self.networks.insert(name, CarriedNetwork { snapshot: Arc::new(snapshot), ipam, published: None });
+        let subnet = snapshot.network.subnet;
+        let mut ipam = self.networks.remove(&name).map_or_else(|| Ipam::new(subnet), |known| known.ipam);
+        let offers = ipam.offered().len();
+        ipam.lease(subnet, snapshot.own_blocks(&self.node.name));
+        if ipam.offered().len() < offers {
+            // Control has taken them, and need not hear of them again.
+            self.version += 1;
+        }
+        let snapshot = Arc::new(snapshot);
+        let remembered = remembered(&snapshot, &self.node.name, ipam.offered());
+        self.networks.insert(name, CarriedNetwork { snapshot, remembered, ipam, published: None });
         true
     }
 
@@ -133,10 +141,10 @@ impl Mesh {
         self.networks.get(network).map(|carried| carried.snapshot.as_ref())
     }
 
-    /// Returns control's last word on every network.
+    /// Returns control's last word on every network, without the addresses that this host gives back.
     #[must_use]
     pub(crate) fn carried(&self) -> sealane_proto::client::CarriedNetworks {
-        self.networks.iter().map(|(name, carried)| (name.clone(), carried.snapshot.clone())).collect()
+        self.networks.iter().map(|(name, carried)| (name.clone(), carried.remembered.clone())).collect()
     }
 
     /// Returns true if workloads of the network run here.
@@ -320,7 +328,9 @@ impl Mesh {
     pub(crate) fn report(&self) -> LinkReport {
         let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();
         let networks = self.facts.iter().map(|(name, facts)| (name.clone(), facts.edition())).collect();
-        LinkReport { version: self.version, workloads, networks }
+        let offers = self.networks.iter().filter(|(_, carried)| !carried.ipam.offered().is_empty());
+        let offers = offers.map(|(name, carried)| (name.clone(), carried.ipam.offered().clone())).collect();
+        LinkReport { version: self.version, workloads, networks, offers }
     }
 
     /// The generation per network that every data plane of this host works by.

@@ -3,10 +3,11 @@
 
 mod core;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use sealane_fabric::seat::{Owner, Seat};
 use sealane_proto::types::NetworkName;
 use sealane_proto::wire::v1;
@@ -131,9 +132,9 @@ fn refusal(
     let blocks = match &error {
         RequestError::Admit(AdmitError::Address { network, .. }) => {
             let known = networks.iter().find(|known| is_of(known, network));
-            known.map_or(0, |known| own_blocks(context, &known.borrow()))
+            known.map(|known| own_blocks(context, &known.borrow())).unwrap_or_default()
         }
-        RequestError::Admit(_) | RequestError::Disk(_) | RequestError::Record(..) => 0,
+        RequestError::Admit(_) | RequestError::Disk(_) | RequestError::Record(..) => BTreeSet::new(),
     };
     Setback::Refused { error, named, holder, blocks }
 }
@@ -183,7 +184,7 @@ async fn overcome(
     }
     match obstacle.wait() {
         Wait::Nothing => Ok(()),
-        Wait::Carry(network, held) => carry(context, &network, held, progress).await,
+        Wait::Carry(network, held) => carry(context, &network, &held, progress).await,
         Wait::Change(network, limit) => {
             let known = networks.iter_mut().find(|known| is_of(known, &network));
             let known = known.ok_or(AttachError::Ending)?;
@@ -235,21 +236,22 @@ pub(super) async fn control(
     }
 }
 
-pub(super) fn own_blocks(context: &WorkloadContext, host_network: &HostNetwork) -> usize {
-    let own = host_network.snapshot.blocks.iter().filter(|block| block.node.as_ref() == Some(&context.node));
-    own.count()
+/// The blocks of this host.
+pub(super) fn own_blocks(context: &WorkloadContext, host_network: &HostNetwork) -> BTreeSet<Ipv4Net> {
+    host_network.snapshot.own_blocks(&context.node).collect()
 }
 
-/// Returns when this host carries the network with more than `held` blocks of addresses, or may have a free one of these.
+/// Returns when this host carries the network, with another block than those that it `held`, or when one of these may have a
+/// free address.
 pub(super) async fn carry(
     context: &WorkloadContext,
     network: &NetworkName,
-    held: usize,
+    held: &BTreeSet<Ipv4Net>,
     progress: &Progress,
 ) -> Result<(), AttachError> {
     let mut networks = context.host.views.networks.clone();
     let enough = |networks: &BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>| {
-        networks.get(network).is_some_and(|known| own_blocks(context, &known.borrow()) > held)
+        networks.get(network).is_some_and(|known| !own_blocks(context, &known.borrow()).is_subset(held))
     };
     loop {
         if enough(&networks.borrow_and_update()) {
@@ -257,8 +259,8 @@ pub(super) async fn carry(
         }
         let what_for = format!("network {network}, which this host does not carry yet");
         let channel = control(context, &what_for, progress).await?;
-        let blocks_held = u32::try_from(held).unwrap_or(u32::MAX);
-        let request = v1::CarryRequest { network: network.to_string(), blocks_held };
+        let blocks_held = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        let request = v1::CarryRequest { network: network.to_string(), blocks_held, ahead: false };
         let mut client = v1::control_client::ControlClient::new(channel);
         let silent = || format!("control, for {what_for}: it has not answered so far");
         match progress.meanwhile(silent, client.carry(request)).await {
@@ -266,7 +268,7 @@ pub(super) async fn carry(
             Err(status) if is_passing(status.code()) => {
                 progress.waiting(format!("control, for {what_for}: {}", words(&status))).await;
                 tokio::time::sleep(RETRY).await;
-                if held > 0 {
+                if !held.is_empty() {
                     // An address of its own blocks may be free by now.
                     return Ok(());
                 }
@@ -279,7 +281,9 @@ pub(super) async fn carry(
         let publication = networks.borrow().get(network).cloned();
         let arrived = async {
             match publication {
-                Some(mut known) => known.wait_for(|known| own_blocks(context, known) > held).await.map(drop),
+                Some(mut known) => {
+                    known.wait_for(|known| !own_blocks(context, known).is_subset(held)).await.map(drop)
+                }
                 None => networks.wait_for(enough).await.map(drop),
             }
         };

@@ -19,7 +19,7 @@ use sealane_base::task::Task;
 use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
-use sealane_proto::types::MacAddr;
+use sealane_proto::types::{MacAddr, Subnet};
 use tokio::sync::{oneshot, watch};
 
 use self::core::{ReadinessCore, RulesCore};
@@ -51,6 +51,8 @@ pub(super) struct Life {
     id: AttachmentId,
     attachment: Attachment,
     host_network: watch::Receiver<Arc<HostNetwork>>,
+    /// The addresses to which calls are led through the sidecar.
+    subnet: Subnet,
     /// The workload's names, and the place of this network's among them.
     names: (Arc<Names>, usize),
     fixtures: Option<Fixtures>,
@@ -79,12 +81,13 @@ impl Life {
         names: (Arc<Names>, usize),
         (registered, about): (bool, Option<String>),
     ) -> Self {
-        let id = attachment.id();
+        let (id, subnet) = (attachment.id(), host_network.borrow().snapshot.network.subnet);
         Self {
             context,
             id,
             attachment,
             host_network,
+            subnet,
             names,
             fixtures: None,
             supervisor: None,

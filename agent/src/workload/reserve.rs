@@ -23,15 +23,16 @@ pub(super) async fn reserve(
     loop {
         let reserved = context.host.reserve(claim.clone()).await.ok_or(AttachError::Ending)?;
         let held = match reserved {
-            Err(RequestError::Admit(AdmitError::UnknownNetwork(_))) => 0,
+            Err(RequestError::Admit(AdmitError::UnknownNetwork(_))) => Default::default(),
             Err(RequestError::Admit(AdmitError::Address { source: IpamError::Exhausted { .. }, .. })) => {
                 let networks = context.host.views.networks.borrow();
-                networks.get(&claim.network).map_or(0, |known| own_blocks(context, &known.borrow()))
+                let known = networks.get(&claim.network);
+                known.map(|known| own_blocks(context, &known.borrow())).unwrap_or_default()
             }
             settled => return Ok(settled?),
         };
         tokio::select! {
-            carried = carry(context, &claim.network, held, progress) => carried?,
+            carried = carry(context, &claim.network, &held, progress) => carried?,
             refusal = refused(context) => return Err(refusal),
         }
     }

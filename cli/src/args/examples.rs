@@ -51,6 +51,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("network ls", &["sealane network ls"]),
     ("network inspect", &["sealane network inspect shop"]),
     ("network set", &["sealane network set shop --mtls strict"]),
+    ("network grow", &["sealane network grow shop --subnet 10.42.0.0/15"]),
     ("network rm", &["sealane network rm shop"]),
     (
         "token create",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use sealane_proto::types::{AnySubnet, Mtls, Mtu, NetworkName, NodeName};
+use sealane_proto::types::{AnySubnet, Mtls, Mtu, NetworkName, NodeName, Subnet};
 
 /// `sealane network`.
 #[derive(Debug, Args)]
@@ -28,6 +28,15 @@ pub(crate) enum NetworkAction {
     },
     /// Change the mTLS mode of a network
     Set(SetNetwork),
+    /// Give a network more addresses while it works
+    Grow {
+        /// Name of the network
+        #[arg(value_name = "NETWORK")]
+        name: NetworkName,
+        /// Subnet in place of its own: a larger one that begins with the same address, such as 10.42.0.0/16 for 10.42.0.0/24
+        #[arg(long, value_name = "CIDR")]
+        subnet: Subnet,
+    },
     /// Remove a network without workloads
     Rm {
         /// Name of the network

@@ -25,13 +25,14 @@ const TAKEN_IN: Duration = Duration::from_secs(10);
 /// Interval of looks meanwhile.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// `sealane network create|ls|inspect|set|rm`.
+/// `sealane network create|ls|inspect|set|grow|rm`.
 pub(crate) fn call(network: &Network, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &network.action {
         NetworkAction::Create(create) => self::create(create, common, printer),
         NetworkAction::Ls => printer.list(&list(common)?),
         NetworkAction::Inspect { name } => printer.sheet(&find(name, common)?),
         NetworkAction::Set(set) => self::set(set, common, printer),
+        NetworkAction::Grow { name, subnet } => grow(name, *subnet, common, printer),
         NetworkAction::Rm { name } => remove(name, common, printer),
     }
 }
@@ -110,14 +111,39 @@ fn set(set: &SetNetwork, common: &Common, printer: &Printer) -> Result<(), Failu
     let late: Vec<String> = [said.behind, said.disconnected].concat();
     let when = match (&*late, result.effect()) {
         ([], Effect::Unchanged) => "already on every host".to_owned(),
-        ([], _) => "from now on, on every host".to_owned(),
-        (late, _) => format!("at every host but {}, which has not taken it in yet", late.join(", ")),
+        (late, _) => from_now_on(late),
     };
     let told = serde_json::json!({"network": name, "mtls": mtls, "not_yet_at": late});
     printer.done(&told, &format!("network {name} is {mtls} {when}"))?;
+    warn_late(&late, printer);
+    Ok(())
+}
+
+/// Says where something is so, by the hosts that have not taken it in.
+fn from_now_on(late: &[String]) -> String {
+    match late {
+        [] => "from now on, on every host".to_owned(),
+        late => format!("at every host but {}, which has not taken it in yet", late.join(", ")),
+    }
+}
+
+fn warn_late(late: &[String], printer: &Printer) {
     if !late.is_empty() {
         printer.talk("until a host has taken it in, its workloads go on as before: `sealane node ls` shows when it has");
     }
+}
+
+fn grow(name: &NetworkName, subnet: Subnet, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let request = v1::GrowNetworkRequest { name: name.to_string(), subnet: subnet.to_string() };
+    let said = converse(async {
+        let mut admin = admin(common).await?;
+        answer(admin.grow_network(request)).await?;
+        taken_in(&mut admin, [name.to_string()], TAKEN_IN).await
+    })?;
+    let late: Vec<String> = [said.behind, said.disconnected].concat();
+    let told = serde_json::json!({"network": name, "subnet": subnet, "not_yet_at": late});
+    printer.done(&told, &format!("network {name} has subnet {subnet} {}", from_now_on(&late)))?;
+    warn_late(&late, printer);
     Ok(())
 }
 

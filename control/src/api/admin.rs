@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status};
 use super::{ControlApi, documents};
 use crate::ca::Authority;
 use crate::core::{
-    CreateNetwork, CreateToken, CreateTokenRefusal, RemoveNetwork, RevokeToken, Timestamp, TokenRecord,
+    CreateNetwork, CreateToken, CreateTokenRefusal, GrowNetwork, RemoveNetwork, RevokeToken, Timestamp,
+    TokenRecord,
 };
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -95,6 +96,18 @@ impl v1::admin_server::Admin for AdminApi {
         let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6, mtls };
         let network = self.writer.submit(command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
+        Ok(Response::new((&network).into()))
+    }
+
+    async fn grow_network(
+        &self,
+        request: Request<v1::GrowNetworkRequest>,
+    ) -> Result<Response<v1::Network>, Status> {
+        let v1::GrowNetworkRequest { name, subnet } = request.into_inner();
+        let name: NetworkName = name.parse().map_err(invalid)?;
+        let subnet: Subnet = subnet.parse().map_err(invalid)?;
+        let network = self.writer.submit(GrowNetwork { name, subnet }).await.map_err(status_of)?;
+        tracing::info!(network = %network.name, subnet = %network.subnet, "network has this subnet from now on");
         Ok(Response::new((&network).into()))
     }
 

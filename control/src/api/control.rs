@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::documents;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, JoinRefusal, Joined, MayCarry, Timestamp};
+use crate::core::{CarryNetwork, JoinNode, JoinRefusal, Joined, LeaseAhead, MayCarry, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context};
 use crate::status::{invalid, not_a_node, status_of};
@@ -127,11 +127,15 @@ impl v1::control_server::Control for ControlApi {
 
     async fn carry(&self, request: Request<v1::CarryRequest>) -> Result<Response<v1::CarryResponse>, Status> {
         let node = self.node(&request)?;
-        let v1::CarryRequest { network, blocks_held } = request.into_inner();
+        let v1::CarryRequest { network, blocks_held, ahead } = request.into_inner();
         let network: NetworkName = network.parse().map_err(invalid)?;
         let blocks_held = usize::try_from(blocks_held).unwrap_or(usize::MAX);
         let command = CarryNetwork { node: node.clone(), network: network.clone(), blocks_held };
-        let carried = self.context.writer.submit(command).await.map_err(status_of)?;
+        let carried = match ahead {
+            true => self.context.writer.submit(LeaseAhead(command)).await,
+            false => self.context.writer.submit(command).await,
+        };
+        let carried = carried.map_err(status_of)?;
         if carried.first {
             tracing::info!(%node, %network, "node carries a network that it did not carry before");
             self.context.metrics.first_carries.inc();

@@ -2,13 +2,13 @@
 
 use ipnet::Ipv4Net;
 use sealane_proto::document::nearest;
-use sealane_proto::resource::{Block, Network};
+use sealane_proto::resource::{Block, Network, way_out};
 use sealane_proto::types::{NetworkName, NodeName, Subnet};
 
 use super::hosts::{self, NotForHost};
-use super::room::{self, Spread};
+use super::ipam::{self, Taken};
 use super::{
-    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, UnfitUnderlay, ipam, underlay,
+    Change, Command, Decision, NetworkState, NodeRecord, State, Timestamp, UnfitUnderlay, room, underlay,
 };
 
 /// A host carries a network from now on and needs (more) addresses.
@@ -23,6 +23,10 @@ pub struct CarryNetwork {
     /// Number of blocks that the host knows to be its own.
     pub blocks_held: usize,
 }
+
+/// A host uses half of its addresses of a network, and asks for more before it needs them: while there are many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAhead(pub CarryNetwork);
 
 /// A host asks whether it may carry a network. Nothing comes of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,66 +75,67 @@ pub enum CarryRefusal {
     Underlay(#[from] UnfitUnderlay),
     /// The host hardly uses what it has.
     #[error(
-        "node {node} holds {held} blocks of network {network}, of whose {addresses} addresses its workloads use \
-         {used}; it gets more when they use half"
+        "node {node} holds {held} addresses of network {network}, of which its workloads use {used}; it gets more when they \
+         use most of them"
     )]
     Unused {
         /// The host.
         node: NodeName,
         /// The network.
         network: NetworkName,
-        /// Number of blocks that it holds.
+        /// Number of addresses that it holds.
         held: usize,
-        /// Number of addresses in them.
-        addresses: usize,
         /// Number of addresses that its workloads have, as it last reported.
         used: usize,
     },
-    /// The blocks that are left are for others.
+    /// Nobody gets addresses before it needs them.
+    #[error("half of the addresses of network {0} are taken, and node {1} has free ones")]
+    Short(NetworkName, NodeName),
+    /// The addresses that are left are for others.
     #[error(
-        "the last {} of network {network} {} kept for hosts that have none yet, and node {node} holds {held}; \
-         create a larger network", free_blocks(*.free), if *.free == 1 { "is" } else { "are" }
+        "the last {} of network {network} {} kept for hosts that have none yet, and node {node} holds {held}; make it larger: \
+         `sealane network grow {network} --subnet CIDR`", free_addresses(*.free), if *.free == 1 { "is" } else { "are" }
     )]
     Kept {
         /// The network.
         network: NetworkName,
-        /// Number of free blocks.
+        /// Number of free addresses.
         free: usize,
         /// The host.
         node: NodeName,
-        /// Number of blocks that it holds.
+        /// Number of addresses that it holds.
         held: usize,
     },
-    /// All blocks are leased.
+    /// All addresses are leased.
     #[error(
-        "network {network} ({subnet}) has no free block of addresses: {leased} of {total} blocks are held by its \
-         hosts and services{}, {used} addresses are used; end workloads or create a larger network",
-        at_rest(*.resting)
+        "network {network} ({subnet}) has no address left: its hosts hold {hosts} and its services {services}{}, {used} \
+         are used; end workloads, or {}",
+        at_rest(*.resting), way_out(.network, *.subnet)
     )]
     Exhausted {
         /// The network.
         network: NetworkName,
         /// Subnet of the network.
         subnet: Subnet,
-        /// Number of leased blocks.
-        leased: usize,
-        /// Number of blocks that rest after their host was removed.
+        /// Number of addresses in blocks of hosts.
+        hosts: usize,
+        /// Number of addresses in blocks of services.
+        services: usize,
+        /// Number of addresses in no block that rest after their holder has left.
         resting: usize,
-        /// Number of all blocks.
-        total: u32,
         /// Number of addresses that workloads and services use.
         used: usize,
     },
 }
 
-fn free_blocks(free: usize) -> String {
-    if free == 1 { "free block".to_owned() } else { format!("{free} free blocks") }
+fn free_addresses(free: usize) -> String {
+    if free == 1 { "free address".to_owned() } else { format!("{free} free addresses") }
 }
 
 fn at_rest(resting: usize) -> String {
     match resting {
         0 => String::new(),
-        _ => format!(", {resting} rest until every host knows that the node which held them is gone"),
+        _ => format!(", {resting} rest until every host knows that whoever had them is gone"),
     }
 }
 
@@ -143,14 +148,27 @@ impl Command for CarryNetwork {
         let mut blocks = blocks_of(network, &self.node);
         let (mut changes, first) = (vec![], blocks.is_empty());
         if blocks.len() <= self.blocks_held {
-            check_use(state, network, &self.node, &blocks)?;
-            let range = lease(state, network, &self.node).ok_or_else(|| exhausted(network))?;
+            let range = lease(state, network, &self.node)?;
             let block = Block { node: Some(self.node), range };
             changes.push(Change::put_in(&self.network, block.clone()));
             blocks.push(block);
             blocks.sort_by_key(|block| block.range);
         }
         Ok(Decision { changes, outcome: CarryOutcome { network: network.network.clone(), blocks, first } })
+    }
+}
+
+impl Command for LeaseAhead {
+    type Outcome = CarryOutcome;
+    type Refusal = CarryRefusal;
+
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<CarryOutcome>, CarryRefusal> {
+        let Self(carry) = self;
+        let network = for_host(state, &carry.node, &carry.network)?;
+        if !room::is_roomy(network.network.subnet, free_blocks(network, &carry.node).free()) {
+            return Err(CarryRefusal::Short(carry.network, carry.node));
+        }
+        carry.decide(state, now)
     }
 }
 
@@ -192,53 +210,59 @@ fn near(meant: Option<&NetworkName>) -> String {
     meant.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
-/// Checks that a host that has these blocks may have one more. What the host says of itself does not count: its workloads
-/// do.
-fn check_use(
-    state: &State,
-    network: &NetworkState,
-    node: &NodeName,
-    blocks: &[Block],
-) -> Result<(), CarryRefusal> {
-    if blocks.is_empty() {
-        return Ok(());
-    }
-    let (subnet, name) = (network.network.subnet, || network.network.name.clone());
-    let addresses = network.workloads_of(node).map(|workload| workload.address);
-    let Spread { inside, outside } = room::spread(network, node, addresses);
-    let (held, used) = (blocks.len() + outside.len(), inside + outside.values().sum::<usize>());
-    if room::is_ahead(subnet, held, used) {
-        let addresses = held * ipam::block_size(subnet);
-        return Err(CarryRefusal::Unused { node: node.clone(), network: name(), held, addresses, used });
-    }
-    let free = room::free(network, node, outside.keys().copied());
-    if room::is_kept(state, network, free) {
-        return Err(CarryRefusal::Kept { network: name(), free, node: node.clone(), held });
-    }
-    Ok(())
-}
-
 fn blocks_of(network: &NetworkState, node: &NodeName) -> Vec<Block> {
     network.blocks.index().of(node).map(|range| Block { node: Some(node.clone()), range }).collect()
 }
 
-/// The next block for a host: not one in which another host has a workload at an address of its own choice.
-fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Option<Ipv4Net> {
+/// The next block for a host.
+fn lease(state: &State, network: &NetworkState, node: &NodeName) -> Result<Ipv4Net, CarryRefusal> {
+    let most = most(state, network, node)?;
     // In a restored store, hosts that are not back yet may hold blocks that the backup does not know.
     let end = if state.recovery.is_some() { ipam::End::Middle } else { ipam::End::Bottom };
-    let foreign = |block| network.within(block).any(|workload| workload.node != *node);
-    let taken =
-        |block: Ipv4Net| network.blocks.contains_key(&block) || network.rests_in(block) || foreign(block);
-    ipam::free_block(network.network.subnet, end, taken)
+    free_blocks(network, node).find(most, end).ok_or_else(|| exhausted(network))
+}
+
+/// The addresses that cannot be leased to a host: none around which another host has a workload at an address of its own choice.
+fn free_blocks(network: &NetworkState, node: &NodeName) -> Taken {
+    room::taken(network, node, network.resting.keys().copied())
+}
+
+/// The number of addresses that a host may have beside those that it has. What the host says of itself does not count: its
+/// workloads do.
+fn most(state: &State, network: &NetworkState, node: &NodeName) -> Result<usize, CarryRefusal> {
+    let (subnet, cell) = (network.network.subnet, ipam::cell_size(network.network.subnet));
+    if !network.carried_by(node) {
+        return Ok(cell);
+    }
+    let addresses = network.workloads_of(node).map(|workload| workload.address);
+    let spread = room::spread(network, node, addresses);
+    let (held, used) = (room::held(network, node) + spread.outside.len() * cell, spread.used());
+    let (node, name) = (node.clone(), network.network.name.clone());
+    let unused = room::allowance(subnet, used).saturating_sub(held);
+    if unused < cell {
+        return Err(CarryRefusal::Unused { node, network: name, held, used });
+    }
+    let free = room::taken(network, &node, spread.outside.keys().copied()).free();
+    let spare = free.saturating_sub(room::kept(state, network));
+    if spare < cell && free >= cell {
+        return Err(CarryRefusal::Kept { network: name, free, node, held });
+    }
+    Ok(ipam::next_size(subnet, held).min(unused).min(spare.max(cell)))
 }
 
 fn exhausted(network: &NetworkState) -> CarryRefusal {
+    let (mut hosts, mut services) = (0, 0);
+    for block in network.blocks.values() {
+        *if block.node.is_some() { &mut hosts } else { &mut services } += ipam::size(block.range);
+    }
+    let in_block = |range: &&Ipv4Net| network.holder(range.network().into()).is_some();
+    let resting = network.resting.keys().filter(|range| !in_block(range));
     CarryRefusal::Exhausted {
         network: network.network.name.clone(),
         subnet: network.network.subnet,
-        leased: network.blocks.len(),
-        resting: network.resting.keys().filter(|range| range.prefix_len() < 32).count(),
-        total: ipam::block_count(network.network.subnet),
+        hosts,
+        services,
+        resting: resting.map(|&range| ipam::size(range)).sum(),
         used: network.workloads.len() + network.services.len(),
     }
 }

@@ -11,6 +11,7 @@ use sealane_proto::types::{
 
 use super::batch::Batch;
 use super::external::{self, ExternalRefusal};
+use super::grow::{self, GrowRefusal};
 use super::hosts::{self, HostInUse};
 use super::vip::{self, NoServiceAddress};
 use super::{
@@ -49,8 +50,8 @@ pub enum DocumentRefusal {
     Twice(DocumentId),
     /// A field has changed that cannot.
     #[error(
-        "spec.subnets: network {network} has subnet {fixed}, which cannot be changed to {asked}; \
-         remove the network and create it again, or take another name"
+        "spec.subnets: network {network} has subnet {fixed}, which cannot be changed to {asked}, but only to a larger one that \
+         contains it; remove the network and create it again, or take another name"
     )]
     Subnet {
         /// The network.
@@ -60,6 +61,9 @@ pub enum DocumentRefusal {
         /// Subnets in the document.
         asked: Subnets,
     },
+    /// The network does not grow so.
+    #[error("spec.subnets: {0}")]
+    Grow(#[from] GrowRefusal),
     /// The packets' size has changed: running workloads would keep what they have.
     #[error(
         "spec.mtu: network {network} {}; remove the network and create it again", unchangeable(*.fixed, *.asked)
@@ -161,15 +165,19 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
         return Ok(Decision { changes: create.decide(draft, now)?.changes, outcome: Effect::Created });
     };
     let fixed = Subnets { ipv4: known.subnet, ipv6: known.subnet6 };
-    if fixed != asked {
+    if fixed.ipv6 != asked.ipv6 || !asked.ipv4.to_net().contains(&fixed.ipv4.to_net()) {
         return Err(DocumentRefusal::Subnet { network: name, fixed, asked });
+    }
+    if let Some(known) = draft.networks.get(&name) {
+        grow::check(draft, known, asked.ipv4)?;
     }
     if known.mtu != mtu {
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
     }
     // One that says nothing of it makes no network of before stricter than its callers can bear.
     let mtls = document.spec.mtls.or(known.mtls);
-    let network = Network { egress, mtls, hosts: document.spec.hosts.clone(), ..known.clone() };
+    let (hosts, subnet) = (document.spec.hosts.clone(), asked.ipv4);
+    let network = Network { egress, mtls, hosts, subnet, ..known.clone() };
     if network == *known {
         return Ok(Decision { changes: vec![], outcome: Effect::Unchanged });
     }

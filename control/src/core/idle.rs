@@ -123,11 +123,11 @@ impl NetworkState {
 
     /// Says whether there is hardly an address for one more service.
     fn is_short(&self) -> bool {
-        let (subnet, size) = (self.network.subnet, ipam::block_size(self.network.subnet));
-        let free = (ipam::block_count(subnet) as usize).saturating_sub(self.blocks.len());
-        let own = self.blocks.index().own().count();
-        room::are_last(subnet, free)
-            && self.services.len() + self.resting_addresses() + size / 4 >= own * size
+        let subnet = self.network.subnet;
+        let held: usize = self.blocks.keys().map(|&block| ipam::size(block)).sum();
+        let own: usize = self.blocks.index().own().map(ipam::size).sum();
+        room::are_last(subnet, ipam::size(subnet.to_net()).saturating_sub(held))
+            && self.services.len() + self.resting_addresses() + own.div_ceil(4) >= own
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         model::run(state, command, Timestamp::from_unix(at)).unwrap()
     }
 
-    /// Two hosts of a network with 1,024 addresses in blocks of 32.
+    /// Two hosts of a network with 1,024 addresses, with 32 each.
     fn state() -> State {
         let mut state = State::default();
         let create = CreateNetwork {
@@ -161,11 +161,10 @@ mod tests {
             let node =
                 Node { name: name.clone(), underlay: format!("192.0.2.{last}").parse().unwrap(), mtu: None };
             state.apply(&Change::put(NodeRecord::new(node, [last; 32], Timestamp::default())));
-            take(
-                &mut state,
-                CarryNetwork { node: name, network: "shop".parse().unwrap(), blocks_held: 0 },
-                0,
-            );
+            for blocks_held in 0..2 {
+                let (node, network) = (name.clone(), "shop".parse().unwrap());
+                take(&mut state, CarryNetwork { node, network, blocks_held }, 0);
+            }
         }
         state
     }
@@ -276,7 +275,7 @@ mod tests {
             services.keys().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(left(&state, 10_000), all, "there is room");
-        // All but a quarter of the blocks are leased, and a quarter of the services' one block is free.
+        // All but a quarter of the addresses are leased, and a quarter of those of services is free.
         for index in 2..23_u8 {
             let range = format!("10.42.{}.{}/27", index / 8, index % 8 * 32).parse().unwrap();
             let block = sealane_proto::resource::Block { node: Some("host-2".parse().unwrap()), range };

@@ -30,6 +30,11 @@ pub(crate) enum Step {
     /// A network and a service with one port of this protocol.
     Apply(u8, u8, u8),
     Withdraw(u8, u8),
+    /// A block is wanted ahead of its use.
+    Ahead(u8, u8, usize),
+    /// The report of before with an offer of ranges: an address of each, and the length of its prefix.
+    GiveBack(u8, u8, Vec<(u8, u8)>),
+    Grow(u8, u8),
 }
 
 /// Any step.
@@ -50,6 +55,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::PurgeIdle),
         2 => (0_u8..3, 0_u8..6, 0_u8..3).prop_map(|(net, service, port)| Step::Apply(net, service, port)),
         1 => (0_u8..3, 0_u8..6).prop_map(|(net, service)| Step::Withdraw(net, service)),
+        2 => (0_u8..4, 0_u8..3, 0_usize..6).prop_map(|(node, network, held)| Step::Ahead(node, network, held)),
+        2 => (0_u8..4, 0_u8..3, prop::collection::vec((0_u8..64, 26_u8..=32), 1..12))
+            .prop_map(|(node, network, ranges)| Step::GiveBack(node, network, ranges)),
+        1 => (0_u8..3, 22_u8..28).prop_map(|(network, prefix)| Step::Grow(network, prefix)),
     ]
 }
 
@@ -124,6 +133,33 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
             let command =
                 CarryNetwork { node: node(*name), network: network(*net), blocks_held: *blocks_held };
             changes(command, state)
+        }
+        Step::Ahead(name, net, blocks_held) => {
+            let carry = CarryNetwork { node: node(*name), network: network(*net), blocks_held: *blocks_held };
+            changes(LeaseAhead(carry), state)
+        }
+        Step::Grow(name, prefix) => {
+            let Some(known) = state.networks.get(&network(*name)) else { return vec![] };
+            let subnet = format!("{}/{prefix}", known.network.subnet.to_net().network()).parse();
+            subnet
+                .map(|subnet| changes(GrowNetwork { name: network(*name), subnet }, state))
+                .unwrap_or_default()
+        }
+        Step::GiveBack(name, net, ranges) => {
+            let Some(known) = state.networks.get(&network(*net)) else { return vec![] };
+            let first = known.network.subnet.to_net().network().to_bits();
+            let range = |&(last, prefix): &(u8, u8)| {
+                let address = std::net::Ipv4Addr::from_bits(first + u32::from(last));
+                ipnet::Ipv4Net::new_assert(address, prefix).trunc()
+            };
+            let workloads = state
+                .networks
+                .values()
+                .flat_map(|known| known.workloads_of(&node(*name)).cloned().collect::<Vec<_>>());
+            let report =
+                Report { node: node(*name), workloads: workloads.collect(), editions: Default::default() };
+            let offers = [(network(*net), ranges.iter().map(range).collect())].into();
+            changes(OfferingReport { report, offers }, state)
         }
         Step::Report(name, all) => {
             let workloads = all.iter().map(|&(net, workload, last, service)| {
@@ -212,6 +248,8 @@ fn check(state: &State) {
     for network in networks() {
         let subnet = network.network.subnet;
         assert!(network.blocks.keys().all(|block| subnet.to_net().contains(block)));
+        let pairs = network.blocks.keys().zip(network.blocks.keys().skip(1));
+        assert!(pairs.clone().all(|(block, next)| block.broadcast() < next.network()), "blocks overlap");
         let held =
             |range| network.blocks.values().any(|held| held.node.is_some() && held.range.contains(range));
         assert!(!network.resting.keys().any(held), "a block that a host holds rests");
@@ -226,7 +264,7 @@ fn check(state: &State) {
             "an address is given while it rests"
         );
         assert!(distinct(network.workloads.values().map(|workload| workload.mac)));
-        let holder = |address| network.blocks.get(&ipam::block_of(subnet, address)).map(|held| &held.node);
+        let holder = |address| network.holder(address).map(|held| &held.node);
         assert!(vips.into_iter().all(|vip| ipam::is_assignable(subnet, vip) && holder(vip) == Some(&None)));
         for workload in network.workloads.values() {
             assert!(ipam::is_assignable(subnet, workload.address) && network.carried_by(&workload.node));
@@ -257,7 +295,8 @@ proptest! {
                 state.apply(change);
             }
             check(&state);
-            prop_assert_eq!(decide(&state, step).is_empty() || matches!(step, Step::Carry(..)), true, "{:?} is not level-triggered", step);
+            let again = matches!(step, Step::Carry(..) | Step::Ahead(..) | Step::GiveBack(..));
+            prop_assert!(decide(&state, step).is_empty() || again, "{:?} is not level-triggered", step);
             let after = state.clone();
             undo.iter().rev().for_each(|change| state.apply(change));
             prop_assert_eq!(&state, &before);

@@ -7,6 +7,7 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::{Edition, Workload};
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
@@ -32,8 +33,10 @@ pub struct Report {
 pub struct Reported {
     /// The workloads that are not part of the mesh, each with the reason.
     pub refused: Vec<RefusedWorkload>,
-    /// The networks that changed by it.
+    /// The networks that changed by its workloads.
     pub changed: BTreeSet<NetworkName>,
+    /// The addresses that came back with it.
+    pub returned: Vec<(NetworkName, Ipv4Net)>,
 }
 
 /// A workload that is not part of the mesh.

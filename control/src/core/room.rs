@@ -1,6 +1,6 @@
-//! Room in a network: how many of its blocks a host may have, and which are kept for hosts that have none.
+//! Room in a network: how many of its addresses a host may hold, and which are kept for hosts that have none.
 //!
-//! A workload may have an address in a block that nobody holds. Nobody else gets that then: it counts as its host's.
+//! A workload may have an address that no block has. Nobody else gets the cell around it then: that counts as its host's.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,19 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use sealane_proto::types::{NodeName, OverlayIp, Subnet};
 
-use super::{NetworkState, State, hosts, ipam};
+use super::ipam::{self, Taken};
+use super::{NetworkState, State, hosts};
 
-/// The number of blocks that a host may hold beyond those that it uses: workloads are reported a moment after they have
-/// their addresses.
-pub(super) const AHEAD: usize = 4;
-
-/// The addresses of a host's workloads, counted.
+/// Addresses of a host's workloads, counted.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
     /// Number of workloads in blocks that the host holds.
     pub(super) inside: usize,
-    /// Number of workloads in each block that nobody holds.
+    /// Number of workloads in each cell around an address that no block has.
     pub(super) outside: BTreeMap<Ipv4Net, usize>,
+}
+
+impl Spread {
+    /// Number of workloads.
+    pub(super) fn used(&self) -> usize {
+        self.inside + self.outside.values().sum::<usize>()
+    }
 }
 
 /// Counts addresses of a host by whose blocks they are in.
@@ -31,54 +35,62 @@ pub(super) fn spread(
 ) -> Spread {
     let mut spread = Spread::default();
     for address in addresses {
-        let block = ipam::block_of(network.network.subnet, address);
-        match network.blocks.get(&block) {
+        match network.holder(address) {
             Some(held) => spread.inside += usize::from(held.node.as_ref() == Some(node)),
-            None => *spread.outside.entry(block).or_default() += 1,
+            None => *spread.outside.entry(ipam::cell_of(network.network.subnet, address)).or_default() += 1,
         }
     }
     spread
 }
 
-/// Says whether a host that has so many blocks hardly uses them.
-pub(super) fn is_ahead(subnet: Subnet, held: usize, used: usize) -> bool {
-    held >= AHEAD + (2 * used).div_ceil(ipam::block_size(subnet))
+/// The number of assignable addresses in the blocks of a host.
+pub(super) fn held(network: &NetworkState, node: &NodeName) -> usize {
+    let subnet = network.network.subnet;
+    network.blocks.index().of(node).map(|block| ipam::assignable(subnet, block)).sum()
 }
 
-/// Says whether the last `free` blocks of a network are for hosts that have none.
-pub(super) fn is_kept(state: &State, network: &NetworkState, free: usize) -> bool {
-    if free == 0 || !are_last(network.network.subnet, free) {
-        return false;
-    }
+/// The number of addresses that a host may hold, cells around single ones among them, when its workloads have `used`: half as
+/// many again. Small hosts may hold more, as workloads are reported a moment after they have their addresses, and an address
+/// rests on its host for a minute before that gives it again.
+pub(super) fn allowance(subnet: Subnet, used: usize) -> usize {
+    let size = ipam::size(subnet.to_net());
+    let ahead = (size / 64).max((size / 8).min(64)).min(4_096);
+    used + ahead.max(used / 2)
+}
+
+/// Says whether so many free addresses are the last ones of a subnet: a quarter of all, or less.
+pub(super) fn are_last(subnet: Subnet, free: usize) -> bool {
+    free <= ipam::size(subnet.to_net()) / 4
+}
+
+/// Says whether so many free addresses are more than half of a subnet's: then a host may have some that it does not need yet.
+/// It gives them back when they are the last ones, so that nothing goes to and fro.
+pub(super) fn is_roomy(subnet: Subnet, free: usize) -> bool {
+    free > ipam::size(subnet.to_net()) / 2
+}
+
+/// The number of addresses that are kept: a cell for each host that has none and for services as long as they have none, but
+/// no more than a quarter of all.
+pub(super) fn kept(state: &State, network: &NetworkState) -> usize {
+    let subnet = network.network.subnet;
+    let (cell, most) = (ipam::cell_size(subnet), ipam::size(subnet.to_net()) / 4);
     let without = state.nodes.values().filter(|record| !network.carried_by(&record.node.name));
     let without = without.filter(|record| hosts::check_network(record, network).is_ok());
     // No more are looked for than it takes.
-    without.take(free).count() == free
+    let hosts = without.take(most / cell).count();
+    let services = usize::from(network.blocks.index().own().next().is_none());
+    (cell * (hosts + services)).min(most)
 }
 
-/// Says whether so many free blocks are the last ones of a subnet: a quarter of all, or less.
-pub(super) fn are_last(subnet: Subnet, free: usize) -> bool {
-    free <= ipam::block_count(subnet) as usize / 4
+/// Finds the addresses that are left to nobody but this host: what somebody holds, the cells around other hosts' workloads, and
+/// the host's `own` cells.
+pub(super) fn taken(network: &NetworkState, node: &NodeName, own: impl Iterator<Item = Ipv4Net>) -> Taken {
+    let held = network.blocks.keys().copied();
+    Taken::new(network.network.subnet, network.cells_of_others(node).chain(held).chain(own))
 }
 
-/// Counts the blocks that are left when a host has `own` beside those that it holds.
-pub(super) fn free(network: &NetworkState, node: &NodeName, own: impl Iterator<Item = Ipv4Net>) -> usize {
-    left(network, &taken(network, node, own))
-}
-
-fn left(network: &NetworkState, taken: &BTreeSet<Ipv4Net>) -> usize {
-    (ipam::block_count(network.network.subnet) as usize).saturating_sub(taken.len())
-}
-
-/// Finds the blocks that somebody holds, where another host's workloads are, or that are the host's `own`.
-fn taken(network: &NetworkState, node: &NodeName, own: impl Iterator<Item = Ipv4Net>) -> BTreeSet<Ipv4Net> {
-    let foreign = network.workloads.values().filter(|workload| workload.node != *node);
-    let foreign = foreign.map(|workload| ipam::block_of(network.network.subnet, workload.address));
-    foreign.chain(network.blocks.keys().copied()).chain(own).collect()
-}
-
-/// Finds the blocks that nobody holds in which a host may have workloads at these addresses: as many as it could lease,
-/// the fullest first. Where it has a workload at one of them already, it keeps that.
+/// Finds the cells outside of every block in which a host may have workloads at these addresses: as many as it could lease, the
+/// fullest first. Where it has a workload at one of them already, it keeps that.
 pub(super) fn of(
     state: &State,
     network: &NetworkState,
@@ -88,29 +100,34 @@ pub(super) fn of(
     let subnet = network.network.subnet;
     let assignable = named.iter().copied().filter(|&address| ipam::is_assignable(subnet, address));
     let Spread { inside, outside } = spread(network, node, assignable);
-    let is_own = |block| {
-        let mut there = named.range(ipam::addresses(block)).filter_map(|&address| network.at(address));
+    let is_own = |cell| {
+        let mut there = named.range(ipam::addresses(cell)).filter_map(|&address| network.at(address));
         there.any(|workload| workload.node == *node)
     };
-    let (own, mut new): (Vec<_>, Vec<_>) = outside.into_iter().partition(|&(block, _)| is_own(block));
+    let (own, mut new): (Vec<_>, Vec<_>) = outside.into_iter().partition(|&(cell, _)| is_own(cell));
     let mut used = inside + own.iter().map(|(_, count)| count).sum::<usize>();
-    let mut room: BTreeSet<Ipv4Net> = own.into_iter().map(|(block, _)| block).collect();
+    let mut room: BTreeSet<Ipv4Net> = own.into_iter().map(|(cell, _)| cell).collect();
     if new.is_empty() {
         return room;
     }
-    new.sort_by_key(|&(block, count)| (Reverse(count), block));
-    let held = network.blocks.index().of(node).count();
-    let mut taken = taken(network, node, room.iter().copied());
-    for (block, count) in new {
-        if is_ahead(subnet, held + room.len(), used + count) {
+    new.sort_by_key(|&(cell, count)| (Reverse(count), cell));
+    let cell_size = ipam::cell_size(subnet);
+    let mut held = held(network, node) + room.len() * cell_size;
+    let taken = taken(network, node, room.iter().copied());
+    let mut spare = taken.free().saturating_sub(kept(state, network));
+    for (cell, count) in new {
+        if held + cell_size > allowance(subnet, used + count) {
             break;
         }
-        if !taken.contains(&block) && is_kept(state, network, left(network, &taken)) {
-            continue;
+        if !taken.overlaps(cell) {
+            match spare.checked_sub(cell_size) {
+                Some(left) => spare = left,
+                None => continue,
+            }
         }
         used += count;
-        room.insert(block);
-        taken.insert(block);
+        held += cell_size;
+        room.insert(cell);
     }
     room
 }
@@ -120,19 +137,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_of_a_subnets_blocks_are_its_last_ones() {
-        let subnet = "10.42.0.0/16".parse().unwrap();
-        assert!(are_last(subnet, 64) && !are_last(subnet, 65));
+    fn a_quarter_of_a_subnets_addresses_are_its_last_ones() {
+        let subnet = "10.42.0.0/22".parse().unwrap();
+        assert!(are_last(subnet, 256) && !are_last(subnet, 257));
     }
 
     #[test]
-    fn a_host_is_ahead_when_it_holds_four_blocks_more_than_its_workloads_pay_for() {
-        let subnet = "10.42.0.0/16".parse().unwrap();
-        // Half of a block of 256 pays for it.
-        for (held, used, ahead) in
-            [(3, 0, false), (4, 0, true), (4, 1, false), (5, 128, true), (5, 129, false)]
-        {
-            assert_eq!(is_ahead(subnet, held, used), ahead, "{held} {used}");
+    fn a_host_may_hold_what_it_uses_and_half_again_and_a_small_one_some_more() {
+        for (subnet, used, most) in [
+            ("10.42.0.0/16", 0, 1_024),
+            ("10.42.0.0/16", 2_047, 3_071),
+            ("10.42.0.0/16", 2_050, 3_075),
+            ("10.42.0.0/24", 0, 32),
+            ("10.42.0.0/24", 10, 42),
+            ("10.42.0.0/24", 100, 150),
+            ("10.42.0.0/28", 1, 3),
+            ("10.42.0.0/28", 8, 12),
+            ("10.0.0.0/8", 0, 4_096),
+        ] {
+            assert_eq!(allowance(subnet.parse().unwrap(), used), most, "{subnet} {used}");
         }
     }
 }

@@ -130,6 +130,22 @@ impl NetworkState {
         self.workloads.get(self.workloads.index().addresses.get(&address)?)
     }
 
+    /// The block that has an address.
+    #[must_use]
+    pub fn holder(&self, address: OverlayIp) -> Option<&Block> {
+        let address = address.to_ipv4();
+        // Blocks are disjoint: none that begins before the last one reaches as far.
+        let (_, block) = self.blocks.range(..=Ipv4Net::from(address)).next_back()?;
+        block.range.contains(&address).then_some(block)
+    }
+
+    /// The cells around the addresses of other hosts' workloads that no block has.
+    pub(super) fn cells_of_others(&self, node: &NodeName) -> impl Iterator<Item = Ipv4Net> {
+        let others = self.workloads.values().filter(move |workload| workload.node != *node);
+        let outside = others.filter(|workload| self.holder(workload.address).is_none());
+        outside.map(|workload| ipam::cell_of(self.network.subnet, workload.address))
+    }
+
     /// The workloads at the addresses of a block.
     pub(super) fn within(&self, block: Ipv4Net) -> impl Iterator<Item = &Workload> {
         let names = self.workloads.index().addresses.range(ipam::addresses(block));

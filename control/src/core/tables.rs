@@ -19,7 +19,7 @@ macro_rules! tables {
 
         /// State of a network with everything that lives in it.
         ///
-        /// Invariants: blocks are disjoint and of one size; addresses, MACs and VIPs are unique; every VIP lies in a
+        /// Invariants: blocks are disjoint; addresses, MACs and VIPs are unique; every VIP lies in a
         /// block of control's own and no workload does; every workload's node holds a block.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct NetworkState {

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Block, Network};
+use sealane_proto::resource::{Block, Network, way_out};
 use sealane_proto::types::{NetworkName, OverlayIp, ServiceName, Subnet};
 
-use super::{Change, NetworkState, ipam};
+use super::ipam::{self, Taken};
+use super::{Change, NetworkState};
 
 /// A network has no address left for one more service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "network {network} ({subnet}) has no address left for the new service {service}; \
-     end workloads or create a larger network"
+     end workloads, or {}", way_out(.network, *.subnet)
 )]
 pub struct NoServiceAddress {
     service: ServiceName,
@@ -27,18 +28,19 @@ impl NoServiceAddress {
     }
 }
 
-/// The next free address of these blocks, or of a new one, which then comes with it.
+/// The next free address of these blocks, or of a new one, which then comes with it. `find` finds a free block of at most so many
+/// addresses.
 pub(super) fn free(
     subnet: Subnet,
-    mut held: impl Iterator<Item = Ipv4Net>,
+    held: &[Ipv4Net],
     unusable: impl Fn(OverlayIp) -> bool,
-    is_taken: impl Fn(Ipv4Net) -> bool,
+    find: impl FnOnce(usize) -> Option<Ipv4Net>,
 ) -> Option<(OverlayIp, Option<Ipv4Net>)> {
     let free = |block| ipam::free_address(subnet, block, &unusable);
-    if let Some(vip) = held.find_map(free) {
+    if let Some(vip) = held.iter().copied().find_map(free) {
         return Some((vip, None));
     }
-    let block = ipam::free_block(subnet, ipam::End::Top, is_taken)?;
+    let block = find(ipam::next_size_of_services(subnet, held.iter().copied().map(ipam::size).sum()))?;
     free(block).map(|vip| (vip, Some(block)))
 }
 
@@ -50,14 +52,14 @@ pub(super) fn lease(
     let subnet = network.network.subnet;
     let taken: BTreeSet<OverlayIp> = network.services.values().map(|service| service.vip).collect();
     let unusable = |address| taken.contains(&address) || network.resting_at(address).is_some();
-    let held = network.blocks.index().own();
-    let is_taken = |block: Ipv4Net| {
-        network.blocks.contains_key(&block)
-            || network.rests_in(block)
-            || network.within(block).next().is_some()
+    let held: Vec<Ipv4Net> = network.blocks.index().own().rev().collect();
+    let find = |most| {
+        let cells = network.workloads.values().map(|workload| ipam::cell_of(subnet, workload.address));
+        let known = network.blocks.keys().chain(network.resting.keys()).copied();
+        Taken::new(subnet, known.chain(cells)).find(most, ipam::End::Top)
     };
-    let (vip, block) = free(subnet, held.rev(), unusable, is_taken)
-        .ok_or_else(|| NoServiceAddress::new(network, service))?;
+    let (vip, block) =
+        free(subnet, &held, unusable, find).ok_or_else(|| NoServiceAddress::new(network, service))?;
     let name = &network.network.name;
     let put = |range| Change::put_in(name, Block { node: None, range });
     Ok((vip, block.map(put).into_iter().collect()))

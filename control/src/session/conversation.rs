@@ -2,13 +2,15 @@
 //!
 //! It waits for nothing and knows no clock; the registry that it tells of the agent's progress is memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::Ipv4Net;
 use sealane_base::text::one_line;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
-use sealane_proto::types::{Mtu, NodeName};
+use sealane_proto::types::{Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tokio::time::Instant;
 use tonic::Status;
@@ -19,7 +21,7 @@ use super::NETWORKS;
 use super::greeting::{Greeting, acknowledgement};
 use super::outbox::Outbox;
 use crate::VERSION;
-use crate::core::{Recall, Report, Reported, TellMtu, Timestamp};
+use crate::core::{OfferingReport, Recall, Report, Reported, TellMtu, Timestamp};
 use crate::registry::{AgentStream, DesiredState, Registry};
 use crate::status::{displaced, not_a_node};
 
@@ -47,7 +49,7 @@ pub(crate) enum Work {
         /// Number that the agent gave it.
         sequence: u64,
         /// The report, as far as it could be read.
-        report: Report,
+        report: OfferingReport,
         /// Workloads that could not even be read.
         unreadable: Vec<v1::Refusal>,
     },
@@ -79,6 +81,7 @@ impl Conversation {
             version: VERSION.to_owned(),
             epoch: registry.directory().generation.epoch,
             roots,
+            takes_blocks: true,
         }));
         Self { registry, node, key, stream, outbox }
     }
@@ -203,7 +206,7 @@ impl Conversation {
 }
 
 fn read_report(node: NodeName, report: v1::Report) -> Work {
-    let v1::Report { sequence, workloads, networks } = report;
+    let v1::Report { sequence, workloads, networks, offers } = report;
     let (mut readable, mut unreadable) = (vec![], vec![]);
     for message in workloads {
         let (network, workload) = (message.network.clone(), message.name.clone());
@@ -217,7 +220,23 @@ fn read_report(node: NodeName, report: v1::Report) -> Work {
     }
     // One that cannot be read counts as none told.
     let editions = networks.into_iter().filter_map(|edition| edition.try_into().ok()).collect();
-    Work::Report { sequence, report: Report { node, workloads: readable, editions }, unreadable }
+    // What could not be read may have one of these addresses.
+    let offers = if unreadable.is_empty() { read_offers(&node, offers) } else { BTreeMap::new() };
+    let report = OfferingReport { report: Report { node, workloads: readable, editions }, offers };
+    Work::Report { sequence, report, unreadable }
+}
+
+fn read_offers(node: &NodeName, offers: Vec<v1::BlockOffer>) -> BTreeMap<NetworkName, BTreeSet<Ipv4Net>> {
+    let mut readable = BTreeMap::new();
+    for v1::BlockOffer { network, ranges } in offers {
+        let ranges = ranges.iter().map(|range| range.parse()).collect::<Result<_, _>>();
+        match (network.parse(), ranges) {
+            (Ok(network), Ok(ranges)) => drop(readable.insert(network, ranges)),
+            // It stays out of use, and is offered again.
+            (Err(_), _) | (_, Err(_)) => tracing::warn!(%node, "addresses that a host offers cannot be read"),
+        }
+    }
+    readable
 }
 
 fn read_recall(node: NodeName, recall: v1::Recall) -> Work {

@@ -140,7 +140,7 @@ impl Host {
     }
 
     pub(crate) async fn carry(&self, network: &str, blocks_held: u32) -> Result<Vec<String>, Status> {
-        let request = v1::CarryRequest { network: network.into(), blocks_held };
+        let request = v1::CarryRequest { network: network.into(), blocks_held, ahead: false };
         let carried = self.client().carry(request).await?.into_inner();
         Ok(carried.blocks.into_iter().map(|block| block.range).collect())
     }
@@ -204,7 +204,7 @@ impl Stream {
     }
 
     pub(crate) async fn report(&self, sequence: u64, workloads: Vec<v1::Workload>) {
-        self.send(Up::Report(v1::Report { sequence, workloads, networks: vec![] })).await;
+        self.send(Up::Report(v1::Report { sequence, workloads, networks: vec![], offers: vec![] })).await;
     }
 
     pub(crate) async fn ack(&self, state: &v1::NetworkState) {

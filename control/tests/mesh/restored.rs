@@ -45,8 +45,8 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
     let backup = backup(directory.path()).await;
     let two = join(&first, &token, "host-2", "192.0.2.2").await.unwrap();
     create_network(directory.path(), "new", "10.43.0.0/16").await.unwrap();
-    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
-    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/24"]);
+    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/28"]);
+    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/28"]);
     let mut stream = two.open(hello("192.0.2.2", vec![])).await;
     let lost = welcomed(&mut stream).await;
     stream.send(Up::Recall(v1::Recall { networks: vec![], last: true })).await;
@@ -63,7 +63,7 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
 
     // Whoever comes first gets nothing that another one may have.
     let one = one.elsewhere(second.local_addr()).await;
-    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.128.0/24"]);
+    assert_eq!(one.carry("shop", 0).await.unwrap(), ["10.42.128.0/28"]);
     // A call alone is no proof of what the host is; its stream says where it is.
     let two = two.elsewhere(second.local_addr()).await;
     let status = two.carry("shop", 1).await.unwrap_err();
@@ -93,8 +93,8 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
     };
     assert_eq!(reported.refused, []);
     assert!(states.iter().all(|state| state.generation.unwrap().epoch == restored.epoch));
-    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/24"]);
-    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/24"]);
+    assert_eq!(two.carry("shop", 0).await.unwrap(), ["10.42.0.0/28"]);
+    assert_eq!(two.carry("new", 0).await.unwrap(), ["10.43.0.0/28"]);
     second.shutdown().await;
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
-use sealane_proto::types::{MacAddr, Mtu, OverlayIp};
+use sealane_proto::types::{MacAddr, Mtu, OverlayIp, Subnet};
 use sealane_sys::NetNs;
 
 use super::announce::{self, Known};
@@ -22,6 +22,8 @@ pub(super) struct NetworkCache {
     pub(super) known: Known,
     pub(super) rules: nft::RulesCache,
     pub(super) settled: Option<Settled>,
+    /// Subnet of the last pass that got to its end: all workloads' interfaces have addresses of it.
+    pub(super) subnet: Option<Subnet>,
     /// The least that other hosts allow, as they told.
     pub(super) others: Option<Mtu>,
     pub(super) announcing: Vec<Task>,
@@ -40,7 +42,9 @@ impl NetworkCache {
         let standing = self.settled.take();
         let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
         let mut pass = Pass::open(kernel, network)?;
-        let outcome = pass.run(&standing, reason, self);
+        // A network that has grown is another one to each workload, also to those of which nothing else has changed.
+        let has_grown = self.subnet.is_some_and(|subnet| subnet != desired.base.subnet);
+        let outcome = pass.run(&standing, if has_grown { Reason::Audit } else { reason }, self);
         let is_coming = |port: &Port| !standing.ports.contains(port);
         pass.applied.unattached.extend(kernel.nowhere(&network.name, desired, is_coming));
         pass.settle_host_egress(&desired.base);
@@ -48,6 +52,7 @@ impl NetworkCache {
             metrics.count_drift(&format!("network {}", network.name), &pass.applied);
         }
         self.settled = Settled::of(&pass, desired.clone(), outcome?);
+        self.subnet = Some(desired.base.subnet);
         Ok(pass.applied)
     }
 

@@ -338,6 +338,12 @@ pub(super) fn ensure_only_address(
         .into_iter()
         .filter(|known| known.index == wanted.index && known.address.is_ipv4() == wanted.address.is_ipv4())
         .partition(|known| *known == wanted);
+    // The same address with another prefix: connections that have it never miss it.
+    if right.is_empty()
+        && wrong.iter().any(|known| known.address == wanted.address && wanted.address.is_ipv4())
+    {
+        socket.request(wanted.add(), || format!("add {}", what()))?;
+    }
     for other in &wrong {
         socket
             .request(other.remove(), || format!("remove {} from the device of {}", other.address, what()))?;

@@ -3,10 +3,11 @@
 //! Messages to control are level-triggered: the newest report and the newest acknowledgements are sent, however many
 //! there were while the stream was down. Messages from control become [`LinkEvent`]s in the order in which it sent them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ipnet::Ipv4Net;
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
 use sealane_base::task::{self, Task};
@@ -46,6 +47,8 @@ pub struct LinkReport {
     pub workloads: Vec<Workload>,
     /// The word that this is, per network that the host carries.
     pub networks: BTreeMap<NetworkName, Edition>,
+    /// Addresses from which the host assigns no more, so that control takes them back.
+    pub offers: BTreeMap<NetworkName, BTreeSet<Ipv4Net>>,
 }
 
 /// Inputs that the owner feeds.
@@ -98,6 +101,8 @@ pub enum LinkEvent {
         address: ControlAddr,
         /// The mesh's roots as of now (DER).
         roots: Vec<Vec<u8>>,
+        /// True if it takes back addresses that reports offer.
+        takes_blocks: bool,
     },
     /// The stream broke, or could not be made; the next try comes by itself.
     Down {
@@ -213,7 +218,8 @@ impl Session<'_> {
                 if !self.recall(&up, welcome.epoch).await {
                     return (format!("control at {} closed the stream", self.address).into(), false);
                 }
-                let event = LinkEvent::Up { channel, address: self.address.clone(), roots: welcome.roots };
+                let v1::Welcome { roots, takes_blocks, .. } = welcome;
+                let event = LinkEvent::Up { channel, address: self.address.clone(), roots, takes_blocks };
                 if self.events.send(event).await.is_err() {
                     return ("the agent ended".to_owned().into(), true);
                 }

@@ -36,7 +36,12 @@ impl Uplink {
         self.reported = report.version;
         let workloads = report.workloads.iter().map(Into::into).collect();
         let networks = report.networks.iter().map(Into::into).collect();
-        Some(message(Up::Report(v1::Report { sequence: report.version, workloads, networks })))
+        let offers = report.offers.iter().map(|(network, ranges)| v1::BlockOffer {
+            network: network.to_string(),
+            ranges: ranges.iter().map(ToString::to_string).collect(),
+        });
+        let report = v1::Report { sequence: report.version, workloads, networks, offers: offers.collect() };
+        Some(message(Up::Report(report)))
     }
 
     /// The messages for generations that were not acknowledged before.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
+use ipnet::Ipv4Net;
+
 use super::{Block, Edition, Network, Node, Service, Workload};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::types::{Generation, Mtls, NodeName, ServicePort};
@@ -86,6 +88,20 @@ impl NetworkContent {
             None => self.network.mtls(),
         };
         workload.ports.iter().map(move |port| ServicePort { mtls: Some(mode(port)), ..port.clone() })
+    }
+
+    /// The blocks of a host, sorted.
+    pub fn own_blocks<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Ipv4Net> + 'a {
+        self.blocks.iter().filter(move |block| block.node.as_ref() == Some(node)).map(|block| block.range)
+    }
+
+    /// Returns true if no more than a quarter of the network's addresses is in nobody's blocks.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let size = |range: Ipv4Net| 1_u64 << (32 - range.prefix_len());
+        let all = size(self.network.subnet.to_net());
+        let held: u64 = self.blocks.iter().map(|block| size(block.range)).sum();
+        all.saturating_sub(held) <= all / 4
     }
 
     /// The service that a workload is an instance of.

@@ -141,7 +141,7 @@ impl FromStr for MacAddr {
     }
 }
 
-/// The address range of an overlay network: an IPv4 prefix of 8 to 26 bits, written without host bits.
+/// The address range of an overlay network: an IPv4 prefix of 8 to 28 bits, written without host bits.
 ///
 /// Invariants: the first address is the network's, the second the gateway's, the last the broadcast address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -166,7 +166,7 @@ pub enum SubnetError {
         meant: Ipv4Net,
     },
     /// Too small or too large.
-    #[error("subnet {0} must have a prefix between /8 and /26")]
+    #[error("subnet {0} must have a prefix between /8 and /28")]
     Size(Ipv4Net),
     /// Addresses that hosts do not route between them.
     #[error(
@@ -192,6 +192,19 @@ impl Subnet {
     #[must_use]
     pub fn reserved(self) -> [OverlayIp; 3] {
         [self.0.network().into(), self.gateway(), self.0.broadcast().into()]
+    }
+
+    /// The prefix length of its cells, the smallest blocks that a host is given: 16 addresses, or fewer so that there are 64
+    /// cells.
+    #[must_use]
+    pub fn cell_prefix(self) -> u8 {
+        (self.0.prefix_len() + 6).clamp(28, 32)
+    }
+
+    /// The next larger subnet that begins with the same address, and so has the same gateway.
+    #[must_use]
+    pub fn larger(self) -> Option<Self> {
+        format!("{}/{}", self.0.network(), self.0.prefix_len() - 1).parse().ok()
     }
 
     /// Returns true if the address lies inside.
@@ -220,7 +233,7 @@ impl FromStr for Subnet {
         if net.trunc() != net {
             return Err(SubnetError::HostBits { given: net, meant: net.trunc() });
         }
-        if !(8..=26).contains(&net.prefix_len()) {
+        if !(8..=28).contains(&net.prefix_len()) {
             return Err(SubnetError::Size(net));
         }
         if unfit(net.network()).is_some() {
@@ -261,13 +274,42 @@ mod tests {
             ("10.42.0.0/33", "not a CIDR"),
             ("fd00::/64", "IPv6"),
             ("10.42.0.1/16", "did you mean 10.42.0.0/16"),
-            ("10.42.0.0/27", "between /8 and /26"),
+            ("10.42.0.0/29", "between /8 and /28"),
             ("127.0.0.0/8", "loopback"),
             ("224.0.0.0/8", "multicast"),
         ];
         for (text, expected) in table {
             let error = text.parse::<Subnet>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn cells_are_small_enough_for_many_hosts() {
+        let table = [
+            ("10.0.0.0/8", 28),
+            ("10.42.0.0/16", 28),
+            ("10.42.0.0/22", 28),
+            ("10.42.0.0/24", 30),
+            ("10.42.0.0/25", 31),
+            ("10.42.0.0/26", 32),
+            ("10.42.0.0/28", 32),
+        ];
+        for (text, prefix) in table {
+            assert_eq!(text.parse::<Subnet>().unwrap().cell_prefix(), prefix, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_larger_subnet_begins_with_the_same_address() {
+        for (text, larger) in [
+            ("10.42.0.0/24", Some("10.42.0.0/23")),
+            ("10.42.1.0/24", None),
+            ("10.0.0.0/8", None),
+            ("10.42.0.0/16", Some("10.42.0.0/15")),
+        ] {
+            let found = text.parse::<Subnet>().unwrap().larger();
+            assert_eq!(found.map(|found| found.to_string()).as_deref(), larger, "{text}");
         }
     }
 

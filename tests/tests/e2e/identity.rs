@@ -70,7 +70,7 @@ fn a_host_gets_no_identity_of_what_runs_elsewhere() {
             let refusal = [Code::PermissionDenied, Code::InvalidArgument];
             assert!(refusal.contains(&refused.code()), "{service} {workload}: {refused:?}");
         }
-        let carried = v1::CarryRequest { network: "shop".into(), blocks_held: 0 };
+        let carried = v1::CarryRequest { network: "shop".into(), blocks_held: 0, ahead: false };
         intruder.client().await.carry(carried).await.unwrap();
         assert_eq!(intruder.sign("api", "").await.unwrap_err().code(), Code::PermissionDenied);
     });
@@ -118,7 +118,8 @@ pub(crate) async fn report(intruder: &Intruder, workloads: Vec<v1::Workload>) ->
     use v1::{agent_message::Message as Up, control_message::Message as Down};
     let hello =
         v1::Hello { protocol: sealane_proto::wire::PROTOCOL, version: "test".into(), ..v1::Hello::default() };
-    let up = [Up::Hello(hello), Up::Report(v1::Report { sequence: 1, workloads, networks: vec![] })];
+    let report = v1::Report { sequence: 1, workloads, networks: vec![], offers: vec![] };
+    let up = [Up::Hello(hello), Up::Report(report)];
     let up = up.map(|message| v1::AgentMessage { message: Some(message) });
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     for message in up {

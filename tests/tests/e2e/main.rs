@@ -6,6 +6,7 @@ mod addresses;
 mod agent_gone;
 mod attach;
 mod bad_input;
+mod blocks;
 mod calls;
 mod carriers;
 mod certificates;

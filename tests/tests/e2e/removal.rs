@@ -1,7 +1,7 @@
 //! Hosts and services that leave, and what nobody can do with what is left of them.
 
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -85,14 +85,14 @@ fn a_removed_host_is_out_of_names_balancing_and_reach_until_it_joins_anew() {
 
 /// A workload `thief` of the intruder's, with a certificate that control has signed.
 async fn thief(intruder: &Intruder) -> (KeyPair, Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>) {
-    let carried = v1::CarryRequest { network: "shop".into(), blocks_held: 0 };
+    let carried = v1::CarryRequest { network: "shop".into(), blocks_held: 0, ahead: false };
     let carried = intruder.client().await.carry(carried).await.unwrap().into_inner();
-    let block: Vec<&str> = carried.blocks[0].range.split('.').collect();
+    let first: Ipv4Addr = carried.blocks[0].range.split('/').next().unwrap().parse().unwrap();
     let workload = v1::Workload {
         name: "thief".into(),
         network: "shop".into(),
         node: "intruder".into(),
-        address: format!("{}.{}.{}.9", block[0], block[1], block[2]),
+        address: Ipv4Addr::from_bits(first.to_bits() + 9).to_string(),
         mac: "02:00:5e:00:53:66".into(),
         sidecar: true,
         ready: true,

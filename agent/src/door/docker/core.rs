@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::Network;
-use sealane_proto::types::{MacAddr, NetworkName, OverlayIp};
+use sealane_proto::types::{MacAddr, NetworkName, OverlayIp, Subnet};
 use serde_json::{Map, Value, json};
 
 use super::book::{self, Book, Endpoint};
@@ -111,7 +111,7 @@ pub(super) fn pool(
     if let Some(network) = named.or(hinted) {
         return Ok(Pool::Of(network));
     }
-    let mut of = known.iter().filter(|network| network.subnet.to_string() == request.pool);
+    let mut of = known.iter().filter(|network| is_subnet_of(network, &request.pool));
     match (of.next(), of.next()) {
         (Some(only), None) => Ok(Pool::Of(only.name.clone())),
         (_, more) => Err(wrong(format!(
@@ -124,15 +124,21 @@ pub(super) fn pool(
 
 /// Checks the subnet of a network that was asked for with one of its own.
 pub(super) fn check_subnet(request: &RequestPool, network: &Network) -> Result<(), RequestFailure> {
-    let own = network.subnet.to_string();
-    if request.pool.is_empty() || request.pool == EVERYTHING || request.pool == own {
+    if request.pool.is_empty() || request.pool == EVERYTHING || is_subnet_of(network, &request.pool) {
         return Ok(());
     }
-    let Network { name, .. } = network;
+    let Network { name, subnet, .. } = network;
     Err(wrong(format!(
-        "network {name} has subnet {own}, not {}: leave --subnet out, or give that one",
+        "network {name} has subnet {subnet}, not {}: leave --subnet out, or give that one",
         request.pool
     )))
+}
+
+/// Returns true if this is a network's subnet, or was before it grew: Docker asks at each of its starts with what it knows.
+fn is_subnet_of(network: &Network, pool: &str) -> bool {
+    let own = network.subnet;
+    pool.parse::<Subnet>()
+        .is_ok_and(|pool| own.to_net().contains(&pool.to_net()) && own.gateway() == pool.gateway())
 }
 
 /// The network that `-o` names, in what Docker calls options.
@@ -197,7 +203,7 @@ impl NetworkPlan {
     pub(super) fn check(self, network: &Network) -> Result<book::Network, RequestFailure> {
         let Network { name, subnet, egress, .. } = network;
         let any = matches!(self.pool, Pool::Later(_)) || self.subnet == EVERYTHING;
-        if !any && self.subnet != subnet.to_string() {
+        if !any && !is_subnet_of(network, &self.subnet) {
             return Err(wrong(format!(
                 "network {name} has subnet {subnet}, not {}; type: {}",
                 self.subnet,

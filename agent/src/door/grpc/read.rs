@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sealane_fabric::overlay::Overlay;
 use sealane_proto::client::TlsIdentity;
-use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{AddressSpace, NetworkContent, NetworkSnapshot, Node, Workload};
 use sealane_proto::types::{ExternalAddr, NodeName, TrustDomain};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_server::Read;
@@ -238,6 +238,8 @@ impl ReadApi {
             ));
         }
         problems.extend(self.workloads.complaints());
+        let snapshots = networks.iter().map(|host_network| &host_network.snapshot);
+        problems.extend(snapshots.filter_map(|known| AddressSpace::of(known).shortage(known)));
         for refused in &self.views.reported.borrow().refused {
             problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
         }

@@ -7,6 +7,7 @@ use sealane_proto::client::LinkEvent;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::wire::v1::{CarryRequest, control_client::ControlClient};
 use tonic::Request;
+use tonic::transport::Channel;
 
 use super::HostActor;
 use crate::certs::words;
@@ -19,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl<F: Fabric> HostActor<F> {
     pub(super) fn handle_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { channel, address, roots: _ } => {
+            LinkEvent::Up { channel, address, roots: _, takes_blocks } => {
                 tracing::info!(control = %address, "connected to control");
                 self.find_control(&address);
-                self.core.handle_up();
+                self.core.handle_up(takes_blocks);
                 self.shown.reported(&self.core);
                 self.shown.control.send_replace(Some(channel.clone()));
                 let (channel, address) = (Some(channel), Some(address));
@@ -33,6 +34,7 @@ impl<F: Fabric> HostActor<F> {
                 if link.borrow().channel.is_some() || link.borrow().problem.is_empty() {
                     tracing::warn!(%reason, "there is no stream to control; everything goes on without it");
                 }
+                self.core.handle_down();
                 self.shown.control.send_replace(None);
                 link.send_modify(|link| *link = link.down(reason, refused));
             }
@@ -85,15 +87,30 @@ impl<F: Fabric> HostActor<F> {
         let channel = self.shown.link.borrow().channel.clone();
         for network in self.core.poll_carry(channel.is_some(), Instant::now()) {
             let Some(channel) = channel.clone() else { return };
-            let asking = async move {
-                let mut request = Request::new(CarryRequest { network: network.to_string(), blocks_held: 0 });
-                request.set_timeout(PATIENCE);
-                if let Err(status) = ControlClient::new(channel).carry(request).await {
-                    tracing::debug!(%network, reason = words(&status), "the network is not carried again");
-                }
-            };
-            // It ends by its patience.
-            task::spawn("carry-again", asking).detach();
+            ask(channel, CarryRequest { network: network.to_string(), blocks_held: 0, ahead: false });
         }
     }
+
+    /// Asks control for addresses before they are needed.
+    pub(super) fn ask_ahead(&mut self) {
+        let Some(channel) = self.shown.link.borrow().channel.clone() else { return };
+        for (network, blocks) in self.core.poll_ahead(Instant::now()) {
+            let blocks_held = u32::try_from(blocks).unwrap_or(u32::MAX);
+            ask(channel.clone(), CarryRequest { network: network.to_string(), blocks_held, ahead: true });
+        }
+    }
+}
+
+/// Asks for addresses. Those that control leases come with the network's state.
+fn ask(channel: Channel, request: CarryRequest) {
+    let asking = async move {
+        let network = request.network.clone();
+        let mut request = Request::new(request);
+        request.set_timeout(PATIENCE);
+        if let Err(status) = ControlClient::new(channel).carry(request).await {
+            tracing::debug!(network, reason = words(&status), "control leases no addresses");
+        }
+    };
+    // It ends by its patience.
+    task::spawn("carry-again", asking).detach();
 }

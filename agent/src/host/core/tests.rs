@@ -192,7 +192,7 @@ fn what_is_published_is_kept_on_disk_until_the_disk_has_it() {
     let now = Instant::now();
     let mut core = programmed(now);
     let unsaved = core.poll_unsaved();
-    assert_eq!(unsaved.iter().map(|(network, _)| network.as_str()).collect::<Vec<_>>(), ["shop"]);
+    assert_eq!(unsaved.iter().map(|(network, ..)| network.as_str()).collect::<Vec<_>>(), ["shop"]);
     core.handle_saved(name("shop"), Err("disk full".to_owned()));
     assert!(core.is_unsaved() && core.complaints()[0].contains("disk full"));
     assert_eq!(core.poll_unsaved().len(), 1);
@@ -205,7 +205,7 @@ fn a_control_plane_that_is_new_on_the_stream_has_heard_no_report() {
     let mut core = core();
     core.handle_reported(4, vec![]);
     core.handle_settled(4);
-    core.handle_up();
+    core.handle_up(true);
     assert_eq!((core.reported().version, core.reported().settled), (0, 4));
     core.handle_reported(3, vec![]);
     core.handle_reported(2, vec![]);

@@ -1,7 +1,9 @@
 //! Decisions of an admission: which obstacle stands before a new workload, and what is worth waiting for. Pure.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{NetworkName, NodeName};
 
@@ -31,16 +33,16 @@ pub(super) enum Setback {
         named: bool,
         /// Workload of another host that has the name or the address.
         holder: Option<Holder>,
-        /// Number of this host's blocks in the network that has no address left.
-        blocks: usize,
+        /// This host's blocks in the network that has no address left.
+        blocks: BTreeSet<Ipv4Net>,
     },
 }
 
 /// Obstacle before the next try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    /// This host has no more than so many blocks of the network's addresses.
-    Blocks(NetworkName, usize),
+    /// Nothing is free in these blocks of the network's addresses, which are this host's.
+    Blocks(NetworkName, BTreeSet<Ipv4Net>),
     /// This host cannot set the network up, for this reason.
     Hindered(NetworkName, String),
     /// A workload of that name or address is still ending on this host.
@@ -56,8 +58,8 @@ pub(super) enum Obstacle {
 pub(super) enum Wait {
     /// Nothing: try again at once.
     Nothing,
-    /// Control leases more than so many blocks of the network.
-    Carry(NetworkName, usize),
+    /// Control leases another block of the network than these.
+    Carry(NetworkName, BTreeSet<Ipv4Net>),
     /// The network is published anew, or gone, or this time has passed.
     Change(NetworkName, Option<Duration>),
 }
@@ -84,13 +86,15 @@ impl AdmissionCore {
     /// When no further try helps.
     pub(super) fn handle_setback(&mut self, setback: Setback, now: Instant) -> Result<Obstacle, AttachError> {
         let (error, named, holder, blocks) = match setback {
-            Setback::Absent(network) => return Ok(Obstacle::Blocks(network, 0)),
+            Setback::Absent(network) => return Ok(Obstacle::Blocks(network, BTreeSet::new())),
             Setback::Hindered(network, why) => return Ok(Obstacle::Hindered(network, why)),
             Setback::Refused { error, named, holder, blocks } => (error, named, holder, blocks),
         };
         match error {
             // It went between the two looks; there may be a new one of its name.
-            RequestError::Admit(AdmitError::UnknownNetwork(network)) => Ok(Obstacle::Blocks(network, 0)),
+            RequestError::Admit(AdmitError::UnknownNetwork(network)) => {
+                Ok(Obstacle::Blocks(network, BTreeSet::new()))
+            }
             RequestError::Admit(AdmitError::NameInUse { .. }) if !named => Ok(Obstacle::Name),
             RequestError::Admit(AdmitError::Ending(id)) => Ok(Obstacle::Ending(id)),
             RequestError::Admit(AdmitError::Address { network, source: IpamError::Exhausted { .. } }) => {
@@ -130,7 +134,7 @@ impl Obstacle {
     pub(super) fn wait(&self) -> Wait {
         match self {
             Self::Name => Wait::Nothing,
-            Self::Blocks(network, held) => Wait::Carry(network.clone(), *held),
+            Self::Blocks(network, held) => Wait::Carry(network.clone(), held.clone()),
             Self::Hindered(network, _) => Wait::Change(network.clone(), None),
             // The network changes when it is gone.
             Self::Ending(id) => Wait::Change(id.network.clone(), None),

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::super::plumbing;
-use super::super::pulse::until;
 use super::Life;
 use super::settling::{Settling, Wait};
 use crate::host::DataPlane;

@@ -9,6 +9,7 @@ impl Life {
     /// Takes note of the newest state. Its names are told at once where rules and sidecar carry already what they lead to.
     pub(super) async fn note_newest(&mut self) {
         self.take_newest();
+        self.follow_subnet().await;
         let host_network = self.host_network.borrow().clone();
         let table = host_network.services.of(self.attachment.workload.sidecar);
         let carried = self.fixtures.as_ref().is_some_and(|fixtures| fixtures.services.are_of(table));
@@ -22,6 +23,7 @@ impl Life {
     /// Lets rules and names follow the newest state, in this order.
     pub(super) async fn follow(&mut self) {
         self.take_newest();
+        self.follow_subnet().await;
         let host_network = self.host_network.borrow().clone();
         if let Some(fixtures) = &mut self.fixtures {
             let table = host_network.services.of(self.attachment.workload.sidecar);

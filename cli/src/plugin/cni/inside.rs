@@ -141,8 +141,13 @@ fn untold(seat: &v1::Attachment, previous: &Object) -> Option<String> {
     let interface = &seat.interface;
     let told = |key: &str| previous.get(key).and_then(Value::as_array).into_iter().flatten();
     let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
+    // A network that has grown since has a shorter prefix.
     let is_told = |(address, len): (&str, u32)| {
-        told("ips").any(|ip| text(ip, "address").as_deref() == Some(format!("{address}/{len}").as_str()))
+        let mut all = told("ips").filter_map(|ip| text(ip, "address"));
+        all.any(|told| {
+            let told = told.split_once('/').and_then(|(told, len)| Some((told, len.parse::<u32>().ok()?)));
+            told.is_some_and(|(told, then)| told == address && then >= len)
+        })
     };
     if let Some((missing, len)) = addresses(seat).find(|known| !is_told(*known)) {
         return Some(format!("prevResult does not have address {missing}/{len} of interface {interface}"));
@@ -221,9 +226,11 @@ mod tests {
         let (link, ip) =
             (json!([{ "name": "eth0", "mac": "02:00:00:00:00:09" }]), json!([{ "address": "10.42.0.9/16" }]));
         assert_eq!(check(json!({ "interfaces": link, "ips": ip })), "");
+        let before = json!([{ "address": "10.42.0.9/24" }]);
+        assert_eq!(check(json!({ "interfaces": link, "ips": before })), "", "the network has grown since");
         for (told, expected) in [
             (json!({ "interfaces": link }), "does not have address 10.42.0.9/16"),
-            (json!({ "interfaces": link, "ips": [{ "address": "10.42.0.9/24" }] }), "does not have address"),
+            (json!({ "interfaces": link, "ips": [{ "address": "10.42.0.9/12" }] }), "does not have address"),
             (json!({ "interfaces": [], "ips": ip }), "does not have interface eth0"),
             (json!({ "interfaces": 7, "ips": ip }), "does not have interface eth0"),
         ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{NetworkSnapshot, Node};
+use sealane_proto::resource::{AddressSpace, NetworkSnapshot, Node};
 use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
@@ -222,6 +222,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .chain(unreachable)
         .chain(late(&api.registry))
         .chain(too_short)
+        .chain(directory.networks.values().filter_map(|network| AddressSpace::of(network).shortage(network)))
         .chain(clocks)
         .chain(contests(&seen, now))
         .chain(expired)

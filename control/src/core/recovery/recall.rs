@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use sealane_proto::resource::{Block, NetworkSnapshot, Node, Service, Workload};
-use sealane_proto::types::{NetworkName, NodeName, Vni};
+use ipnet::Ipv4Net;
+use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use sealane_proto::types::{NetworkName, NodeName, Vni, overlap};
 
 use super::Recovery;
+use crate::core::ipam::{self, Taken};
 use crate::core::network::check_new;
 use crate::core::{
-    Change, Command, Decision, Edit, NetworkRecord, NetworkState, NodeRecord, State, Timestamp, hosts, ipam,
+    Change, Command, Decision, Edit, NetworkRecord, NetworkState, NodeRecord, State, Timestamp, grow, hosts,
     report, underlay,
 };
 
@@ -102,7 +104,21 @@ impl Future {
     fn ensure_network(&mut self, told: &NetworkSnapshot, recovery: &Recovery) -> bool {
         let network = &told.network;
         if let Some(known) = self.network(told) {
-            return known.network.subnet == network.subnet && known.network.vni == network.vni;
+            let (has, told) = (known.network.subnet, network.subnet);
+            if known.network.vni != network.vni {
+                return false;
+            }
+            if has.gateway() == told.gateway() && has.to_net().contains(&told.to_net()) {
+                return true;
+            }
+            if grow::check(&self.state, known, told).is_err() {
+                return false;
+            }
+            // It has grown since the backup.
+            let grown = Network { subnet: told, ..known.network.clone() };
+            let change = Change::put(NetworkRecord { network: grown, changed: known.changed });
+            self.put(&network.name, format!("subnet {told} in place of {has}"), change);
+            return true;
         }
         let taken = |other: &NetworkState| other.network.vni == network.vni;
         // One that was here has been removed since.
@@ -131,6 +147,30 @@ impl Future {
             self.take_service(told, service);
         }
         self.take_workloads(told, recovery);
+        self.release(told);
+    }
+
+    /// Addresses that the host has given back since the backup are not its own: another one may have them by now.
+    fn release(&mut self, told: &NetworkSnapshot) {
+        let Some(network) = self.network(told) else { return };
+        let own = told.blocks.iter().filter(|block| block.node.as_ref() == Some(&self.teller));
+        let own: Vec<Ipv4Net> = own.map(|block| block.range).collect();
+        let known: Vec<Ipv4Net> = network.blocks.index().of(&self.teller).collect();
+        let name = told.network.name.clone();
+        for range in known.into_iter().filter(|known| !own.iter().any(|own| own.contains(known))) {
+            let left: Vec<Ipv4Net> = own.iter().copied().filter(|own| range.contains(own)).collect();
+            let uses = self.network(told).is_some_and(|network| network.within(range).next().is_some());
+            if left.is_empty() && uses {
+                continue;
+            }
+            let what = format!("the end of block {range} of node {}", self.teller);
+            self.put(&name, what, Change::remove_in::<Block>(&name, range));
+            for range in left {
+                let block = Block { node: Some(self.teller.clone()), range };
+                let what = format!("block {range} of node {}", self.teller);
+                self.put(&name, what, Change::put_in(&name, block));
+            }
+        }
     }
 
     /// A host by hearsay: it is a carrier, and must prove itself when it comes.
@@ -169,23 +209,23 @@ impl Future {
 
     fn take_block(&mut self, told: &NetworkSnapshot, block: &Block, recovery: &Recovery) {
         let Some(network) = self.network(told) else { return };
-        let (subnet, range) = (told.network.subnet, block.range);
-        let fits = range.prefix_len() == ipam::block_prefix(subnet)
-            && range == range.trunc()
-            && subnet.to_net().contains(&range);
+        let (subnet, range) = (network.network.subnet, block.range);
+        let fits = range == range.trunc() && subnet.to_net().contains(&range);
         let foreign = network.within(range).any(|workload| Some(&workload.node) != block.node.as_ref());
         let wanted = match &block.node {
             Some(node) => self.is_believed(told, node, recovery) && self.is_reached(network, node),
             // Control's own are for services' addresses.
             None => told.services.iter().any(|service| range.contains(&service.vip.to_ipv4())),
         };
-        // Nobody tells the last addresses away from others.
-        let total = ipam::block_count(subnet) as usize;
-        let left = total.saturating_sub(network.blocks.len() + 1);
+        // Nobody tells the last addresses away from others, but for a first block that is no larger than any first lease was.
+        let taken = Taken::new(subnet, network.blocks.keys().copied());
+        let (size, total) = (ipam::size(range), ipam::size(subnet.to_net()));
         let first = block.node.as_ref().is_some_and(|node| !network.carried_by(node));
-        let room = left >= total / 4 || first;
+        let small = size <= 16 || size * size <= total;
+        let room = taken.free().saturating_sub(size) >= total / 4 || (first && small);
         let rests = block.node.is_some() && network.rests_in(range);
-        if fits && wanted && room && !foreign && !rests && !network.blocks.contains_key(&range) {
+        let overlaps = network.blocks.keys().any(|known| overlap(*known, range));
+        if fits && wanted && room && !foreign && !rests && !overlaps {
             let holder = block.node.as_ref().map_or("services".to_owned(), |node| format!("node {node}"));
             let name = told.network.name.clone();
             let change = Change::put_in(&name, block.clone());
@@ -195,13 +235,10 @@ impl Future {
 
     fn take_service(&mut self, told: &NetworkSnapshot, service: &Service) {
         let Some(network) = self.network(told) else { return };
-        let subnet = told.network.subnet;
+        let subnet = network.network.subnet;
         let own = subnet.contains(service.vip)
             && ipam::is_assignable(subnet, service.vip)
-            && network
-                .blocks
-                .get(&ipam::block_of(subnet, service.vip))
-                .is_some_and(|block| block.node.is_none());
+            && network.holder(service.vip).is_some_and(|block| block.node.is_none());
         // One whose address rests has been removed since.
         let taken = network.services.values().any(|other| other.vip == service.vip)
             || network.resting_at(service.vip).is_some();

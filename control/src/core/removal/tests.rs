@@ -62,7 +62,7 @@ fn state() -> State {
     }
     let first = vec![workload("host-1", "api-1", "10.42.0.2", &["80"])];
     let second = vec![
-        workload("host-2", "api-2", "10.42.1.2", &["80", "90"]),
+        workload("host-2", "api-2", "10.42.0.18", &["80", "90"]),
         workload("host-2", "api-3", "10.42.9.9", &["80"]),
     ];
     for (node, workloads) in [("host-1", first), ("host-2", second)] {
@@ -90,7 +90,7 @@ fn a_host_leaves_nothing_but_its_rest_and_its_revocation() {
     assert_eq!(ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["80"]);
     assert!(!shop.carried_by(&"host-2".parse().unwrap()));
     let resting: Vec<String> = shop.resting.keys().map(ToString::to_string).collect();
-    assert_eq!(resting, ["10.42.1.0/24", "10.42.9.9/32"]);
+    assert_eq!(resting, ["10.42.0.16/28", "10.42.9.9/32"]);
     let snapshot = state.snapshot(&"shop".parse().unwrap(), 1).unwrap();
     assert_eq!(snapshot.revoked, [SerialPrefix::of_key(&[2; 32])]);
     assert!(snapshot.nodes.iter().all(|node| node.name.as_str() == "host-1"));
@@ -166,8 +166,8 @@ fn a_block_at_rest_is_neither_leased_nor_taken_from() {
     let (node, network): (NodeName, NetworkName) = ("host-1".parse().unwrap(), "shop".parse().unwrap());
     let carry = CarryNetwork { node: node.clone(), network, blocks_held: 1 };
     let carried = apply(&mut state, carry).unwrap();
-    assert_eq!(carried.blocks[1].range.to_string(), "10.42.2.0/24", "not 10.42.1.0/24");
-    for address in ["10.42.1.7", "10.42.9.9"] {
+    assert_eq!(carried.blocks[1].range.to_string(), "10.42.0.32/28", "not 10.42.0.16/28");
+    for address in ["10.42.0.23", "10.42.9.9"] {
         let workloads = vec![workload("host-1", "new", address, &["80"])];
         let reported =
             apply(&mut state, Report { node: node.clone(), workloads, editions: Default::default() })

@@ -184,21 +184,24 @@ impl<'a> Draft<'a> {
         if !ipam::is_assignable(subnet, address) {
             return Err(AddressRefusal::Reserved { address, subnet });
         }
-        let block = ipam::block_of(subnet, address);
-        match self.network.blocks.get(&block).map(|block| &block.node) {
-            Some(Some(node)) if node != self.node => {
+        let drafted = self.blocks.iter().copied().find(|block| block.contains(&address.to_ipv4()));
+        match self.network.holder(address).map(|block| (block.range, &block.node)) {
+            Some((block, Some(node))) if node != self.node => {
                 return Err(AddressRefusal::OtherBlock { address, block, node: node.clone() });
             }
-            Some(None) => return Err(AddressRefusal::ServiceBlock { address, block }),
-            None if self.blocks.contains(&block) => {
-                return Err(AddressRefusal::ServiceBlock { address, block });
+            Some((_, Some(_))) => {}
+            Some((block, None)) => return Err(AddressRefusal::ServiceBlock { address, block }),
+            None => {
+                if let Some(block) = drafted {
+                    return Err(AddressRefusal::ServiceBlock { address, block });
+                }
+                // Then it is never leased to another host.
+                let block = ipam::cell_of(subnet, address);
+                if !self.room.contains(&block) {
+                    let (node, network) = (self.node.clone(), network.clone());
+                    return Err(AddressRefusal::NoRoom { address, block, node, network });
+                }
             }
-            // Then it is never leased to another host.
-            None if !self.room.contains(&block) => {
-                let (node, network) = (self.node.clone(), network.clone());
-                return Err(AddressRefusal::NoRoom { address, block, node, network });
-            }
-            Some(Some(_)) | None => {}
         }
         if let Some(range) = self.network.resting_at(address) {
             return Err(AddressRefusal::Resting { address, range });
@@ -329,28 +332,31 @@ impl<'a> Draft<'a> {
         let stored = self.network.services.values().map(|service| service.vip);
         let taken: BTreeSet<OverlayIp> = stored.chain(self.vips.values().copied()).collect();
         let own = self.network.blocks.index().own();
-        let held = own.rev().chain(self.blocks.iter().copied());
+        let held: Vec<Ipv4Net> = own.rev().chain(self.blocks.iter().copied()).collect();
         let unusable = |address| taken.contains(&address) || self.network.resting_at(address).is_some();
-        let (vip, block) = vip::free(subnet, held, unusable, |block| self.is_taken(block))?;
         // The first one is everybody's; further ones are not taken from hosts that have none.
-        let has_one = self.network.blocks.index().own().next().is_some() || !self.blocks.is_empty();
-        if block.is_some() && has_one {
-            let own = self.room.iter().chain(&self.blocks).copied();
-            let free = room::free(self.network, self.node, own);
-            if room::is_kept(self.state, self.network, free) {
-                return None;
-            }
-        }
+        let has_one = !held.is_empty();
+        let find = |most: usize| self.free_block(if has_one { most.min(self.spare()) } else { most });
+        let (vip, block) = vip::free(subnet, &held, unusable, find)?;
         self.blocks.extend(block);
         Some(vip)
     }
 
-    fn is_taken(&self, block: Ipv4Net) -> bool {
-        self.network.blocks.contains_key(&block)
-            || self.network.rests_in(block)
-            || self.blocks.contains(&block)
-            || self.named.range(ipam::addresses(block)).next().is_some()
-            || self.network.within(block).any(|workload| workload.node != *self.node)
+    /// The number of addresses that are not kept for hosts that have none.
+    fn spare(&self) -> usize {
+        let own = self.room.iter().chain(&self.blocks).copied();
+        let free = room::taken(self.network, self.node, own).free();
+        free.saturating_sub(room::kept(self.state, self.network))
+    }
+
+    /// A block for services, of at most so many addresses.
+    fn free_block(&self, most: usize) -> Option<Ipv4Net> {
+        let network = self.network;
+        let named = self.named.iter().filter(|&&address| network.network.subnet.contains(address));
+        let named = named.map(|&address| ipam::cell_of(network.network.subnet, address));
+        let resting = network.resting.keys().copied();
+        let own = resting.chain(self.blocks.iter().copied()).chain(named);
+        room::taken(network, self.node, own).find(most, ipam::End::Top)
     }
 
     /// Services that are new or have other ports than before. Without instances, the last ports stay.

@@ -6,7 +6,7 @@ use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord, model};
 
 const NOW: Timestamp = Timestamp::from_unix(0);
 
-/// Two hosts that carry network shop: host-1 holds 10.42.0.0/24, host-2 10.42.1.0/24.
+/// Two hosts that carry network shop: host-1 holds 10.42.0.0/28, host-2 10.42.0.16/28.
 fn state() -> State {
     let mut state = State::default();
     let name: NetworkName = "shop".parse().unwrap();
@@ -80,7 +80,7 @@ fn service(state: &State, name: &str) -> (String, Vec<String>) {
 fn the_newest_report_replaces_every_older_one() {
     let mut state = state();
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2", "b 10.42.0.3"]), [""; 0]);
-    assert_eq!(report(&mut state, "host-2", &["c 10.42.1.2"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-2", &["c 10.42.0.18"]), [""; 0]);
     assert_eq!(report(&mut state, "host-1", &["b 10.42.0.3"]), [""; 0]);
     assert_eq!(names(&state), ["b", "c"]);
 }
@@ -98,13 +98,13 @@ fn a_repeated_report_changes_nothing() {
 #[test]
 fn bad_workloads_are_refused_one_by_one_and_the_good_ones_stay() {
     let mut state = state();
-    report(&mut state, "host-2", &["web-1 10.42.1.2 api 80/http"]);
+    report(&mut state, "host-2", &["web-1 10.42.0.18 api 80/http"]);
     let vip = service(&state, "api").0;
     let table = [
         ("web-1 10.42.0.9".to_owned(), "workload name web-1 in network shop is in use on host-2"),
         ("x 10.43.0.9".to_owned(), "outside 10.42.0.0/16"),
         ("x 10.42.0.1".to_owned(), "gateway"),
-        ("x 10.42.1.9".to_owned(), "block 10.42.1.0/24 of node host-2"),
+        ("x 10.42.0.25".to_owned(), "block 10.42.0.16/28 of node host-2"),
         (format!("x {vip}"), "for service addresses"),
         ("x 10.42.0.2".to_owned(), "in use by workload good"),
         ("good 10.42.0.7".to_owned(), "workload name good in network shop is in use on host-1"),
@@ -161,24 +161,24 @@ fn an_address_may_pass_from_one_workload_to_another_in_one_report() {
 fn a_service_keeps_its_address_and_last_ports_when_its_instances_leave() {
     let mut state = state();
     report(&mut state, "host-1", &["a 10.42.0.2 api 80", "b 10.42.0.3 web 443/tls"]);
-    report(&mut state, "host-2", &["c 10.42.1.2 api 80/http 9090"]);
+    report(&mut state, "host-2", &["c 10.42.0.18 api 80/http 9090"]);
     assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["80/http".into(), "9090".into()]));
     assert_eq!(service(&state, "web").0, "10.42.255.1");
     report(&mut state, "host-2", &[]);
     assert_eq!(service(&state, "api").1, ["80"]);
     report(&mut state, "host-1", &[]);
     assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["80".into()]));
-    report(&mut state, "host-2", &["c 10.42.1.2 api 81"]);
+    report(&mut state, "host-2", &["c 10.42.0.18 api 81"]);
     assert_eq!(service(&state, "api"), ("10.42.255.0".into(), vec!["81".into()]));
 }
 
 #[test]
-fn a_static_address_outside_all_blocks_keeps_its_block_from_other_hosts() {
+fn a_static_address_outside_all_blocks_keeps_the_cell_around_it_from_other_hosts() {
     let mut state = state();
-    assert_eq!(report(&mut state, "host-1", &["a 10.42.2.9"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.41"]), [""; 0]);
     let (node, network) = ("host-2".parse().unwrap(), "shop".parse().unwrap());
     let carried = run(&mut state, CarryNetwork { node, network, blocks_held: 1 });
-    assert_eq!(carried.blocks[1].range.to_string(), "10.42.3.0/24");
+    assert_eq!(carried.blocks[1].range.to_string(), "10.42.0.48/28");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_host_that_carries_nothing_has_no_workloads() {
 }
 
 #[test]
-fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
+fn the_cell_of_an_address_that_is_left_serves_new_services_at_once() {
     let mut state = State::default();
     let name: NetworkName = "shop".parse().unwrap();
     run(
@@ -211,9 +211,9 @@ fn the_block_of_an_address_that_is_left_serves_new_services_at_once() {
     for blocks_held in 0..3 {
         run(&mut state, CarryNetwork { node: node.name.clone(), network: name.clone(), blocks_held });
     }
-    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.50"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.62"]), [""; 0]);
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
-    assert_eq!(service(&state, "api").0, "10.42.0.48");
+    assert_eq!(service(&state, "api").0, "10.42.0.62");
 }
 
 /// Addresses of host-1's own block, and what else its report says.
@@ -227,26 +227,23 @@ fn report_all(state: &mut State, workloads: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn a_workload_in_each_block_that_nobody_holds_takes_no_more_than_a_host_may_lease() {
+fn a_workload_in_each_cell_that_nobody_holds_takes_no_more_than_a_host_may_hold() {
     let mut state = state();
-    let everywhere = |count: u8| (2..2 + count).map(|block| format!("far-{block} 10.42.{block}.9"));
+    let everywhere = |count: u8| (2..2 + count).map(|cell| format!("far-{cell} 10.42.{cell}.9"));
     let all: Vec<String> = everywhere(200).collect();
     let refused = report_all(&mut state, &all);
-    assert_eq!(
-        refused.len(),
-        200 - 4,
-        "one block is leased, three are paid for in advance, one is begun: {refused:?}"
-    );
+    // Beside its block of 14 assignable addresses: 67 of 16, with 1,024 and those that are used as the most.
+    assert_eq!(refused.len(), 200 - 67, "{refused:?}");
     assert!(refused[0].contains("which no host holds, and node host-1 has hardly used"), "{refused:?}");
     // They count as its own.
     let more =
         CarryNetwork { node: "host-1".parse().unwrap(), network: "shop".parse().unwrap(), blocks_held: 1 };
     let said = more.clone().decide(&state, NOW).unwrap_err().to_string();
-    assert!(said.contains("node host-1 holds 5 blocks"), "{said}");
+    assert!(said.contains("node host-1 holds 1086 addresses"), "{said}");
     // Again it is the same, and the fuller its blocks are the more it may have.
-    assert_eq!(report_all(&mut state, &all).len(), 200 - 4);
-    let full: Vec<String> = own(200).into_iter().chain(everywhere(200)).collect();
-    assert_eq!(report_all(&mut state, &full).len(), 200 - 5);
+    assert_eq!(report_all(&mut state, &all).len(), 200 - 67);
+    let full: Vec<String> = own(12).into_iter().chain(everywhere(200)).collect();
+    assert_eq!(report_all(&mut state, &full).len(), 200 - 68);
     let next = CarryNetwork { node: "host-2".parse().unwrap(), ..more };
     assert!(next.decide(&state, NOW).is_ok());
 }
@@ -281,8 +278,8 @@ fn a_report_carries_what_every_other_host_can_keep() {
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(refused[0].contains("service web would have 300 with it"), "{refused:?}");
     // All of a host's, by what they are and by their number.
-    let heavy = |last: u16| format!("h-{last} 10.42.0.{last} s-{last}{}", many(64));
-    let light = |index: u16| format!("l-{index} 10.42.{}.{}", 2 + index / 250, 2 + index % 250);
+    let heavy = |last: u16| format!("h-{last} 10.42.9.{last} s-{last}{}", many(64));
+    let light = |index: u16| format!("l-{index} 10.42.{}.{}", 20 + index / 250, 2 + index % 250);
     let refused = report_all(&mut state, &(2..254).map(heavy).collect::<Vec<_>>());
     assert!(
         refused.len() < 20 && refused[0].contains("1048576 is the most"),

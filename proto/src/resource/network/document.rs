@@ -45,8 +45,8 @@ pub struct NetworkMetadata {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Address prefixes: one IPv4 prefix from /8 to /26 without host bits, and at most one of IPv6 from /16 to /96.
-    /// Fixed once the network is there.
+    /// Address prefixes: one IPv4 prefix from /8 to /28 without host bits, and at most one of IPv6 from /16 to /96.
+    /// Once the network is there, the IPv4 prefix may become a larger one that begins with the same address.
     #[schemars(with = "crate::resource::document::schema::SubnetList")]
     pub subnets: Subnets,
     /// The hosts that may carry it, by name; all when none is named.

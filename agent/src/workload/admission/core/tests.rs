@@ -23,7 +23,11 @@ fn name_in_use() -> AdmitError {
 }
 
 fn refused(error: AdmitError, holder: Option<Holder>) -> Setback {
-    Setback::Refused { error: error.into(), named: true, holder, blocks: 3 }
+    Setback::Refused { error: error.into(), named: true, holder, blocks: blocks() }
+}
+
+fn blocks() -> BTreeSet<Ipv4Net> {
+    ["10.42.0.0/28", "10.42.0.32/28"].map(|block| block.parse().unwrap()).into()
 }
 
 fn exhausted() -> AdmitError {
@@ -33,14 +37,15 @@ fn exhausted() -> AdmitError {
 #[test]
 fn each_setback_has_its_way_out() {
     let hindered = Setback::Hindered(shop(), "no address".to_owned());
-    let made = Setback::Refused { error: name_in_use().into(), named: false, holder: None, blocks: 0 };
+    let made =
+        Setback::Refused { error: name_in_use().into(), named: false, holder: None, blocks: BTreeSet::new() };
     let elsewhere = |ready| refused(name_in_use(), Some(holder(ready)));
     let change = |limit: Option<u64>| Wait::Change(shop(), limit.map(Duration::from_secs));
     let table: [(Setback, Wait, Option<&str>); 8] = [
-        (Setback::Absent(shop()), Wait::Carry(shop(), 0), None),
+        (Setback::Absent(shop()), Wait::Carry(shop(), BTreeSet::new()), None),
         (hindered, change(None), Some("network shop, which this host cannot set up now: no address")),
-        (refused(AdmitError::UnknownNetwork(shop()), None), Wait::Carry(shop(), 0), None),
-        (refused(exhausted(), None), Wait::Carry(shop(), 3), None),
+        (refused(AdmitError::UnknownNetwork(shop()), None), Wait::Carry(shop(), BTreeSet::new()), None),
+        (refused(exhausted(), None), Wait::Carry(shop(), blocks()), None),
         (
             refused(AdmitError::Ending(id("api-1")), None),
             change(None),

@@ -104,7 +104,7 @@ fn backup() -> State {
     join(&mut state, 1);
     join(&mut state, 2);
     create(&mut state, "shop", "10.42.0.0/16");
-    assert_eq!(carry(&mut state, "host-1", "shop"), "10.42.0.0/24");
+    assert_eq!(carry(&mut state, "host-1", "shop"), "10.42.0.0/28");
     report(&mut state, 1, "shop", &["api-1 10.42.0.2 api"]);
     state
 }
@@ -116,9 +116,9 @@ fn one_host_tells_all_that_happened_in_its_networks_since_the_backup() {
     // A host joins, blocks are leased, services come, workloads come and go, a network is made.
     join(&mut lost, 3);
     carry(&mut lost, "host-2", "shop");
-    assert_eq!(carry(&mut lost, "host-3", "shop"), "10.42.2.0/24");
-    report(&mut lost, 2, "shop", &["db-1 10.42.1.2 db"]);
-    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api"]);
+    assert_eq!(carry(&mut lost, "host-3", "shop"), "10.42.0.32/28");
+    report(&mut lost, 2, "shop", &["db-1 10.42.0.18 db"]);
+    report(&mut lost, 3, "shop", &["api-3 10.42.0.34 api"]);
     report(&mut lost, 1, "shop", &["api-4 10.42.0.4 api"]);
     create(&mut lost, "new", "10.43.0.0/16");
     carry(&mut lost, "host-1", "new");
@@ -140,7 +140,7 @@ fn a_host_that_has_reported_knows_best_what_it_runs() {
     let backup = backup();
     let mut lost = backup.clone();
     carry(&mut lost, "host-2", "shop");
-    report(&mut lost, 2, "shop", &["db-1 10.42.1.2 db"]);
+    report(&mut lost, 2, "shop", &["db-1 10.42.0.18 db"]);
     let mut state = restored(&backup);
     report(&mut state, 1, "shop", &["api-9 10.42.0.9 api"]);
     report(&mut lost, 1, "shop", &["api-1 10.42.0.2 api", "api-2 10.42.0.3 api"]);
@@ -182,7 +182,7 @@ fn what_contradicts_the_store_is_left_out() {
     let mut state = restored(&backup);
     // Since the restoration somebody else has the subnet, and the block.
     create(&mut state, "other", "10.43.0.0/16");
-    let block = Block { node: Some("host-1".parse().unwrap()), range: "10.42.1.0/24".parse().unwrap() };
+    let block = Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.16/28".parse().unwrap() };
     state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
     let before = state.networks.clone();
     let mut wrong = seen(&lost, "shop", 20);
@@ -196,12 +196,12 @@ fn what_contradicts_the_store_is_left_out() {
 fn a_block_of_a_host_that_is_not_back_yet_is_leased_to_nobody() {
     let backup = backup();
     let mut lost = backup.clone();
-    assert_eq!(carry(&mut lost, "host-2", "shop"), "10.42.1.0/24");
+    assert_eq!(carry(&mut lost, "host-2", "shop"), "10.42.0.16/28");
     let mut state = restored(&backup);
     join(&mut state, 4);
-    assert_eq!(carry(&mut state, "host-4", "shop"), "10.42.128.0/24");
+    assert_eq!(carry(&mut state, "host-4", "shop"), "10.42.128.0/28");
     recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
-    assert_eq!(carry(&mut state, "host-2", "shop"), "10.42.1.0/24", "it has its own again");
+    assert_eq!(carry(&mut state, "host-2", "shop"), "10.42.0.16/28", "it has its own again");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_host_by_hearsay_that_is_removed_stays_so_whoever_tells_of_it() {
     join(&mut lost, 3);
     carry(&mut lost, "host-2", "shop");
     carry(&mut lost, "host-3", "shop");
-    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api"]);
+    report(&mut lost, 3, "shop", &["api-3 10.42.0.34 api"]);
     let mut state = restored(&backup);
     recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]);
     let name: NodeName = "host-3".parse().unwrap();
@@ -221,7 +221,7 @@ fn a_host_by_hearsay_that_is_removed_stays_so_whoever_tells_of_it() {
     let shop = |state: &State| state.networks[&"shop".parse().unwrap()].clone();
     assert!(shop(&state).workloads.keys().all(|name| name.as_str() != "api-3"));
 
-    report(&mut lost, 3, "shop", &["api-3 10.42.2.2 api", "api-4 10.42.2.3 api"]);
+    report(&mut lost, 3, "shop", &["api-3 10.42.0.34 api", "api-4 10.42.0.35 api"]);
     recall(&mut state, "host-2", &[seen(&lost, "shop", 30)]);
     assert!(!state.nodes.contains_key(&name));
     assert!(!shop(&state).carried_by(&name) && shop(&state).workloads_of(&name).count() == 0);
@@ -308,9 +308,12 @@ fn a_block_is_brought_back_that_is_one_of_the_networks_and_nobody_elses() {
     let state = restored(&backup);
     for (holder, range, comes) in [
         ("host-2", "10.42.9.0/24", true),
-        ("host-2", "10.42.9.0/25", false),
+        ("host-2", "10.42.9.0/25", true),
+        ("host-2", "10.42.9.7/32", true),
         ("host-2", "10.42.9.7/24", false),
         ("host-2", "10.43.9.0/24", false),
+        ("host-2", "10.42.0.0/24", false),
+        ("host-2", "10.42.0.4/32", false),
         ("host-2", "10.42.7.0/24", false),
         ("host-1", "10.42.7.0/24", true),
     ] {
@@ -319,18 +322,18 @@ fn a_block_is_brought_back_that_is_one_of_the_networks_and_nobody_elses() {
 }
 
 #[test]
-fn the_last_quarter_of_a_networks_blocks_is_for_hosts_that_have_none() {
+fn the_last_quarter_of_a_networks_addresses_is_for_hosts_that_have_none() {
     let mut state = State::default();
     (1..4).for_each(|number| join(&mut state, number));
     create(&mut state, "shop", "10.42.0.0/26");
     carry(&mut state, "host-1", "shop");
     carry(&mut state, "host-2", "shop");
     let mut state = restored(&state);
-    assert!(takes_block(&state, "host-1", "host-1", "10.42.0.32/28"));
-    let third = Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.32/28".parse().unwrap() };
+    assert!(takes_block(&state, "host-1", "host-1", "10.42.0.32/27"));
+    let third = Block { node: Some("host-1".parse().unwrap()), range: "10.42.0.32/27".parse().unwrap() };
     state.apply(&Change::put_in(&"shop".parse().unwrap(), third));
-    assert!(!takes_block(&state, "host-1", "host-1", "10.42.0.48/28"));
-    assert!(takes_block(&state, "host-3", "host-3", "10.42.0.48/28"));
+    assert!(!takes_block(&state, "host-1", "host-1", "10.42.0.16/28"));
+    assert!(takes_block(&state, "host-3", "host-3", "10.42.0.16/28"));
 }
 
 #[test]
@@ -409,4 +412,59 @@ fn a_service_that_was_removed_since_does_not_come_back_to_an_address_that_rests(
     recall(&mut state, "host-2", &[seen(&lost, "shop", 20)]);
     let shop = &state.networks[&"shop".parse().unwrap()];
     assert!(shop.resting_at(vip).is_some() && shop.services.is_empty(), "{:?}", shop.services);
+}
+
+#[test]
+fn a_network_that_has_grown_since_the_backup_is_that_large_again() {
+    let backup = backup();
+    let subnet = |state: &State| state.networks[&"shop".parse().unwrap()].network.subnet.to_string();
+    let grow = |state: &mut State, subnet: &str| {
+        let (name, subnet) = ("shop".parse().unwrap(), subnet.parse().unwrap());
+        run(state, crate::core::GrowNetwork { name, subnet });
+    };
+    let mut lost = backup.clone();
+    grow(&mut lost, "10.42.0.0/15");
+    let mut state = restored(&backup);
+    assert_eq!(recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]), ["shop"]);
+    assert_eq!(subnet(&state), "10.42.0.0/15");
+    // A host that has not heard of it tells of what it knows.
+    let mut late = backup.clone();
+    report(&mut late, 1, "shop", &["api-1 10.42.0.2 api", "api-2 10.42.0.3 api"]);
+    assert_eq!(recall(&mut state, "host-1", &[seen(&late, "shop", 19)]), ["shop"]);
+    assert_eq!(subnet(&state), "10.42.0.0/15");
+    // Where it would be in somebody's way, nothing of it is taken.
+    let mut state = restored(&backup);
+    create(&mut state, "office", "10.43.0.0/16");
+    assert_eq!(recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]), [""; 0]);
+    assert_eq!(subnet(&state), "10.42.0.0/16");
+}
+
+#[test]
+fn what_a_host_has_given_back_since_the_backup_is_not_its_own_again() {
+    let mut backup = backup();
+    let shop: NetworkName = "shop".parse().unwrap();
+    for (range, number) in [("10.42.4.0/24", 1), ("10.42.5.0/24", 1), ("10.42.6.0/24", 2)] {
+        let node = Some(format!("host-{number}").parse().unwrap());
+        backup.apply(&Change::put_in(&shop, Block { node, range: range.parse().unwrap() }));
+    }
+    let mut lost = backup.clone();
+    let give = |state: &mut State, range: &str, left: &[&str]| {
+        state.apply(&Change::remove_in::<Block>(&shop, range.parse().unwrap()));
+        for left in left {
+            let block = Block { node: Some("host-1".parse().unwrap()), range: left.parse().unwrap() };
+            state.apply(&Change::put_in(&shop, block));
+        }
+    };
+    give(&mut lost, "10.42.4.0/24", &[]);
+    give(&mut lost, "10.42.5.0/24", &["10.42.5.0/26", "10.42.5.128/25"]);
+    give(&mut lost, "10.42.6.0/24", &[]);
+    let mut state = restored(&backup);
+    recall(&mut state, "host-1", &[seen(&lost, "shop", 20)]);
+    let blocks = &state.networks[&shop].blocks;
+    let own = |node: &str| {
+        let node = node.parse().unwrap();
+        blocks.index().of(&node).map(|range| range.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(own("host-1"), ["10.42.0.0/28", "10.42.5.0/26", "10.42.5.128/25"]);
+    assert_eq!(own("host-2"), ["10.42.6.0/24"], "of others a host says nothing");
 }

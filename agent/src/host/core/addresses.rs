@@ -1,0 +1,53 @@
+//! Networks of which control is asked for addresses, and addresses that this host does not need.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use ipnet::Ipv4Net;
+use sealane_proto::types::NetworkName;
+
+use super::HostCore;
+use crate::host::trouble::NetworkTrouble;
+
+impl HostCore {
+    /// The networks for which control is to be asked anew, as it does not accept workloads in them. `connected` is true while it
+    /// can be asked.
+    pub(crate) fn poll_carry(&mut self, connected: bool, now: Instant) -> Vec<NetworkName> {
+        let problems = &self.problems;
+        let unknown =
+            |network: &NetworkName| problems.contains_key(&(network.clone(), NetworkTrouble::Unknown));
+        self.again.due(&self.reported.refused, unknown, connected, now)
+    }
+
+    /// Time has passed while control does not accept workloads: the report may have to be told anew.
+    pub(crate) fn handle_refused_still(&mut self, now: Instant) {
+        if self.again.tells(now) {
+            self.mesh.tell_anew();
+        }
+    }
+
+    /// Addresses of a network have been kept for somebody.
+    pub(crate) fn handle_reserved(&mut self, network: NetworkName) {
+        self.ahead.note(network);
+    }
+
+    /// The networks of which control is to be asked for one more block than so many, before it is needed.
+    pub(crate) fn poll_ahead(&mut self, now: Instant) -> Vec<(NetworkName, usize)> {
+        self.ahead.due(|network| self.mesh.wants_more(network, now), now)
+    }
+
+    /// The networks of which this host gives addresses back, each with all ranges that it gives back then. They are to be kept on
+    /// disk: whoever starts after this agent must not assign from them.
+    pub(crate) fn poll_offers(&mut self, now: Instant) -> Vec<(NetworkName, BTreeSet<Ipv4Net>)> {
+        if !self.takes_blocks {
+            return vec![];
+        }
+        let due = self.back.due(self.mesh.surplus(), now).into_iter();
+        due.map(|(network, ranges)| (network.clone(), &ranges | &self.mesh.offered(&network))).collect()
+    }
+
+    /// What is given back of a network is on disk: from now on nothing is assigned from it, and control is told.
+    pub(crate) fn handle_offered(&mut self, network: &NetworkName, ranges: &BTreeSet<Ipv4Net>) {
+        self.mesh.offer(network, ranges);
+    }
+}
