@@ -80,10 +80,8 @@ async fn hold(kernel: &KernelHandle, network: &NetworkName) {
             tracing::debug!(%error, "cannot write down again what the host is to get back");
         }
         match kernel.overlay.ensure_handle(network) {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::warn!(%network, "the handle of the network's namespace was removed; bound again")
-            }
+            // What was bound again is counted and said there.
+            Ok(_) => {}
             Err(error) => tracing::error!(%error, %network, "cannot bind the network's namespace again"),
         }
     }

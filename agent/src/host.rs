@@ -20,6 +20,7 @@ mod outside;
 mod owners;
 mod records;
 mod reserve;
+mod rounds;
 mod steps;
 mod trouble;
 
@@ -153,14 +154,10 @@ pub(crate) struct Reported {
 }
 
 impl Reported {
-    /// Returns control's reason for not accepting this workload.
+    /// Returns control's word for not accepting this workload.
     #[must_use]
-    pub(crate) fn refusal(&self, id: &AttachmentId) -> Option<&str> {
-        let refused = self
-            .refused
-            .iter()
-            .find(|refused| refused.network == id.network && refused.workload == id.workload);
-        refused.map(|refused| refused.reason.as_str())
+    pub(crate) fn refusal(&self, id: &AttachmentId) -> Option<&Rejection> {
+        self.refused.iter().find(|refused| refused.network == id.network && refused.workload == id.workload)
     }
 }
 

@@ -24,6 +24,12 @@ pub(crate) enum WorkloadTrouble {
     Tap,
     /// A virtual machine has another Ethernet address than it was given.
     Stranger,
+    /// Somebody in the namespace holds rules that lead calls past the sidecar.
+    Redirect,
+    /// Somebody in the namespace holds rules in the place of those of service addresses.
+    Services,
+    /// Somebody in the namespace holds rules that lead questions past our resolver.
+    Names,
 }
 
 impl WorkloadTrouble {
@@ -44,6 +50,18 @@ impl WorkloadTrouble {
                 "workload {id} is cut off, its TAP device does not stand, tried again all the time: {why}"
             ),
             Self::Stranger => format!("workload {id} has no address: {why}"),
+            Self::Redirect => format!(
+                "workload {id} passes its sidecar by, its rules cannot be put back, tried more and more seldom and once a minute at \
+                 least: {why}"
+            ),
+            Self::Services => format!(
+                "workload {id} does not reach services by their addresses, its rules cannot be put back, tried more and more seldom \
+                 and once a minute at least: {why}"
+            ),
+            Self::Names => format!(
+                "workload {id} does not ask our resolver, its rules cannot be put back, tried more and more seldom and once a minute \
+                 at least: {why}"
+            ),
             Self::Deaf => format!(
                 "workload {id} takes no calls and makes none, somebody in its namespace has closed the sockets of its sidecar; \
                  new ones are tried again all the time: {why}"

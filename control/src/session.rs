@@ -231,7 +231,7 @@ impl Session {
     /// Counts and logs what was refused.
     fn note_refused(&self, Answer { reported, unreadable, .. }: &Answer) {
         let strange = unreadable.iter().map(|refusal| {
-            let v1::Refusal { network, workload, reason } = refusal;
+            let v1::Refusal { network, workload, reason, .. } = refusal;
             ("unreadable", network.clone(), workload.clone(), reason.clone())
         });
         let refused = reported.refused.iter().map(|refusal| {

@@ -14,6 +14,8 @@ pub struct Attachment {
     pub workload: Workload,
     /// Seat in its namespace.
     pub seat: Seat,
+    /// True once it is on its way out: its interface may go before this host takes it away.
+    pub ending: bool,
 }
 
 impl Attachment {

@@ -12,9 +12,11 @@ pub mod health;
 pub mod netlink;
 pub mod nft;
 pub mod overlay;
+mod pace;
 pub mod seat;
 pub mod services;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use attachment::{Attachment, AttachmentId};
+pub use pace::LookPace;

@@ -7,6 +7,7 @@
 mod address;
 mod conntrack;
 mod conversation;
+mod ear;
 mod error;
 mod link;
 mod neighbour;
@@ -22,8 +23,10 @@ pub const VXLAN_PORT: u16 = 4789;
 
 pub use address::Address;
 pub use conntrack::Flow;
+pub use ear::{Ear, Heard, Notice};
 pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
+pub(crate) use neighbour::neighbour_address;
 pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };

@@ -10,12 +10,16 @@ mod applied;
 mod cache;
 mod doubt;
 mod drift;
+mod ears;
 mod egress;
 mod error;
 mod gate;
+mod hearing;
 mod kernel;
+mod look;
 mod mesh;
 mod metrics;
+mod obstacle;
 mod offer;
 mod pass;
 pub mod plan;
@@ -24,6 +28,7 @@ pub mod preflight;
 mod rows;
 mod rules;
 mod settled;
+mod shape;
 mod underlay;
 mod watch;
 mod ways;
@@ -41,8 +46,9 @@ use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
 
-use crate::Attachment;
+use crate::{Attachment, AttachmentId};
 pub use applied::{Applied, Table};
+pub use ears::RulesWatch;
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use offer::InterfaceOffer;
@@ -51,7 +57,7 @@ pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
 use cache::NetworkCache;
-use doubt::Doubted;
+use ears::Ears;
 use gate::HostGate;
 use kernel::KernelAccess;
 use metrics::Metrics;
@@ -85,7 +91,7 @@ pub struct Overlay {
     kernel: Arc<KernelAccess>,
     carried: Mutex<HashMap<NetworkName, Arc<Mutex<NetworkCache>>>>,
     metrics: Metrics,
-    doubted: Doubted,
+    ears: Arc<Ears>,
 }
 
 /// The overlay could not be started.
@@ -112,22 +118,20 @@ impl Overlay {
         let host = NetNs::current()?;
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
-        Ok(Self {
-            kernel: Arc::new(KernelAccess {
-                config,
-                hopper,
-                host,
-                egress: Mutex::default(),
-                links: Mutex::default(),
-                gate,
-                control: Mutex::default(),
-                ways: Mutex::default(),
-                handles: Mutex::default(),
-            }),
-            carried: Mutex::default(),
-            metrics,
-            doubted: Doubted::default(),
-        })
+        let kernel = Arc::new(KernelAccess {
+            config,
+            hopper,
+            host,
+            egress: Mutex::default(),
+            links: Mutex::default(),
+            gate,
+            control: Mutex::default(),
+            ways: Mutex::default(),
+            handles: Mutex::default(),
+            obstacles: Default::default(),
+        });
+        let ears = Arc::new(Ears::new(kernel.clone(), metrics.clone()));
+        Ok(Self { kernel, carried: Mutex::default(), metrics, ears })
     }
 
     /// Brings the kernel to the snapshot's state: by a whole pass, or, where a change follows one, by what that changes.
@@ -147,12 +151,15 @@ impl Overlay {
         attachments: &[Attachment],
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
-        let (kernel, metrics) = (self.kernel.clone(), self.metrics.clone());
+        let (kernel, metrics, ears) = (self.kernel.clone(), self.metrics.clone(), self.ears.clone());
         let carried = self.carried(&snapshot.network.name);
         let (snapshot, node, attachments) = (snapshot.clone(), node.clone(), attachments.to_vec());
         blocking(move || {
             let mut guard = lock(&carried);
             let started = Instant::now();
+            if reason == Reason::Audit {
+                ears.settle(&snapshot.network.name);
+            }
             let (snapshot, shared) = underlay::without_shared(snapshot, kernel.beneath());
             kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, &node));
             guard.others = ways::least_of_others(&snapshot, &node);
@@ -164,6 +171,7 @@ impl Overlay {
                 Some(applied) if reason == Reason::Change => applied,
                 Some(_) | None => guard.pass(&kernel, &metrics, &snapshot.network, &desired, reason)?,
             };
+            ears.attend(&mut guard, &carried);
             applied.too_long = kernel.too_long(&snapshot.network);
             applied.refused_rows = applied.refused_rows.or(shared);
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
@@ -188,13 +196,14 @@ impl Overlay {
         attachment: &Attachment,
         netns: &NetNs,
     ) -> Result<Applied, OverlayError> {
-        let (kernel, netns) = (self.kernel.clone(), netns.try_clone()?);
+        let (kernel, ears, netns) = (self.kernel.clone(), self.ears.clone(), netns.try_clone()?);
         let carried = self.carried(&network.name);
         let (network, port) = (network.clone(), Port::of(attachment));
         blocking(move || {
             let mut guard = lock(&carried);
             let base = Base::of(&network, kernel.mtu(&network, guard.others)?);
             kernel.close_to_strangers(&network)?;
+            ears.attend_seat(&mut guard, &carried, &network.name, port.name.clone(), &netns);
             let applied = guard.attach(&kernel, &network, &base, &port, &netns)?;
             let changed = guard.known.observe([(port.address, port.mac)]);
             guard.announce(kernel, &network, &carried, changed);
@@ -214,8 +223,11 @@ impl Overlay {
     ) -> Result<(), OverlayError> {
         let (kernel, carried) = (self.kernel.clone(), self.carried(network));
         let (path, name) = (self.network_path(network), plan::port_name(workload));
+        let id = AttachmentId { network: network.clone(), workload: workload.clone() };
         blocking(move || {
             let mut guard = lock(&carried);
+            guard.seats.remove(&name);
+            kernel.obstacles.forget(&id);
             if let Some(settled) = &mut guard.settled {
                 settled.leave(&name);
             }
@@ -235,7 +247,9 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             guard.announcing.clear();
-            guard.settled = None;
+            (guard.settled, guard.watch) = (None, None);
+            guard.seats.clear();
+            kernel.obstacles.forget_network(&name);
             if let Some(handle) = lock(&kernel.handles).get(&name) {
                 handle.bind_at(&path)?;
             }
@@ -258,6 +272,25 @@ impl Overlay {
     /// Counts the rules of `workload` that somebody changed and that were mended.
     pub fn count_rules_drift(&self, workload: &dyn std::fmt::Display) {
         self.metrics.count_one(&format!("workload {workload}"), Table::Rules);
+    }
+
+    /// Counts the handle of the namespace of `workload` that somebody took away or bound elsewhere, and that was bound again.
+    pub fn count_handle_drift(&self, workload: &dyn std::fmt::Display) {
+        self.metrics.count_one(&format!("workload {workload}"), Table::Handle);
+    }
+
+    /// Tells when another program changes rules in `netns`, the namespace of a workload.
+    ///
+    /// # Errors
+    /// At the limit of open files.
+    pub fn rules_watch(&self, netns: &NetNs) -> io::Result<RulesWatch> {
+        self.ears.rules_in(netns)
+    }
+
+    /// Describes the workloads whose namespaces do not let this host mend them, a sentence each.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        self.kernel.obstacles.sentences()
     }
 
     /// Counts the sockets of the sidecar of `workload` that somebody closed and that were made again.
@@ -305,9 +338,7 @@ impl Overlay {
             return Ok(false);
         };
         handle.bind_at(&path)?;
-        let mut applied = Applied::default();
-        applied.count(Table::Link, 1);
-        self.metrics.count_drift(&format!("network {network}"), &applied);
+        self.metrics.count_one(&format!("network {network}"), Table::Handle);
         Ok(true)
     }
 

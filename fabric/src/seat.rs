@@ -120,6 +120,12 @@ impl Interface {
         self.0.owner
     }
 
+    /// Returns true if a runtime has named it, and may take it away again.
+    #[must_use]
+    pub fn is_of_runtime(self) -> bool {
+        self.0.name.is_some()
+    }
+
     /// Returns true if a device of this name is the one.
     #[must_use]
     pub fn is_named(self, name: &str) -> bool {

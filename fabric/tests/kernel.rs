@@ -4,6 +4,8 @@
 
 #[path = "kernel/drift.rs"]
 mod drift;
+#[path = "kernel/ears.rs"]
+mod ears;
 #[path = "kernel/egress.rs"]
 mod egress;
 #[path = "kernel/gate.rs"]

@@ -49,7 +49,7 @@ impl Seated {
     /// A workload's attachment to `network`.
     #[must_use]
     pub(crate) fn of(attachment: &Attachment, network: &Network) -> Self {
-        let Attachment { workload, seat } = attachment;
+        let Attachment { workload, seat, .. } = attachment;
         let net = network.subnet.to_net();
         let own = workload.address.to_ipv4();
         // The lengths are those of networks that are there.

@@ -157,7 +157,11 @@ impl StoredWorkload {
             let number = number.map_or(Ok(0), u8::try_from).map_err(|error| fail(&error))?;
             let name = names.next().filter(|name| !name.is_empty()).map(|name| name.parse()).transpose();
             let name = name.map_err(|error| fail(&error))?;
-            attachments.push(Attachment { workload, seat: Seat::new(owner, number).named(name) });
+            attachments.push(Attachment {
+                workload,
+                seat: Seat::new(owner, number).named(name),
+                ending: false,
+            });
         }
         let boot = message.boot;
         let anchor = if !message.holder.is_empty() {
@@ -181,7 +185,7 @@ mod tests {
     fn attachment(network: &str, seat: Seat) -> Attachment {
         let workload =
             Workload { network: network.parse().unwrap(), ..testing::workload("web", "10.42.0.9") };
-        Attachment { workload, seat }
+        Attachment { workload, seat, ending: false }
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::idle_memory::IdleMemory;
 use super::mesh::Mesh;
 use super::metrics::HostMetrics;
 use super::records::{admit, rename, reserve, weigh};
+use super::rounds::Rounds;
 use crate::attachment::{Claim, Hold, Reservation};
 use crate::disk::{DiskError, Folder, Incarnations, network_to_bytes};
 use crate::host::RequestError;
@@ -34,7 +35,7 @@ use deferred::{Answer, Deferred};
 use views::{Shown, show};
 use word_records::WordRecords;
 
-/// Interval at which the kernel is compared with its desired state.
+/// Interval at which the host's own part of the kernel is compared with its desired state.
 const AUDIT: Duration = Duration::from_secs(60);
 /// Pause before a state that could not be kept on disk is written again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,6 +43,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Interval at which it is looked for addresses that this host does not need.
 const SURPLUS: Duration = Duration::from_secs(5);
+/// Interval at which it is looked which networks are due for a comparison.
+const ROUNDS: Duration = Duration::from_secs(1);
 /// Number of waiting events that are taken before their consequences are worked out together.
 const BATCH: usize = 256;
 
@@ -132,9 +135,11 @@ impl<F: Fabric> HostActor<F> {
         let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
         let mut again = tokio::time::interval(AGAIN);
         let mut surplus = tokio::time::interval(SURPLUS);
-        for interval in [&mut again, &mut surplus] {
+        let mut round = tokio::time::interval(ROUNDS);
+        for interval in [&mut again, &mut surplus, &mut round] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
+        let mut rounds = Rounds::new(Instant::now());
         let (mut mtu, mut doubted) = (self.overlay.mtu(), self.overlay.doubted());
         loop {
             self.begin_jobs();
@@ -153,9 +158,10 @@ impl<F: Fabric> HostActor<F> {
                     self.deferred.release(&network);
                 }
                 () = over(&mut self.looking) => self.looking = None,
-                _ = audit.tick() => {
-                    self.core.handle_doubt(self.core.mesh.networks());
-                    self.look();
+                _ = audit.tick() => self.look(),
+                _ = round.tick() => {
+                    let due = rounds.poll_due(self.core.mesh.networks(), Instant::now());
+                    self.core.handle_doubt(due);
                 }
                 Ok(()) = doubted.changed() => {
                     let networks = doubted.borrow_and_update().clone();

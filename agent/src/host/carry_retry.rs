@@ -10,7 +10,8 @@ use sealane_proto::types::NetworkName;
 
 /// Interval at which it is asked for one network: most refusals have other reasons, which asking does not change.
 const SELDOM: Duration = Duration::from_secs(30);
-/// Interval at which it is asked for one that control did not know: somebody may be creating it again.
+/// Interval at which it is asked for one that control did not know, or that this host does not carry any more: somebody may be
+/// creating it again.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Request for a network's state.
@@ -43,8 +44,8 @@ impl CarryRetry {
         if !connected {
             return due;
         }
-        for Rejection { network, .. } in refused {
-            let wait = if unknown(network) { SOON } else { SELDOM };
+        for Rejection { network, not_carried, .. } in refused {
+            let wait = if *not_carried || unknown(network) { SOON } else { SELDOM };
             let recent = self.asked.get(network).is_some_and(|asked| now - asked.at < wait);
             if !recent {
                 self.asked.insert(network.clone(), CarryAttempt { at: now, arrived: false });
@@ -76,7 +77,7 @@ mod tests {
 
     fn refused(network: &str, workload: &str) -> Rejection {
         let (network, workload) = (network.parse().unwrap(), workload.parse().unwrap());
-        Rejection { network, workload, reason: "node host-1 holds no block of network shop yet".to_owned() }
+        Rejection { network, workload, reason: "it is in use".to_owned(), not_carried: false }
     }
 
     #[test]
@@ -100,6 +101,10 @@ mod tests {
         let (one, later) = ([refused("shop", "a")], |seconds| now + Duration::from_secs(seconds));
         for (seconds, expected) in [(0, 1), (4, 0), (5, 1), (9, 0), (10, 1)] {
             assert_eq!(again.due(&one, |_| true, true, later(seconds)).len(), expected, "{seconds}");
+        }
+        let not_carried = [Rejection { not_carried: true, ..refused("blog", "a") }];
+        for (seconds, expected) in [(0, 1), (4, 0), (5, 1)] {
+            assert_eq!(again.due(&not_carried, |_| false, true, later(seconds)).len(), expected, "{seconds}");
         }
         assert!(again.tells(now) && !again.tells(later(29)) && again.tells(later(30)));
     }

@@ -249,7 +249,8 @@ impl HostCore {
 
     /// A report is durable, but for what is refused.
     pub(crate) fn handle_reported(&mut self, version: u64, refused: Vec<Rejection>) {
-        for refused in &refused {
+        // A report follows another while a refusal lasts.
+        for refused in refused.iter().filter(|refused| !self.reported.refused.contains(refused)) {
             tracing::warn!(network = %refused.network, workload = %refused.workload,
                 reason = refused.reason, "control does not accept a workload");
         }

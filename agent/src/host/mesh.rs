@@ -163,7 +163,12 @@ impl Mesh {
     #[must_use]
     pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Attachment> {
         let attached = self.hosted_in(network).filter(|hosted| !hosted.detached);
-        attached.map(|hosted| Attachment { workload: hosted.workload.clone(), seat: hosted.seat }).collect()
+        let attachment = |hosted: &HostedAttachment| Attachment {
+            workload: hosted.workload.clone(),
+            seat: hosted.seat,
+            ending: hosted.ending,
+        };
+        attached.map(attachment).collect()
     }
 
     /// Returns those of the workloads `unattached` that this agent has attached or taken up; the others are still on their
@@ -206,7 +211,7 @@ impl Mesh {
 
     /// Takes in a workload that has its addresses already: one that ran before this agent did.
     pub(crate) fn host(&mut self, attachment: Attachment) {
-        let Attachment { workload, seat } = attachment;
+        let Attachment { workload, seat, .. } = attachment;
         let id = AttachmentId::of(&workload);
         let hosted =
             HostedAttachment { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };

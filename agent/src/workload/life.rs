@@ -61,6 +61,8 @@ pub(super) struct Life {
     equipping: Option<oneshot::Sender<Equipment>>,
     /// Progress of the rules of service addresses.
     rules: RulesCore,
+    /// True if the last comparison of them found something to mend, or to fail at.
+    services_mended: bool,
     /// The states whose names are not told yet.
     waiting: PendingStates,
     /// True if control may know of it.
@@ -93,6 +95,7 @@ impl Life {
             supervisor: None,
             equipping: None,
             rules: RulesCore::default(),
+            services_mended: false,
             waiting: PendingStates::default(),
             registered,
             report: 1,
@@ -155,7 +158,7 @@ impl Life {
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(ended);
         let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
-        let mut meddling = Meddling::watch(&self.context.kernel.hopper, netns, &self.id);
+        let mut meddling = Meddling::watch(&self.context.kernel.overlay, netns, &self.id);
         let mut ears = self.ears();
         loop {
             if let Some(facts) = core.poll_declaration() {

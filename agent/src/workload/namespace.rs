@@ -21,6 +21,7 @@ use super::{AttachError, WorkloadContext, survey};
 use crate::attachment::AttachmentId;
 use crate::dns::{Askers, DnsServer, DnsSockets, Neighbour};
 use crate::kernel::KernelHandle;
+use crate::trouble::WorkloadTrouble;
 
 /// Address at which DNS is asked in every workload, as in Docker's containers.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -132,7 +133,7 @@ impl NamespaceDns {
     pub(super) async fn tend(&mut self, context: &WorkloadContext, id: &AttachmentId, names: &Names) {
         let mut look = tokio::time::interval(LOOK);
         let foreign = self.has_rules().then_some(&self.netns);
-        let mut meddling = Meddling::watch(&context.kernel.hopper, foreign, id);
+        let mut meddling = Meddling::watch(&context.kernel.overlay, foreign, id);
         loop {
             let room = self.room.clone();
             let freed = async {
@@ -146,11 +147,11 @@ impl NamespaceDns {
                 () = freed => {}
                 () = meddling.told(), if self.has_rules() => {
                     let began = Instant::now();
-                    self.audit_rules(context, id).await;
-                    meddling.looked(began);
+                    let mended = self.audit_rules(context, id).await;
+                    meddling.looked(began, mended);
                 }
             }
-            self.ensure_handles(id);
+            self.ensure_handles(context, id);
             self.ensure_served(context, id, names);
             if self.resolv.exists() {
                 continue;
@@ -172,21 +173,22 @@ impl NamespaceDns {
     }
 
     /// Puts back rules of names that somebody else took away: Docker's resolver would be asked in place of ours.
-    async fn audit_rules(&self, context: &WorkloadContext, id: &AttachmentId) {
-        match nft::ensure_names(&context.kernel.hopper, &self.netns, self.nameserver).await {
-            Ok(false) => {}
-            Ok(true) => context.kernel.overlay.count_rules_drift(id),
-            Err(error) => tracing::error!(%error, workload = %id, "cannot see to the rules of names"),
+    /// Answers whether there was something to mend, or to fail at.
+    async fn audit_rules(&self, context: &WorkloadContext, id: &AttachmentId) -> bool {
+        let changed = nft::ensure_names(&context.kernel.hopper, &self.netns, self.nameserver).await;
+        if changed.as_ref().is_ok_and(|changed| *changed) {
+            context.kernel.overlay.count_rules_drift(id);
         }
+        let why = changed.as_ref().err().map(ToString::to_string);
+        context.troubles.set(id, WorkloadTrouble::Names, why);
+        changed.unwrap_or(true)
     }
 
     /// Binds the namespace again wherever somebody removed its name: audits and `exec` look for it there.
-    fn ensure_handles(&self, id: &AttachmentId) {
+    fn ensure_handles(&self, context: &WorkloadContext, id: &AttachmentId) {
         for path in self.handles.iter().filter(|path| !self.netns.is_bound_at(path)) {
             match self.netns.bind_at(path) {
-                Ok(()) => {
-                    tracing::warn!(workload = %id, "the handle of a workload's namespace was removed; bound again")
-                }
+                Ok(()) => context.kernel.overlay.count_handle_drift(id),
                 Err(error) => {
                     tracing::debug!(%error, workload = %id, "cannot bind a workload's namespace again")
                 }

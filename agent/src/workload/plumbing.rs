@@ -54,7 +54,7 @@ pub(super) async fn plumb(
     table: &Arc<ServiceTable>,
     netns: &NetNs,
 ) -> Result<Fixtures, AttachError> {
-    let Attachment { workload, seat } = attachment;
+    let Attachment { workload, seat, .. } = attachment;
     let (seat, address, ports) = (*seat, workload.address, context.sidecars.ports);
     let id = AttachmentId::of(workload);
     let fail = |error: &dyn std::fmt::Display| AttachError::setup(&id, error);
@@ -86,9 +86,11 @@ pub(super) async fn connect(
 ) -> Result<Option<String>, AttachError> {
     match kernel.overlay.ensure_workload(network, attachment, netns).await {
         Ok(_) => Ok(None),
-        Err(error @ (OverlayError::Underlay(_) | OverlayError::VniTaken { .. })) => {
-            Ok(Some(error.to_string()))
-        }
+        Err(
+            error @ (OverlayError::Underlay(_)
+            | OverlayError::VniTaken { .. }
+            | OverlayError::PortTaken { .. }),
+        ) => Ok(Some(error.to_string())),
         Err(error @ OverlayError::InterfaceTaken { .. }) => Err(AttachError::Namespace(error.to_string())),
         Err(error) => Err(AttachError::setup(&attachment.id(), error)),
     }

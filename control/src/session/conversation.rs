@@ -21,7 +21,7 @@ use super::NETWORKS;
 use super::greeting::{Greeting, acknowledgement};
 use super::outbox::Outbox;
 use crate::VERSION;
-use crate::core::{OfferingReport, Recall, Report, Reported, TellMtu, Timestamp};
+use crate::core::{OfferingReport, Recall, Report, Reported, TellMtu, Timestamp, WorkloadRefusal};
 use crate::registry::{AgentStream, DesiredState, Registry};
 use crate::status::{displaced, not_a_node};
 
@@ -178,6 +178,7 @@ impl Conversation {
             network: refusal.network.to_string(),
             workload: refusal.workload.to_string(),
             reason: refusal.reason.to_string(),
+            not_carried: matches!(refusal.reason, WorkloadRefusal::NotCarried { .. }),
         });
         let refused = unreadable.into_iter().chain(refused).collect();
         self.outbox.push(Down::Reported(v1::Reported { sequence, refused }));
@@ -214,7 +215,12 @@ fn read_report(node: NodeName, report: v1::Report) -> Work {
             Ok(workload) => readable.push(workload),
             Err(error) => {
                 let [network, workload] = [network, workload].map(|name| one_line(&name, 80).into_owned());
-                unreadable.push(v1::Refusal { network, workload, reason: error.to_string() });
+                unreadable.push(v1::Refusal {
+                    network,
+                    workload,
+                    reason: error.to_string(),
+                    not_carried: false,
+                });
             }
         }
     }

@@ -31,6 +31,20 @@ impl Address {
         NetlinkRequest::change(RouteNetlinkMessage::DelAddress(self.message()))
     }
 
+    /// Reads an address. IFA_LOCAL is the own one; IPv6 has it as IFA_ADDRESS, which for IPv4 may be a peer's.
+    pub(crate) fn read(message: &AddressMessage) -> Option<Self> {
+        let local = message.attributes.iter().find_map(|attribute| {
+            let AddressAttribute::Local(address) = attribute else { return None };
+            Some(*address)
+        });
+        let other = message.attributes.iter().find_map(|attribute| {
+            let AddressAttribute::Address(address) = attribute else { return None };
+            Some(*address)
+        });
+        let address = local.or(other)?;
+        Some(Self { index: message.header.index, address, prefix_len: message.header.prefix_len })
+    }
+
     fn message(self) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.index = self.index;
@@ -60,25 +74,21 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
-        let entries = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        self.addresses_of(0)
+    }
+
+    /// The addresses of one device; of all, where the kernel does not choose, or for the number 0.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn addresses_of(&mut self, index: u32) -> Result<Vec<Address>, NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        let entries = self.dump(RouteNetlinkMessage::GetAddress(message))?;
         let addresses = entries.into_iter().filter_map(|entry| {
             let RouteNetlinkMessage::NewAddress(message) = entry else { return None };
-            read(&message)
+            Address::read(&message)
         });
         Ok(addresses.collect())
     }
-}
-
-/// IFA_LOCAL is the own address; IPv6 has it as IFA_ADDRESS, which for IPv4 may be a peer's.
-fn read(message: &AddressMessage) -> Option<Address> {
-    let local = message.attributes.iter().find_map(|attribute| {
-        let AddressAttribute::Local(address) = attribute else { return None };
-        Some(*address)
-    });
-    let other = message.attributes.iter().find_map(|attribute| {
-        let AddressAttribute::Address(address) = attribute else { return None };
-        Some(*address)
-    });
-    let address = local.or(other)?;
-    Some(Address { index: message.header.index, address, prefix_len: message.header.prefix_len })
 }

@@ -98,19 +98,8 @@ impl Conversation {
     }
 
     /// Asks for a dump by the message that `ask` makes of a sequence number, and keeps what `take` makes of each
-    /// entry. `what` names it in the error, as an infinitive.
-    pub(super) fn dump<T>(
-        &mut self,
-        ask: impl Fn(u32) -> Vec<u8>,
-        take: impl Fn(&[u8]) -> Option<T>,
-        what: &str,
-    ) -> Result<Vec<T>, NetlinkError> {
-        let mut unbounded = usize::MAX;
-        Ok(self.dump_within(ask, take, what, &mut unbounded)?.unwrap_or_default())
-    }
-
-    /// As [`Self::dump`], but reads no more than `left` bytes, repetitions included, and takes what it reads off that. `None` when
-    /// there are more: the dump stands still then, and the kernel begins no further one for this socket.
+    /// entry. `what` names it in the error, as an infinitive. Reads no more than `left` bytes, repetitions included, and takes what
+    /// it reads off that. `None` when there are more: the dump stands still then, and the kernel begins no further one for this socket.
     pub(super) fn dump_within<T>(
         &mut self,
         ask: impl Fn(u32) -> Vec<u8>,

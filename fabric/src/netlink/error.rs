@@ -55,6 +55,12 @@ impl Refusal {
         self.is(&[libc::EEXIST])
     }
 
+    /// Returns true if another socket has the address, or the port, that the thing needs.
+    #[must_use]
+    pub fn is_address_in_use(&self) -> bool {
+        self.is(&[libc::EADDRINUSE])
+    }
+
     /// Returns true if the thing is gone already.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -110,7 +110,7 @@ impl Socket {
     pub fn fdb(&mut self) -> Result<Vec<FdbEntry>, NetlinkError> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
-        Ok(self.rows(message)?.iter().filter_map(read_fdb).collect())
+        Ok(self.rows(message)?.iter().filter_map(FdbEntry::read).collect())
     }
 
     /// The permanent neighbours of the namespace, of both families.
@@ -122,7 +122,7 @@ impl Socket {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            neighbours.extend(self.rows(message)?.iter().filter_map(read_neighbour));
+            neighbours.extend(self.rows(message)?.iter().filter_map(Neighbour::read));
         }
         Ok(neighbours)
     }
@@ -137,47 +137,58 @@ impl Socket {
     }
 }
 
-fn read_fdb(message: &NeighbourMessage) -> Option<FdbEntry> {
-    let state = u16::from(message.header.state);
-    let mut entry = FdbEntry {
-        index: message.header.ifindex,
-        bridge: None,
-        mac: mac(message)?,
-        peer: None,
-        fixed: state & VXLAN_STATE != 0,
-    };
-    for attribute in &message.attributes {
-        if let NeighbourAttribute::Controller(bridge) = attribute {
-            entry.bridge = Some(*bridge);
-            // A bridge marks what it owns itself (its ports' addresses) as permanent.
-            entry.fixed = state == libc::NUD_NOARP || entry.index == *bridge;
+impl FdbEntry {
+    /// Reads a row of a forwarding table; `None` for one that no bridge of ours looks at.
+    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
+        let state = u16::from(message.header.state);
+        let mut entry = Self {
+            index: message.header.ifindex,
+            bridge: None,
+            mac: mac(message)?,
+            peer: None,
+            fixed: state & VXLAN_STATE != 0,
+        };
+        for attribute in &message.attributes {
+            if let NeighbourAttribute::Controller(bridge) = attribute {
+                entry.bridge = Some(*bridge);
+                // A bridge marks what it owns itself (its ports' addresses) as permanent.
+                entry.fixed = state == libc::NUD_NOARP || entry.index == *bridge;
+            }
+            // A bridge keeps each row for its VLANs as well, and looks at none of them unless it filters by VLAN.
+            if let NeighbourAttribute::Vlan(_) = attribute {
+                return None;
+            }
+            if let NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) = attribute {
+                entry.peer = match bytes.len() {
+                    4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+                    _ => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+                };
+            }
         }
-        // A bridge keeps each row for its VLANs as well, and looks at none of them unless it filters by VLAN.
-        if let NeighbourAttribute::Vlan(_) = attribute {
-            return None;
-        }
-        if let NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) = attribute {
-            entry.peer = match bytes.len() {
-                4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-                _ => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-            };
-        }
+        Some(entry)
     }
-    Some(entry)
 }
 
+impl Neighbour {
+    /// Reads a row that stays until somebody removes it.
+    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
+        let address = neighbour_address(message)?;
+        let permanent = message.header.state == NeighbourState::Permanent;
+        permanent.then_some(Self { index: message.header.ifindex, address, mac: mac(message)? })
+    }
+}
+
+/// The address that a row is of.
 #[allow(clippy::wildcard_enum_match_arm, reason = "neighbours of other families are none of ours")]
-fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
-    let address = message.attributes.iter().find_map(|attribute| {
+pub(crate) fn neighbour_address(message: &NeighbourMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| {
         let NeighbourAttribute::Destination(address) = attribute else { return None };
         match address {
             NeighbourAddress::Inet(address) => Some(IpAddr::V4(*address)),
             NeighbourAddress::Inet6(address) => Some(IpAddr::V6(*address)),
             _ => None,
         }
-    })?;
-    let permanent = message.header.state == NeighbourState::Permanent;
-    permanent.then_some(Neighbour { index: message.header.ifindex, address, mac: mac(message)? })
+    })
 }
 
 fn mac(message: &NeighbourMessage) -> Option<MacAddr> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{self, MsgFlags};
+use nix::sys::socket::{self, MsgFlags, sockopt};
 use sealane_base::task::THREADS;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
@@ -52,27 +52,7 @@ impl Notices {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn open(hopper: &Hopper, ns: &NetNs, subject: Subject) -> io::Result<Self> {
-        let socket = hopper.run(ns, move || -> io::Result<Socket> {
-            let mut socket = Socket::new(subject.protocol())?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            for &group in subject.groups() {
-                socket.add_membership(group)?;
-            }
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        })??;
-        async_fd::socket(socket.as_fd().try_clone_to_owned()?).map(Self)
-    }
-
-    /// Waits until somebody else than this program has changed rules since the last time: the kernel says whose thread it was.
-    ///
-    /// # Errors
-    /// When the socket fails for good.
-    ///
-    /// # Cancel safety
-    /// As [`Notices::changed`].
-    pub async fn changed_by_others(&mut self) -> io::Result<()> {
-        self.told(recv_of_others).await
+        listen(hopper, ns, subject.protocol(), subject.groups(), None).map(Self)
     }
 
     /// Waits until something has changed since the last time. All that has been told by then counts as one change.
@@ -83,16 +63,12 @@ impl Notices {
     /// # Cancel safety
     /// Nothing that was told is lost but when this has returned.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.told(|socket| recv(socket, &mut [0]).map(|_| true)).await
-    }
-
-    async fn told(&mut self, counts: impl Fn(&OwnedFd) -> io::Result<bool>) -> io::Result<()> {
         loop {
             let mut ready = self.0.readable_mut().await?;
             let mut told = false;
             loop {
-                match ready.try_io(|socket| counts(socket.get_ref())) {
-                    Ok(Ok(counts)) => told |= counts,
+                match ready.try_io(|socket| recv(socket.get_ref())) {
+                    Ok(Ok(())) => told = true,
                     Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => told = true,
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(error)) => return Err(error),
@@ -106,16 +82,33 @@ impl Notices {
     }
 }
 
-/// Takes the beginning of one message, however long it is.
-fn recv(socket: &OwnedFd, message: &mut [u8]) -> io::Result<usize> {
-    Ok(socket::recv(socket.as_raw_fd(), message, MsgFlags::empty())?)
+/// Joins groups of a protocol in `ns`. The socket keeps so many bytes of what was not taken yet, or as many as the host's default says.
+pub(super) fn listen(
+    hopper: &Hopper,
+    ns: &NetNs,
+    protocol: isize,
+    groups: &'static [u32],
+    buffer: Option<usize>,
+) -> io::Result<AsyncFd<OwnedFd>> {
+    let socket = hopper.run(ns, move || -> io::Result<Socket> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        if let Some(buffer) = buffer {
+            socket::setsockopt(&socket, sockopt::RcvBufForce, &buffer)?;
+        }
+        for &group in groups {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(socket)
+    })??;
+    async_fd::socket(socket.as_fd().try_clone_to_owned()?)
 }
 
-/// Takes one message; true for the end of a transaction that another program has made.
-fn recv_of_others(socket: &OwnedFd) -> io::Result<bool> {
-    let mut message = [0; 256];
-    let length = recv(socket, &mut message)?;
-    Ok(is_of_others(message.get(..length).unwrap_or(&message)))
+/// Takes one message, however long it is.
+fn recv(socket: &OwnedFd) -> io::Result<()> {
+    socket::recv(socket.as_raw_fd(), &mut [0], MsgFlags::empty())?;
+    Ok(())
 }
 
 /// `NFT_MSG_NEWGEN` of nf_tables, which the kernel sends behind each transaction's changes (linux/netfilter/nf_tables.h).
@@ -126,7 +119,7 @@ const MAKER: u16 = 3;
 const HEADS: (usize, usize) = (20, 4);
 
 /// Returns true if a message ends a transaction of another program than this one, whose threads have one name.
-fn is_of_others(message: &[u8]) -> bool {
+pub(super) fn is_of_others(message: &[u8]) -> bool {
     let half = |at: usize| Some(u16::from_ne_bytes([*message.get(at)?, *message.get(at + 1)?]));
     if half(4) != Some(NEW_GENERATION) {
         return false;

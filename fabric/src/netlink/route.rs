@@ -52,6 +52,40 @@ impl Route {
         NetlinkRequest::change(RouteNetlinkMessage::DelRoute(self.message()))
     }
 
+    /// Reads a unicast route of the main table that has one next hop.
+    pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
+        let (destination, metric) = Self::place(message)?;
+        let (mut gateway, mut source, mut index) = (None, None, None);
+        for attribute in &message.attributes {
+            if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
+                gateway = Some(*address);
+            } else if let RouteAttribute::PrefSource(RouteAddress::Inet(address)) = attribute {
+                source = Some(*address);
+            } else if let RouteAttribute::Oif(device) = attribute {
+                index = Some(*device);
+            }
+        }
+        let is_unicast = message.header.kind == RouteType::Unicast;
+        is_unicast.then_some(Self { index: index?, destination, gateway, source, metric })
+    }
+
+    /// The place of a route in the main table, in which there is one of a kind: destination and metric.
+    pub(crate) fn place(message: &RouteMessage) -> Option<(Ipv4Net, u32)> {
+        let header = &message.header;
+        if header.table != RouteHeader::RT_TABLE_MAIN || header.address_family != AddressFamily::Inet {
+            return None;
+        }
+        let (mut destination, mut metric) = (Ipv4Addr::UNSPECIFIED, 0);
+        for attribute in &message.attributes {
+            if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+                destination = *address;
+            } else if let RouteAttribute::Priority(priority) = attribute {
+                metric = *priority;
+            }
+        }
+        Some((Ipv4Net::new(destination, header.destination_prefix_length).ok()?, metric))
+    }
+
     fn message(self) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -124,13 +158,23 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn routes(&mut self) -> Result<Vec<Route>, NetlinkError> {
-        Ok(self.ipv4_routes()?.iter().filter_map(read).collect())
+        Ok(self.ipv4_routes(None)?.iter().filter_map(Route::read).collect())
+    }
+
+    /// The same of those by one device, as far as the kernel chooses; the others cost nothing.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn routes_by(&mut self, device: u32) -> Result<Vec<Route>, NetlinkError> {
+        let routes = self.ipv4_routes(Some(device))?;
+        Ok(routes.iter().filter_map(Route::read).filter(|route| route.index == device).collect())
     }
 
     /// The IPv4 routes of all tables, as the kernel tells them.
-    fn ipv4_routes(&mut self) -> Result<Vec<RouteMessage>, NetlinkError> {
+    fn ipv4_routes(&mut self, device: Option<u32>) -> Result<Vec<RouteMessage>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
+        message.attributes.extend(device.map(RouteAttribute::Oif));
         let entries = self.dump(RouteNetlinkMessage::GetRoute(message))?;
         let routes = entries.into_iter().filter_map(|entry| {
             let RouteNetlinkMessage::NewRoute(message) = entry else { return None };
@@ -144,7 +188,7 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn default_route_devices(&mut self) -> Result<BTreeSet<u32>, NetlinkError> {
-        let routes = self.ipv4_routes()?.into_iter().filter(|route| {
+        let routes = self.ipv4_routes(None)?.into_iter().filter(|route| {
             route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
         });
         let devices = routes.flat_map(|route| route.attributes).flat_map(|attribute| {
@@ -165,35 +209,14 @@ impl Socket {
         wanted: &[Route],
         what: impl Fn(&Route) -> String,
     ) -> Result<usize, NetlinkError> {
-        let known = self.routes()?;
+        let mut known = Vec::new();
+        for device in wanted.iter().map(|route| route.index).collect::<BTreeSet<u32>>() {
+            known.extend(self.routes_by(device)?);
+        }
         let missing: Vec<&Route> = wanted.iter().filter(|route| !known.contains(route)).collect();
         for route in &missing {
             self.request(route.set(), || what(route))?;
         }
         Ok(missing.len())
     }
-}
-
-fn read(message: &RouteMessage) -> Option<Route> {
-    let header = &message.header;
-    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
-        return None;
-    }
-    let (mut destination, mut gateway, mut source) = (Ipv4Addr::UNSPECIFIED, None, None);
-    let (mut index, mut metric) = (None, 0);
-    for attribute in &message.attributes {
-        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
-            destination = *address;
-        } else if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
-            gateway = Some(*address);
-        } else if let RouteAttribute::PrefSource(RouteAddress::Inet(address)) = attribute {
-            source = Some(*address);
-        } else if let RouteAttribute::Oif(device) = attribute {
-            index = Some(*device);
-        } else if let RouteAttribute::Priority(priority) = attribute {
-            metric = *priority;
-        }
-    }
-    let destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route { index: index?, destination, gateway, source, metric })
 }

@@ -1,5 +1,7 @@
 //! A netlink socket in a namespace: single requests, batches and dumps.
 
+use std::io;
+
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR,
     NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -18,7 +20,14 @@ const BATCH: usize = 128;
 
 /// A NETLINK_ROUTE socket. It keeps its namespace alive: open one per task, do not store it.
 #[derive(Debug)]
-pub struct Socket(Conversation);
+pub struct Socket {
+    conversation: Conversation,
+    /// Bytes of lists that may still be read.
+    left: usize,
+}
+
+/// Bytes of lists that are read in a namespace in which others may add to them: a workload's own part has some KB.
+const LARGEST_IN_FOREIGN: usize = 4 << 20;
 
 /// Change that is asked of the kernel.
 #[derive(Clone, Debug)]
@@ -45,6 +54,14 @@ impl NetlinkRequest {
     pub fn change(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: 0 }
     }
+
+    /// Returns the message's bytes, which have the form of a notice.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 0, self.message, self.flags);
+        bytes
+    }
 }
 
 impl Socket {
@@ -58,7 +75,15 @@ impl Socket {
             let _ = socket.set_netlink_get_strict_chk(true);
             Ok(())
         })?;
-        Ok(Self(conversation))
+        Ok(Self { conversation, left: usize::MAX })
+    }
+
+    /// Opens a socket in a namespace in which others may make addresses and routes as they like: little is read there.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_foreign(hopper: &Hopper, ns: &NetNs) -> Result<Self, NetlinkError> {
+        Ok(Self { left: LARGEST_IN_FOREIGN, ..Self::open(hopper, ns)? })
     }
 
     /// Makes one request; `what` names it in the error, as an infinitive.
@@ -90,7 +115,7 @@ impl Socket {
         let mut done = 0;
         while requests.peek().is_some() {
             buffer.clear();
-            let first = self.0.sequence();
+            let first = self.conversation.sequence();
             let mut count = 0;
             while count < BATCH
                 && let Some(request) = requests.next()
@@ -98,10 +123,10 @@ impl Socket {
                 // Refusals come unasked; the acknowledgement of the last request ends the wait.
                 let last = count + 1 == BATCH || requests.peek().is_none();
                 let ack = if last { NLM_F_ACK } else { 0 };
-                encode(&mut buffer, self.0.advance(), request.message, request.flags | ack);
+                encode(&mut buffer, self.conversation.advance(), request.message, request.flags | ack);
                 count += 1;
             }
-            self.0.send(&buffer)?;
+            self.conversation.send(&buffer)?;
             self.await_answers(first, done, &mut refusals)?;
             done += count;
         }
@@ -118,7 +143,9 @@ impl Socket {
             encode(&mut buffer, sequence, message.clone(), NLM_F_DUMP);
             buffer
         };
-        self.0.dump(ask, entry, "list its network state")
+        let listed = self.conversation.dump_within(ask, entry, "list its network state", &mut self.left)?;
+        listed
+            .ok_or_else(|| io::Error::other("a namespace has more addresses or routes than are read").into())
     }
 
     /// The one thing that the message names; `None` when there is none.
@@ -134,7 +161,7 @@ impl Socket {
             encode(&mut buffer, sequence, message, 0);
             buffer
         };
-        match self.0.find(ask, entry, "show what it has") {
+        match self.conversation.find(ask, entry, "show what it has") {
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(None),
             found => found,
         }
@@ -147,10 +174,10 @@ impl Socket {
         done: usize,
         refusals: &mut Vec<(usize, Refusal)>,
     ) -> Result<(), NetlinkError> {
-        let last = self.0.sequence();
+        let last = self.conversation.sequence();
         loop {
             let mut complete = false;
-            for answer in self.0.receive()? {
+            for answer in self.conversation.receive()? {
                 let header = NetlinkBuffer::new(answer);
                 let place = header.sequence_number().wrapping_sub(first);
                 if header.message_type() != NLMSG_ERROR || !(1..=BATCH as u32).contains(&place) {

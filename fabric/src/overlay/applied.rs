@@ -23,11 +23,13 @@ pub enum Table {
     Iptables,
     /// Sockets that listen for a sidecar.
     Listener,
+    /// Names of namespaces in the run directory.
+    Handle,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Link,
         Self::Address,
         Self::Fdb,
@@ -37,6 +39,7 @@ impl Table {
         Self::Rules,
         Self::Iptables,
         Self::Listener,
+        Self::Handle,
     ];
 
     /// Describes its content, for people.
@@ -52,6 +55,7 @@ impl Table {
             Self::Rules => "nft rules",
             Self::Iptables => "iptables rules",
             Self::Listener => "listening sockets of the sidecar",
+            Self::Handle => "the namespace handle",
         }
     }
 
@@ -68,6 +72,7 @@ impl Table {
             Self::Rules => "nft",
             Self::Iptables => "iptables",
             Self::Listener => "listener",
+            Self::Handle => "handle",
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Knowledge of one network that is kept between its passes, and the passes that use it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
 use sealane_proto::types::{MacAddr, Mtu, OverlayIp, Subnet};
 use sealane_sys::NetNs;
+use tokio::sync::watch;
 
 use super::announce::{self, Known};
+use super::ears::SeatWatch;
 use super::kernel::KernelAccess;
+use super::look::Look;
 use super::metrics::Metrics;
 use super::pass::Pass;
 use super::plan::{Base, Desired, Port};
@@ -27,6 +32,12 @@ pub(super) struct NetworkCache {
     /// The least that other hosts allow, as they told.
     pub(super) others: Option<Mtu>,
     pub(super) announcing: Vec<Task>,
+    /// The last look at everything, for who asked for it.
+    pub(super) looked: watch::Sender<Look>,
+    /// The task that listens in the network's namespace.
+    pub(super) watch: Option<Task>,
+    /// Watches over workloads, by the names of their ports.
+    pub(super) seats: BTreeMap<String, SeatWatch>,
 }
 
 impl NetworkCache {
@@ -39,6 +50,7 @@ impl NetworkCache {
         desired: &Desired,
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
+        let began = Instant::now();
         let standing = self.settled.take();
         let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
         let mut pass = Pass::open(kernel, network)?;
@@ -50,6 +62,8 @@ impl NetworkCache {
         pass.settle_host_egress(&desired.base);
         if reason == Reason::Audit {
             metrics.count_drift(&format!("network {}", network.name), &pass.applied);
+            let mended = outcome.is_err() || pass.applied.total() > 0;
+            self.looked.send_replace(Look { took: began.elapsed(), mended });
         }
         self.settled = Settled::of(&pass, desired.clone(), outcome?);
         self.subnet = Some(desired.base.subnet);
@@ -79,7 +93,7 @@ impl NetworkCache {
         pass.ensure_rules_with(base, port, &mut self.rules)?;
         pass.ensure_port_row(base, port)?;
         if let Some(settled) = &mut settled {
-            settled.enter(port.clone());
+            settled.enter(port.clone(), pass.index(&port.name)?);
         }
         self.settled = settled;
         Ok(pass.applied)

@@ -1,4 +1,4 @@
-//! Networks whose links to the host somebody else has changed, as the kernel's notices tell.
+//! Networks that somebody else has changed, as the kernel's notices tell, and the host's ends of their links.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,9 +13,6 @@ use super::{KernelAccess, NetworkCache, Overlay, lock};
 use crate::egress::link::{self, Ends};
 use crate::netlink::{Address, Link, NetlinkError, Route, Socket};
 
-/// Tells which networks should be looked at.
-pub(super) type Doubted = watch::Sender<BTreeSet<NetworkName>>;
-
 /// The host, as far as links to networks are concerned.
 struct HostLinks {
     links: Vec<Link>,
@@ -24,10 +21,10 @@ struct HostLinks {
 }
 
 impl Overlay {
-    /// The networks whose links to the host were found changed last: they should be looked at as a whole.
+    /// The networks in which something was found changed that no look has begun to mend: they should be looked at as a whole.
     #[must_use]
     pub fn doubted(&self) -> watch::Receiver<BTreeSet<NetworkName>> {
-        self.doubted.subscribe()
+        self.ears.doubted.subscribe()
     }
 
     /// Looks whether the host's ends of the links are as the passes have left them; answers whether one is not.
@@ -40,7 +37,7 @@ impl Overlay {
         match changed.map_err(NetlinkError::from).and_then(|changed| changed) {
             Ok(changed) if changed.is_empty() => false,
             Ok(changed) => {
-                self.doubted.send_replace(changed);
+                self.ears.doubt(changed);
                 true
             }
             Err(error) => {

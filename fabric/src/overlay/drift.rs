@@ -1,5 +1,6 @@
-//! Changes of the kernel's state by others that were mended: logged at once, told to people while they are recent. Pure.
+//! Changes of the kernel's state by others that were mended: logged at first, told to people while they are recent. Pure.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -38,12 +39,25 @@ impl Drift {
     /// The same of one table.
     pub(super) fn handle_one(&self, whose: &str, table: Table, changes: u64, now: Instant) {
         let what = table.words();
-        tracing::warn!(changes, "{what} of {whose} had been changed by somebody else; mended");
         let mut known = self.known();
         known.retain(|_, mended| mended.recent(now).next().is_some());
         let key = (whose.to_owned(), what);
+        let mut times = 1;
         if known.len() < MAX_KINDS || known.contains_key(&key) {
-            known.entry(key).or_default().add(now);
+            let mended = known.entry(key).or_default();
+            mended.add(now);
+            times = mended.recent(now).count();
+        }
+        match times.cmp(&OFTEN) {
+            Ordering::Less => {
+                tracing::warn!(changes, "{what} of {whose} had been changed by somebody else; mended")
+            }
+            Ordering::Equal => tracing::warn!(
+                changes,
+                "{what} of {whose} are changed by somebody else again and again; mended each time, which `sealane status` \
+                 counts and this log does not while it goes on"
+            ),
+            Ordering::Greater => tracing::debug!(changes, "{what} of {whose} were changed once more; mended"),
         }
     }
 

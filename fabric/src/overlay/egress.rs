@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 use sealane_proto::types::Vni;
 
-use super::pass::{Pass, ensure_only_address};
+use super::pass::{Pass, WayOut, ensure_only_address};
 use super::plan::Base;
 use super::{KernelAccess, OverlayError, Table, lock};
 use crate::egress::link::{self, Ends};
@@ -54,7 +54,9 @@ impl Pass<'_> {
         let ends = ends(&mut host, outer, base.vni)?;
         self.ensure_host_end(base, &name, &devices, ends, &links, &mut host)?;
         drop(choosing);
-        self.ensure_network_end(base, &devices, ends)
+        self.ensure_network_end(base, &devices, ends)?;
+        self.way_out = Some(WayOut { device: devices.network, ends });
+        Ok(())
     }
 
     fn is_linked(&self, name: &str, host: &[Link]) -> bool {
@@ -126,24 +128,31 @@ impl Pass<'_> {
         if !right {
             self.change(LinkRequest::of(devices.network).mtu(base.mtu).up().change(), NETWORK_LINK)?;
         }
-        let address = Address {
-            index: devices.network,
-            address: IpAddr::V4(ends.network),
-            prefix_len: link::PREFIX_LEN,
-        };
+        let address = WayOut { device: devices.network, ends }.address();
         let changed =
             ensure_only_address(&mut self.socket, address, || format!("the address of {NETWORK_LINK}"))?;
         self.applied.count(Table::Address, changed);
-        let routes = [
-            Route::connected(devices.network, ends.network, ends.net()),
-            Route::default_via(devices.network, ends.host, 0),
-        ];
+        let routes = WayOut { device: devices.network, ends }.routes();
         let network = &self.network.name;
         let missing = self.socket.ensure_routes(&routes, |route| {
             format!("add the route to {} of network {network}", route.destination)
         })?;
         self.applied.count(Table::Route, missing);
         Ok(())
+    }
+}
+
+impl WayOut {
+    /// The address of the network's end.
+    pub(super) fn address(self) -> Address {
+        let address = IpAddr::V4(self.ends.network);
+        Address { index: self.device, address, prefix_len: link::PREFIX_LEN }
+    }
+
+    /// The routes by it: to the host, and to everywhere else.
+    pub(super) fn routes(self) -> [Route; 2] {
+        let Self { device, ends } = self;
+        [Route::connected(device, ends.network, ends.net()), Route::default_via(device, ends.host, 0)]
     }
 }
 

@@ -11,7 +11,7 @@ use crate::nft::NftError;
 use crate::seat::Interface;
 
 /// Reasons for which a network or workload could not be brought to its state. All but [`OverlayError::VniTaken`],
-/// [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
+/// [`OverlayError::PortTaken`], [`OverlayError::InterfaceTaken`] and [`OverlayError::NoSuchDevice`] may pass by themselves: try again.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
     /// A namespace could not be opened, made or removed.
@@ -40,6 +40,17 @@ pub enum OverlayError {
         /// The UDP port.
         port: u16,
     },
+    /// Another program of this host has the tunnels' port.
+    #[error(
+        "network {network}: UDP port {port}, by which its tunnels come in, is in use by another program of this host: `ss -lunp \
+         sport = :{port}` shows which; stop that, or give this agent another --vxlan-port (the same on every host)"
+    )]
+    PortTaken {
+        /// The network.
+        network: NetworkName,
+        /// The UDP port.
+        port: u16,
+    },
     /// The workload's namespace has an interface of that name, of somebody else's.
     #[error(
         "workload {workload}: its namespace has an interface {interface} already; attach another namespace"
@@ -62,4 +73,24 @@ pub enum OverlayError {
     /// A thread of this process failed.
     #[error("cannot do the work: {0}")]
     Thread(#[from] io::Error),
+}
+
+impl OverlayError {
+    /// Returns true if it concerns the one workload that was worked on, and says nothing of its neighbours.
+    pub(super) fn is_of_one_workload(&self) -> bool {
+        match self {
+            Self::InterfaceTaken { .. }
+            | Self::Sysctl(_)
+            | Self::Thread(_)
+            | Self::Netlink(NetlinkError::Refused { .. }) => true,
+            // The system's own errors, such as that of too many open files, have a number.
+            Self::Netlink(NetlinkError::Socket(error)) => error.raw_os_error().is_none(),
+            Self::Namespace(_)
+            | Self::Underlay(_)
+            | Self::VniTaken { .. }
+            | Self::PortTaken { .. }
+            | Self::NoSuchDevice { .. }
+            | Self::Nft(_) => false,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
 
 use super::gate::HostGate;
+use super::obstacle::Obstacles;
 use super::ways::Ways;
 use super::{OverlayConfig, lock};
 
@@ -34,6 +35,8 @@ pub(super) struct KernelAccess {
     pub(super) ways: Mutex<Ways>,
     /// The networks' namespaces: whoever removes a handle's name removes nothing else.
     pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,
+    /// Workloads that cannot be mended.
+    pub(super) obstacles: Obstacles,
 }
 
 impl KernelAccess {

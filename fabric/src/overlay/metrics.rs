@@ -14,6 +14,7 @@ use super::plan::Desired;
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
     drift: IntCounterVec,
+    looks: IntCounterVec,
     peers: IntGaugeVec,
     fdb_rows: IntGaugeVec,
     neighbours: IntGaugeVec,
@@ -39,6 +40,15 @@ impl Metrics {
         for table in Table::ALL {
             drift.with_label_values(&[table.label()]).reset();
         }
+        let looks = Opts::new(
+            "sealane_kernel_looks_total",
+            "Looks at a network or a workload because the kernel told of changes that this host has not made.",
+        );
+        let looks = IntCounterVec::new(looks, &["scope"])?;
+        registry.register(Box::new(looks.clone()))?;
+        for scope in ["network", "workload"] {
+            looks.with_label_values(&[scope]).reset();
+        }
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         let apply_seconds = Histogram::with_opts(
             HistogramOpts::new(
@@ -50,6 +60,7 @@ impl Metrics {
         registry.register(Box::new(apply_seconds.clone()))?;
         Ok(Self {
             drift,
+            looks,
             peers: of_network(
                 "sealane_overlay_peers",
                 "Other hosts that the network's packets are sent to.",
@@ -82,6 +93,11 @@ impl Metrics {
     pub(super) fn count_one(&self, whose: &str, table: Table) {
         self.recent.handle_one(whose, table, 1, Instant::now());
         self.drift.with_label_values(&[table.label()]).inc();
+    }
+
+    /// Counts a look that notices led to; `scope` is network or workload.
+    pub(super) fn count_look(&self, scope: &str) {
+        self.looks.with_label_values(&[scope]).inc();
     }
 
     pub(super) fn forget(&self, network: &NetworkName) {

@@ -139,7 +139,7 @@ impl Pass<'_> {
     /// interface and Ethernet address; whether that is so. The port carries nothing yet.
     pub(super) fn take_up(&mut self, port: &Port, inside: &mut Socket) -> Result<bool, OverlayError> {
         let mut inner = || -> Result<Option<Link>, OverlayError> {
-            let found = inside.links()?.into_iter().find(|link| port.interface.is_named(&link.name));
+            let found = inside.link(&port.interface.to_string())?;
             Ok(found.filter(|found| found.mac == Some(port.mac)))
         };
         let Some(offered) = inner()? else { return Ok(false) };

@@ -1,20 +1,21 @@
 //! Pass over a network: bridge, VXLAN device and their settings.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::mem::discriminant;
-use std::net::IpAddr;
 use std::path::Path;
 
-use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVxlan};
+use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind, InfoVxlan};
 use sealane_proto::resource::Network;
 use sealane_sys::{NetNs, NetNsError};
 
 use super::plan::{Base, Desired};
+use super::shape::{bridge_settings, is_bridge, is_bridge_port, vxlan_port_settings};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Reason, Table};
+use crate::egress::link::Ends;
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Route, Socket, Sysctl};
 use crate::nft::RulesCache;
 
-const BRIDGE: &str = "br0";
+pub(super) const BRIDGE: &str = "br0";
 pub(super) const VXLAN: &str = "vxlan0";
 
 /// A pass under way: the network's namespace, what is in it, and what was changed so far.
@@ -25,6 +26,17 @@ pub(super) struct Pass<'a> {
     pub(super) links: Vec<Link>,
     pub(super) applied: Applied,
     pub(super) ns: NetNs,
+    /// The link to the host, once it stands.
+    pub(super) way_out: Option<WayOut>,
+    /// The names of ports that their workloads' namespaces kept from being mended.
+    pub(super) obstructed: BTreeSet<String>,
+}
+
+/// A network's end of its link to the host: the device's number, and the addresses of both ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WayOut {
+    pub(super) device: u32,
+    pub(super) ends: Ends,
 }
 
 /// The numbers of the network's own devices.
@@ -40,7 +52,8 @@ impl<'a> Pass<'a> {
         let ns = kernel.ensure_netns(&network.name)?;
         let mut socket = Socket::open(&kernel.hopper, &ns)?;
         let links = socket.links()?;
-        Ok(Self { kernel, network, socket, links, applied: Applied::default(), ns })
+        let (applied, obstructed) = (Applied::default(), BTreeSet::new());
+        Ok(Self { kernel, network, socket, links, applied, ns, way_out: None, obstructed })
     }
 
     /// Goes on in a namespace that a pass has left as it should be: of what is in it, only these devices are read.
@@ -51,7 +64,8 @@ impl<'a> Pass<'a> {
     ) -> Result<Self, OverlayError> {
         let ns = kernel.ensure_netns(&network.name)?;
         let socket = Socket::open(&kernel.hopper, &ns)?;
-        let mut pass = Self { kernel, network, socket, links: Vec::new(), applied: Applied::default(), ns };
+        let (links, applied, obstructed) = (Vec::new(), Applied::default(), BTreeSet::new());
+        let mut pass = Self { kernel, network, socket, links, applied, ns, way_out: None, obstructed };
         names.iter().try_for_each(|name| pass.refresh_link(name))?;
         Ok(pass)
     }
@@ -126,12 +140,7 @@ impl<'a> Pass<'a> {
             return self.index(BRIDGE);
         };
         let index = link.index;
-        let data = if let Some(InfoData::Bridge(data)) = &link.data { data.as_slice() } else { &[] };
-        let right = link.mtu == base.mtu
-            && link.mac == Some(base.gateway_mac)
-            && link.up
-            && !differs(&settings, data);
-        if !right {
+        if !is_bridge(link, base) {
             let request = shape(LinkRequest::of(index)).change();
             self.change(request, BRIDGE)?;
         }
@@ -144,12 +153,8 @@ impl<'a> Pass<'a> {
         bridge: u32,
         rules: &mut RulesCache,
     ) -> Result<u32, OverlayError> {
-        let settings = self.vxlan_settings(base);
-        let known = self.link(VXLAN).map(|link| {
-            let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
-            // The kernel lists every one of them, but the local address when it has none.
-            (link.index, settings.iter().all(|setting| data.contains(setting)))
-        });
+        let settings = self.kernel.vxlan_settings(base);
+        let known = self.link(VXLAN).map(|link| (link.index, self.kernel.is_vxlan(link, base)));
         if let Some((index, false)) = known {
             // Number, port and proxy cannot be changed.
             self.change(LinkRequest::of(index).remove(), VXLAN)?;
@@ -190,20 +195,6 @@ impl<'a> Pass<'a> {
         self.refresh_link(VXLAN)
     }
 
-    fn vxlan_settings(&self, base: &Base) -> Vec<InfoVxlan> {
-        let local = match self.kernel.config.underlay.to_ip() {
-            IpAddr::V4(address) => InfoVxlan::Local(address),
-            IpAddr::V6(address) => InfoVxlan::Local6(address),
-        };
-        vec![
-            InfoVxlan::Id(base.vni.get()),
-            local,
-            InfoVxlan::Port(self.kernel.config.vxlan_port),
-            InfoVxlan::Learning(false),
-            InfoVxlan::Proxy(true),
-        ]
-    }
-
     fn ensure_gateway(&mut self, base: &Base, bridge: u32) -> Result<(), OverlayError> {
         for gateway in base.both(bridge, base.gateway) {
             let what = || format!("the gateway {}", gateway.address);
@@ -226,9 +217,9 @@ impl<'a> Pass<'a> {
         settings: &[InfoBridgePort],
     ) -> Result<(), OverlayError> {
         let Some(link) = self.link(name) else { return Ok(()) };
-        let (index, up) = (link.index, link.up);
+        let index = link.index;
         let enslaved = link.master == Some(bridge) && link.mtu == mtu;
-        if enslaved && up && !differs(settings, &link.port) {
+        if is_bridge_port(link, mtu, bridge, settings) {
             return Ok(());
         }
         // A port is set up before it carries its first frame.
@@ -238,7 +229,16 @@ impl<'a> Pass<'a> {
         }
         let request = LinkRequest::of(index).port(settings.to_vec()).change();
         self.socket.request(request, || format!("set up port {name} of {BRIDGE}"))?;
-        self.change(LinkRequest::of(index).up().change(), name)
+        match self.change(LinkRequest::of(index).up().change(), name) {
+            // The VXLAN device opens its outer socket as it goes up.
+            Err(OverlayError::Netlink(NetlinkError::Refused { refusal, .. }))
+                if refusal.is_address_in_use() =>
+            {
+                let (network, port) = (self.network.name.clone(), self.kernel.config.vxlan_port);
+                Err(OverlayError::PortTaken { network, port })
+            }
+            outcome => outcome,
+        }
     }
 
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
@@ -333,7 +333,7 @@ pub(super) fn ensure_only_address(
     wanted: Address,
     what: impl Fn() -> String,
 ) -> Result<usize, NetlinkError> {
-    let addresses = socket.addresses()?;
+    let addresses = socket.addresses_of(wanted.index)?;
     let (right, wrong): (Vec<Address>, Vec<Address>) = addresses
         .into_iter()
         .filter(|known| known.index == wanted.index && known.address.is_ipv4() == wanted.address.is_ipv4())
@@ -353,39 +353,4 @@ pub(super) fn ensure_only_address(
         socket.request(wanted.add(), || format!("add {}", what()))?;
     }
     Ok(wrong.len() + usize::from(right.is_empty()))
-}
-
-/// Returns true if the kernel lists a setting with another value. One that it does not list it does not know.
-pub(super) fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
-    wanted.iter().any(|wanted| {
-        actual.iter().any(|actual| discriminant(actual) == discriminant(wanted) && actual != wanted)
-    })
-}
-
-/// Settings of every port: it passes on whatever its own settings, the forwarding table and the rules let through, and answers
-/// nothing itself.
-pub(super) const SHARED_PORT_SETTINGS: [InfoBridgePort; 7] = [
-    InfoBridgePort::Learning(false),
-    InfoBridgePort::HairpinMode(false),
-    InfoBridgePort::Isolated(false),
-    InfoBridgePort::BroadcastFlood(true),
-    InfoBridgePort::MulticastFlood(true),
-    InfoBridgePort::ProxyARP(false),
-    InfoBridgePort::NeighSupress(false),
-];
-
-fn bridge_settings() -> Vec<InfoBridge> {
-    vec![
-        InfoBridge::ForwardDelay(0),
-        InfoBridge::StpState(BridgeStpState::Disabled),
-        InfoBridge::MulticastSnooping(false),
-        InfoBridge::NfCallIpTables(false),
-        InfoBridge::NfCallIp6Tables(false),
-        InfoBridge::NfCallArpTables(false),
-    ]
-}
-
-/// Whatever is not local goes to the VXLAN device, which drops what it has no row for.
-fn vxlan_port_settings() -> Vec<InfoBridgePort> {
-    SHARED_PORT_SETTINGS.into_iter().chain([InfoBridgePort::UnicastFlood(true)]).collect()
 }

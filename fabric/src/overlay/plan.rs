@@ -8,7 +8,7 @@ use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
 use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName, addresses};
 
 use crate::Attachment;
-use crate::netlink::Address;
+use crate::netlink::{Address, Route};
 use crate::seat::{Interface, number};
 
 /// The network's own devices.
@@ -108,6 +108,8 @@ pub struct Desired {
     pub base: Base,
     /// A port per local workload.
     pub ports: BTreeSet<Port>,
+    /// The names of those whose workloads end: whoever takes them away is not in the wrong, and they are not made again.
+    pub ending: BTreeSet<String>,
     /// The VXLAN device's forwarding table: no MAC twice.
     pub fdb: BTreeSet<FdbRow>,
     /// The VXLAN device's neighbours: no address twice.
@@ -157,6 +159,14 @@ impl Base {
         port.mac == self.gateway_mac
     }
 
+    /// The routes of a workload by its interface of this number: to its network, and to everywhere else by the gateway.
+    pub(super) fn routes_inside(&self, port: &Port, index: u32) -> [Route; 2] {
+        [
+            Route::connected(index, port.address.to_ipv4(), self.subnet.to_net()),
+            Route::default_via(index, self.gateway.to_ipv4(), self.default_metric(port)),
+        ]
+    }
+
     /// The metric of a workload's way to everywhere else through this network. Of a workload's networks the first one that
     /// lets packets out comes first; a route that somebody else gave the namespace, without a metric, before all. No two
     /// are alike: the kernel would take the second for the first in its place.
@@ -174,7 +184,7 @@ impl Port {
     /// The port of a local workload.
     #[must_use]
     pub fn of(attachment: &Attachment) -> Self {
-        let Attachment { workload, seat } = attachment;
+        let Attachment { workload, seat, .. } = attachment;
         Self {
             name: port_name(&workload.name),
             workload: workload.name.clone(),
@@ -199,11 +209,11 @@ pub fn port_name(workload: &WorkloadName) -> String {
 #[must_use]
 pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attachment], mtu: u32) -> Desired {
     let base = Base::of(&snapshot.network, mtu);
-    let ports: BTreeSet<Port> = attachments
-        .iter()
-        .filter(|attachment| attachment.workload.network == snapshot.network.name)
-        .map(Port::of)
-        .collect();
+    let of_network =
+        || attachments.iter().filter(|attachment| attachment.workload.network == snapshot.network.name);
+    let ports: BTreeSet<Port> = of_network().map(Port::of).collect();
+    let ending = of_network().filter(|attachment| attachment.ending);
+    let ending = ending.map(|attachment| port_name(&attachment.workload.name)).collect();
     let mut taken: BTreeSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
     let mut taken_macs: BTreeSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
     taken.insert(base.gateway);
@@ -228,6 +238,7 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attac
     Desired {
         base,
         ports,
+        ending,
         fdb,
         neighbours,
         peers: peers.len(),

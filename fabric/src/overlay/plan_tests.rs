@@ -111,7 +111,7 @@ fn snapshot() -> NetworkSnapshot {
 }
 
 fn attachment(name: &str, node: &str, ip: u8, mac: u8) -> Attachment {
-    Attachment { workload: workload(name, node, ip, mac), seat: Seat::default() }
+    Attachment { workload: workload(name, node, ip, mac), seat: Seat::default(), ending: false }
 }
 
 fn workload(name: &str, node: &str, ip: u8, mac: u8) -> Workload {

@@ -3,13 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netlink_packet_route::link::{InfoBridgePort, InfoKind};
+use netlink_packet_route::link::InfoKind;
 use sealane_proto::types::Mtu;
 use sealane_sys::{NetNs, NetNsError};
 
-use super::pass::{Devices, Pass, SHARED_PORT_SETTINGS, ensure_only_address};
+use super::pass::{Devices, Pass, ensure_only_address};
 use super::plan::{Base, Desired, Port};
+use super::shape::port_settings;
 use super::{OverlayError, Reason, Table};
+use crate::AttachmentId;
 use crate::netlink::{
     Link, LinkRequest, NetlinkError, NetlinkRequest, Route, Socket, Sysctl, bridge_fdb_entry,
 };
@@ -24,13 +26,6 @@ const RUNNING: Duration = Duration::from_secs(1);
 /// Returns true if a device of a network's namespace is a workload's port.
 pub(super) fn is_port(link: &Link) -> bool {
     link.kind == Some(InfoKind::Veth) && link.name != NETWORK_LINK
-}
-
-/// A workload's port gets what the forwarding table says is for it, and takes in (`locked`) only frames of a MAC
-/// that the table has behind it.
-fn port_settings() -> Vec<InfoBridgePort> {
-    let own = [InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)];
-    SHARED_PORT_SETTINGS.into_iter().chain(own).collect()
 }
 
 /// Waits until a device that is up carries packets, as long as that may take. The kernel opens a device's queues by work of its own
@@ -65,10 +60,18 @@ impl Pass<'_> {
         }
         for port in &desired.ports {
             let there = self.link(&port.name).is_some();
-            let ensured = self.ensure_port_at(&desired.base, devices, port, reason, rules);
-            let stands = if there { self.unless_gone(&port.name, ensured)? } else { ensured? };
-            if !stands {
-                self.applied.unattached.push(port.workload.clone());
+            if desired.ending.contains(&port.name) && !there {
+                continue;
+            }
+            let mut ensured = self.ensure_port_at(desired, devices, port, reason, rules);
+            if there {
+                ensured = self.unless_gone(&port.name, ensured);
+            }
+            // Nobody else waits for one whose namespace is as it should not be.
+            match self.kernel.obstacles.note(self.id(port), ensured)? {
+                Some(true) => {}
+                Some(false) => self.applied.unattached.push(port.workload.clone()),
+                None => drop(self.obstructed.insert(port.name.clone())),
             }
         }
         Ok(())
@@ -77,15 +80,16 @@ impl Pass<'_> {
     /// Makes one port what it should be; whether there is one, or what it could be made of.
     fn ensure_port_at(
         &mut self,
-        base: &Base,
+        desired: &Desired,
         devices: Devices,
         port: &Port,
         reason: Reason,
         rules: &mut RulesCache,
     ) -> Result<bool, OverlayError> {
-        let there = self.link(&port.name).is_some();
+        let (base, there) = (&desired.base, self.link(&port.name).is_some());
         let resized = self.link(&port.name).is_some_and(|link| link.mtu != base.mtu);
-        if !there || resized || reason == Reason::Audit {
+        let looks = !there || resized || reason == Reason::Audit;
+        if looks && !desired.ending.contains(&port.name) {
             match NetNs::open(self.kernel.workload_path(&self.network.name, &port.workload)) {
                 Ok(ns) => return self.ensure_port(base, devices, port, &ns, rules).map(|()| true),
                 Err(NetNsError::Open { .. }) if there => {}
@@ -93,6 +97,11 @@ impl Pass<'_> {
             }
         }
         self.ensure_bridge_port(&port.name, base.mtu, devices.bridge, &port_settings()).map(|()| true)
+    }
+
+    /// The name of a port's attachment.
+    pub(super) fn id(&self, port: &Port) -> AttachmentId {
+        AttachmentId { network: self.network.name.clone(), workload: port.workload.clone() }
     }
 
     /// A port goes by itself with the namespace of its other end, at any moment: what could not be done to it then is no
@@ -124,14 +133,14 @@ impl Pass<'_> {
         netns: &NetNs,
         rules: &mut RulesCache,
     ) -> Result<(), OverlayError> {
-        let mut inside = Socket::open(&self.kernel.hopper, netns)?;
-        let mut links = inside.links()?;
+        let mut inside = Socket::open_foreign(&self.kernel.hopper, netns)?;
+        let mut links = own_links(&mut inside, port)?;
         let fresh = !self.is_pair(port, &links);
         if fresh {
             if !self.take_up(port, &mut inside)? {
                 self.create_pair(base, devices, port, netns, &links)?;
             }
-            links = inside.links()?;
+            links = own_links(&mut inside, port)?;
             // No port carries a frame before it is guarded.
             self.ensure_rules_with(base, port, rules)?;
         }
@@ -273,20 +282,35 @@ impl Pass<'_> {
         index: u32,
         inside: &mut Socket,
     ) -> Result<(), OverlayError> {
-        let default = Route::default_via(index, base.gateway.to_ipv4(), base.default_metric(port));
-        let wanted = [Route::connected(index, port.address.to_ipv4(), base.subnet.to_net()), default];
+        let wanted = base.routes_inside(port, index);
+        let [_, default] = wanted;
         let what =
             |route: &Route| format!("add the route to {} of workload {}", route.destination, port.workload);
         let missing = inside.ensure_routes(&wanted, what)?;
         // The network's egress was another before.
         let other =
             |route: &Route| Route { metric: default.metric, ..*route } == default && *route != default;
-        let stale: Vec<Route> = inside.routes()?.into_iter().filter(other).collect();
+        let stale: Vec<Route> = inside.routes_by(index)?.into_iter().filter(other).collect();
+        let what = || format!("remove a stale route of workload {}", port.workload);
+        let mut removed = 0;
         for route in &stale {
-            inside
-                .request(route.remove(), || format!("remove a stale route of workload {}", port.workload))?;
+            match inside.request(route.remove(), what) {
+                // Somebody else's own.
+                Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => {}
+                outcome => {
+                    outcome?;
+                    removed += 1;
+                }
+            }
         }
-        self.applied.count(Table::Route, missing + stale.len());
+        self.applied.count(Table::Route, missing + removed);
         Ok(())
     }
+}
+
+/// The devices of a workload's namespace that are looked after, whatever else is there.
+pub(super) fn own_links(inside: &mut Socket, port: &Port) -> Result<Vec<Link>, NetlinkError> {
+    let interface = port.interface.to_string();
+    let found = [inside.link("lo")?, inside.link(&interface)?];
+    Ok(found.into_iter().flatten().collect())
 }

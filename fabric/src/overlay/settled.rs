@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_sys::NetNs;
 
-use super::pass::{Devices, Pass, VXLAN};
+use super::pass::{Devices, Pass, VXLAN, WayOut};
 use super::plan::{Base, Desired, Port};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
@@ -17,19 +17,36 @@ use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry
 /// State of the kernel, as far as this process knows.
 #[derive(Debug)]
 pub(super) struct Settled {
-    desired: Desired,
-    devices: Devices,
+    pub(super) network: Network,
+    pub(super) desired: Desired,
+    pub(super) devices: Devices,
+    /// The link to the host, where there is to be one.
+    pub(super) way_out: Option<WayOut>,
     /// The ports that have a device.
-    ports: BTreeMap<String, Port>,
+    pub(super) ports: BTreeMap<String, StandingPort>,
+    /// The names of ports that their workloads' namespaces kept from being mended.
+    pub(super) obstructed: BTreeSet<String>,
+}
+
+/// A port that has a device.
+#[derive(Debug)]
+pub(super) struct StandingPort {
+    pub(super) port: Port,
+    /// The device's number.
+    pub(super) device: u32,
 }
 
 impl Settled {
     /// Records the result of a pass; `None` when something of it is to be tried again.
     pub(super) fn of(pass: &Pass<'_>, desired: Desired, devices: Devices) -> Option<Self> {
-        let made = desired.ports.iter().filter(|port| pass.link(&port.name).is_some());
-        let ports = made.map(|port| (port.name.clone(), port.clone())).collect();
+        let made = desired.ports.iter().filter_map(|port| {
+            let device = pass.link(&port.name)?.index;
+            Some((port.name.clone(), StandingPort { port: port.clone(), device }))
+        });
+        let ports = made.collect();
         let again = pass.applied.egress_problem.is_some() || pass.applied.refused_rows.is_some();
-        (!again).then_some(Self { desired, devices, ports })
+        let (network, way_out, obstructed) = (pass.network.clone(), pass.way_out, pass.obstructed.clone());
+        (!again).then_some(Self { network, desired, devices, way_out, ports, obstructed })
     }
 
     /// The network's own part.
@@ -45,13 +62,14 @@ impl Settled {
     /// Leaves out the ports of workloads that are just coming: they are made with their workloads.
     pub(super) fn standing(&self, desired: &Desired) -> Desired {
         let mut standing = desired.clone();
-        standing.ports.retain(|port| self.ports.contains_key(&port.name));
+        let stands = |name: &String| self.ports.contains_key(name) || self.obstructed.contains(name);
+        standing.ports.retain(|port| stands(&port.name));
         standing
     }
 
-    /// A port has its device.
-    pub(super) fn enter(&mut self, port: Port) {
-        self.ports.insert(port.name.clone(), port);
+    /// A port has its device, of this number.
+    pub(super) fn enter(&mut self, port: Port, device: u32) {
+        self.ports.insert(port.name.clone(), StandingPort { port, device });
     }
 
     /// A port's device is gone.
@@ -64,7 +82,7 @@ impl Settled {
         let of_name: BTreeMap<&str, &Port> =
             desired.ports.iter().map(|port| (port.name.as_str(), port)).collect();
         let mut gone = Vec::new();
-        for port in self.ports.values() {
+        for StandingPort { port, .. } in self.ports.values() {
             match of_name.get(port.name.as_str()) {
                 Some(wanted) if *wanted == port => {}
                 None if !desired.base.is_gateway(port) => gone.push(port.clone()),

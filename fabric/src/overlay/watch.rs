@@ -69,7 +69,7 @@ impl Overlay {
                     self.look_at_links().await
                 } else {
                     // The passes say so, and take up what they can as soon as it is back.
-                    self.doubted.send_replace(lock(&self.carried).keys().cloned().collect());
+                    self.ears.doubt(lock(&self.carried).keys().cloned().collect::<Vec<_>>());
                     true
                 };
             }

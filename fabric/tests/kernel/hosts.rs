@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
 
 use sealane_fabric::Attachment;
@@ -114,7 +114,7 @@ impl Host {
     }
 
     pub(crate) fn local(&self, network: &Network, name: &str, last: u8, mac: u8) -> Attachment {
-        Attachment { workload: self.workload(network, name, last, mac), seat: Seat::default() }
+        Attachment { workload: self.workload(network, name, last, mac), seat: Seat::default(), ending: false }
     }
 
     pub(crate) fn workload(&self, network: &Network, name: &str, last: u8, mac: u8) -> Workload {
@@ -149,10 +149,19 @@ impl Host {
 
     /// Reads `sealane_kernel_drift_total` of a table.
     pub(crate) fn drift(&self, table: &str) -> u64 {
+        self.counter("sealane_kernel_drift_total", table)
+    }
+
+    /// Reads `sealane_kernel_looks_total` of a scope.
+    pub(crate) fn looks(&self, scope: &str) -> u64 {
+        self.counter("sealane_kernel_looks_total", scope)
+    }
+
+    fn counter(&self, name: &str, label: &str) -> u64 {
         let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == "sealane_kernel_drift_total").unwrap();
-        let of_table = |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == table;
-        family.get_metric().iter().find(of_table).unwrap().get_counter().get_value() as u64
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let labelled = |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == label;
+        family.get_metric().iter().find(labelled).unwrap().get_counter().get_value() as u64
     }
 }
 
@@ -191,6 +200,12 @@ pub(crate) fn sh(ns: &NetNs, line: &str) -> String {
     let output = try_sh(ns, line);
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Starts a shell line in `ns`.
+pub(crate) fn spawn(ns: &NetNs, line: &str) -> Child {
+    let ns = OwnedFd::from(ns.try_clone().unwrap());
+    Command::new("sh").args(["-c", line]).enter(vec![ns]).spawn().unwrap()
 }
 
 pub(crate) fn try_sh(ns: &NetNs, line: &str) -> Output {

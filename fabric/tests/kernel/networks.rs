@@ -114,8 +114,11 @@ async fn another_port_or_mtu_takes_effect_on_what_is_there() {
     let network = hosts.network.clone();
     hosts.a.attach(&network, "client", 10, 10).await;
     hosts.converge().await;
-    let mut other = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 14789);
-    other.local = hosts.a.local.clone();
+    let local = std::mem::take(&mut hosts.a.local);
+    // The agent before has ended.
+    hosts.a = Host::start(hosts.a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 14789);
+    hosts.a.local = local;
+    let other = &hosts.a;
     sh(&hosts.a.ns, "ip link set under0 mtu 1400");
     other.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
     let devices = other.in_network(&network, "ip -d link show");

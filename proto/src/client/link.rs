@@ -88,6 +88,8 @@ pub struct Rejection {
     pub workload: WorkloadName,
     /// Reason, in control's words.
     pub reason: String,
+    /// True if the host does not carry the network, as far as control knows: it may be taken in once it does.
+    pub not_carried: bool,
 }
 
 /// Events of the stream.

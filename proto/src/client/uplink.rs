@@ -100,6 +100,7 @@ fn rejection(refusal: v1::Refusal) -> Result<Rejection, NameError> {
         network: refusal.network.parse()?,
         workload: refusal.workload.parse()?,
         reason: one_line(&refusal.reason, LONGEST_REASON).into_owned(),
+        not_carried: refusal.not_carried,
     })
 }
 

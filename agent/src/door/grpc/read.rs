@@ -107,7 +107,7 @@ impl Read for ReadApi {
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node.name;
-            let refused = || reported.refusal(&id).map(str::to_owned);
+            let refused = || reported.refusal(&id).map(|refused| refused.reason.clone());
             let refused = own.then(|| refused().or_else(|| self.workloads.trouble_of(&id))).flatten();
             let gone = lost.contains_key(&workload.node);
             let gone = gone.then(|| format!("its node {} is lost, control says", workload.node));
@@ -228,6 +228,7 @@ impl ReadApi {
         }
         problems.extend(self.metrics_problem.borrow().clone());
         problems.extend(self.overlay.lasting_drift());
+        problems.extend(self.overlay.obstacles());
         let others = networks.iter().flat_map(|host_network| &host_network.snapshot.nodes);
         let others = others.filter(|node| node.name != self.node.name).count();
         if self.node.underlay.to_ip().is_loopback() && others > 0 {

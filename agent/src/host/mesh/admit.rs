@@ -163,7 +163,7 @@ impl Mesh {
         let mut admitted: Vec<Attachment> = Vec::new();
         for spec in specs {
             match self.admit(spec, now) {
-                Ok(workload) => admitted.push(Attachment { workload, seat: spec.seat }),
+                Ok(workload) => admitted.push(Attachment { workload, seat: spec.seat, ending: false }),
                 Err(error) => {
                     for attachment in &admitted {
                         self.hosted.remove(&attachment.id());
@@ -217,7 +217,7 @@ impl Mesh {
             weight: spec.weight,
             aliases: spec.aliases.clone(),
         };
-        self.host(Attachment { workload: workload.clone(), seat: spec.seat });
+        self.host(Attachment { workload: workload.clone(), seat: spec.seat, ending: false });
         Ok(workload)
     }
 

@@ -12,6 +12,9 @@ use crate::attachment::ContainerCondition;
 /// Time after which a workload of before that does not listen counts as not ready.
 const FIRST_READING: Duration = Duration::from_secs(1);
 
+/// The longest pause before rules that the kernel refused are tried again.
+const SELDOM: Duration = Duration::from_secs(60);
+
 /// Readiness of one attachment, from event to event.
 #[derive(Debug)]
 pub(super) struct ReadinessCore {
@@ -88,6 +91,8 @@ pub(super) struct RulesCore {
     ruled: u64,
     /// Time before which the kernel, which refused them, is not asked again.
     refused: Option<Instant>,
+    /// Pause after the last refusal.
+    pause: Option<Duration>,
     /// True if they are to be compared with the kernel's.
     audit_due: bool,
 }
@@ -109,10 +114,16 @@ impl RulesCore {
     /// The kernel has them as this state says, or has refused.
     pub(super) fn handle_followed(&mut self, sequence: u64, taken: bool, now: Instant) {
         if taken {
-            (self.ruled, self.refused) = (sequence, None);
+            (self.ruled, self.refused, self.pause) = (sequence, None, None);
         } else {
-            self.refused = Some(now + RETRY);
+            self.refuse(now);
         }
+    }
+
+    /// Whoever holds rules in their place may hold them long: each pause is twice as long.
+    fn refuse(&mut self, now: Instant) {
+        let pause = self.pause.map_or(RETRY, |pause| (pause * 2).min(SELDOM));
+        (self.pause, self.refused) = (Some(pause), Some(now + pause));
     }
 
     /// Somebody may have changed them in the kernel.
@@ -125,9 +136,10 @@ impl RulesCore {
         std::mem::take(&mut self.audit_due)
     }
 
-    /// They could not be compared: they count as of no state.
-    pub(super) fn handle_unknown(&mut self) {
+    /// They could not be compared: they count as of no state, and are made anew after a pause.
+    pub(super) fn handle_unknown(&mut self, now: Instant) {
         self.ruled = 0;
+        self.refuse(now);
     }
 
     /// Time has passed.
@@ -224,8 +236,15 @@ mod tests {
         assert_eq!((rules.wants_turn(6), rules.ruled()), (false, 6), "nothing of it concerns them");
         rules.handle_doubt();
         assert!(rules.wants_turn(6) && rules.poll_audit() && !rules.poll_audit() && !rules.wants_turn(6));
-        rules.handle_unknown();
+        rules.handle_unknown(began);
+        assert_eq!((rules.wants_turn(6), rules.due()), (false, Some(began + RETRY)));
+        rules.handle_time(began + RETRY);
         assert!(rules.wants_turn(6));
+        let pauses = (0..9).map(|_| {
+            rules.handle_followed(6, false, began);
+            (rules.due().unwrap() - began).as_secs()
+        });
+        assert_eq!(pauses.collect::<Vec<u64>>(), [1, 2, 4, 8, 16, 32, 60, 60, 60], "whoever holds them may keep them");
     }
 
     #[derive(Clone, Debug)]

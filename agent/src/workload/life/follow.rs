@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Life;
 use crate::host::DataPlane;
+use crate::trouble::WorkloadTrouble;
 
 impl Life {
     /// Takes note of the newest state. Its names are told at once where rules and sidecar carry already what they lead to.
@@ -29,9 +30,8 @@ impl Life {
             let table = host_network.services.of(self.attachment.workload.sidecar);
             let ensured = fixtures.services.ensure(&fixtures.netns, table).await;
             self.rules.handle_followed(host_network.sequence, ensured.is_ok(), Instant::now());
-            if let Err(error) = ensured {
-                tracing::error!(%error, workload = %self.id, "cannot balance service addresses, trying again");
-            }
+            let why = ensured.err().map(|error| error.to_string());
+            self.context.troubles.set(&self.id, WorkloadTrouble::Services, why);
         }
         self.report_rules().await;
         self.publish_names();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_fabric::health::Families;
+use sealane_proto::client::Rejection;
 use sealane_sys::NetNs;
 use tokio::sync::{oneshot, watch};
 
@@ -12,11 +13,13 @@ use super::super::{AttachError, plumbing};
 use super::Life;
 use crate::attachment::Progress;
 use crate::certs::{CertError, WorkloadIdentity};
-use crate::host::{DataPlane, HostNetwork};
+use crate::host::{DataPlane, HostNetwork, Reported};
 use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 
 /// Limit for a new sidecar to work by its first configuration.
 const SIDECAR_START: Duration = Duration::from_secs(10);
+/// Limit for this host to carry a network that it is told it does not carry: it asks for it within a second.
+const CARRIED: Duration = Duration::from_secs(10);
 /// Time without control after which a known service starts without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -100,8 +103,12 @@ impl Life {
         let mut told = false;
         loop {
             if let Ok(known) = tokio::time::timeout(PATIENCE, self.reported()).await {
-                known?;
-                break;
+                match known? {
+                    None => break,
+                    Some(refused) if refused.not_carried => self.await_carried(&refused, progress).await?,
+                    Some(refused) => return Err(AttachError::Refused(refused.reason)),
+                }
+                continue;
             }
             let link = self.context.host.views.link.borrow().clone();
             if link.channel.is_none() && self.can_go_alone().await? {
@@ -120,12 +127,24 @@ impl Life {
         Ok(())
     }
 
-    /// Waits until the control plane that the host is connected to knows the workload.
-    async fn reported(&self) -> Result<(), AttachError> {
+    /// Waits until the control plane that the host is connected to knows the workload, or has said why it does not.
+    async fn reported(&self) -> Result<Option<Rejection>, AttachError> {
         let mut reported = self.context.host.views.reported.clone();
         let known = reported.wait_for(|reported| reported.version >= self.report).await;
         let known = known.map_err(|_| AttachError::Ending)?;
-        known.refusal(&self.id).map_or(Ok(()), |reason| Err(AttachError::Refused(reason.to_owned())))
+        Ok(known.refusal(&self.id).cloned())
+    }
+
+    /// Waits until control says anything else than that this host does not carry the network, as it does for one that was just
+    /// created again: the host asks for it by itself.
+    async fn await_carried(&self, refused: &Rejection, progress: &Progress) -> Result<(), AttachError> {
+        progress.waiting(format!("control, which says: {}", refused.reason)).await;
+        let mut reported = self.context.host.views.reported.clone();
+        let is_over = |reported: &Reported| reported.refusal(&self.id) != Some(refused);
+        match tokio::time::timeout(CARRIED, reported.wait_for(is_over)).await {
+            Ok(over) => over.map(drop).map_err(|_| AttachError::Ending),
+            Err(_) => Err(AttachError::Refused(refused.reason.clone())),
+        }
     }
 
     /// Returns true if this host can start the workload by itself: its address is this host's to give, and its service and its
@@ -160,7 +179,9 @@ impl Life {
             let channel = admission::control(&self.context, &what_for, progress).await?;
             // Control signs for what it knows: one that was restored meanwhile must hear of the workload first.
             tokio::select! {
-                known = self.reported() => known?,
+                known = self.reported() => if let Some(refused) = known? {
+                    return Err(AttachError::Refused(refused.reason));
+                },
                 changed = link.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return Err(AttachError::Ending),

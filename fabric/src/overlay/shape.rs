@@ -1,0 +1,87 @@
+//! Shape of a network's devices: the settings that they are made with, and have as long as nobody changes them. Pure.
+
+use std::mem::discriminant;
+use std::net::IpAddr;
+
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoVxlan};
+
+use super::KernelAccess;
+use super::plan::Base;
+use crate::netlink::Link;
+
+impl KernelAccess {
+    pub(super) fn vxlan_settings(&self, base: &Base) -> Vec<InfoVxlan> {
+        let local = match self.config.underlay.to_ip() {
+            IpAddr::V4(address) => InfoVxlan::Local(address),
+            IpAddr::V6(address) => InfoVxlan::Local6(address),
+        };
+        vec![
+            InfoVxlan::Id(base.vni.get()),
+            local,
+            InfoVxlan::Port(self.config.vxlan_port),
+            InfoVxlan::Learning(false),
+            InfoVxlan::Proxy(true),
+        ]
+    }
+
+    /// Returns true if the device is the network's VXLAN device. The kernel lists every setting, but the local address when it has
+    /// none.
+    pub(super) fn is_vxlan(&self, link: &Link, base: &Base) -> bool {
+        let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
+        self.vxlan_settings(base).iter().all(|setting| data.contains(setting))
+    }
+}
+
+/// Returns true if the device is as the network's bridge should be.
+pub(super) fn is_bridge(link: &Link, base: &Base) -> bool {
+    let data = if let Some(InfoData::Bridge(data)) = &link.data { data.as_slice() } else { &[] };
+    let shaped = link.mtu == base.mtu && link.mac == Some(base.gateway_mac) && link.up;
+    shaped && !differs(&bridge_settings(), data)
+}
+
+/// Returns true if the device is as a port of the bridge with these settings should be.
+pub(super) fn is_bridge_port(link: &Link, mtu: u32, bridge: u32, settings: &[InfoBridgePort]) -> bool {
+    link.master == Some(bridge) && link.mtu == mtu && link.up && !differs(settings, &link.port)
+}
+
+/// A workload's port gets what the forwarding table says is for it, and takes in (`locked`) only frames of a MAC
+/// that the table has behind it.
+pub(super) fn port_settings() -> Vec<InfoBridgePort> {
+    let own = [InfoBridgePort::UnicastFlood(false), InfoBridgePort::Locked(true)];
+    SHARED_PORT_SETTINGS.into_iter().chain(own).collect()
+}
+
+/// Returns true if the kernel lists a setting with another value. One that it does not list it does not know.
+fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
+    wanted.iter().any(|wanted| {
+        actual.iter().any(|actual| discriminant(actual) == discriminant(wanted) && actual != wanted)
+    })
+}
+
+/// Settings of every port: it passes on whatever its own settings, the forwarding table and the rules let through, and answers
+/// nothing itself.
+const SHARED_PORT_SETTINGS: [InfoBridgePort; 7] = [
+    InfoBridgePort::Learning(false),
+    InfoBridgePort::HairpinMode(false),
+    InfoBridgePort::Isolated(false),
+    InfoBridgePort::BroadcastFlood(true),
+    InfoBridgePort::MulticastFlood(true),
+    InfoBridgePort::ProxyARP(false),
+    InfoBridgePort::NeighSupress(false),
+];
+
+pub(super) fn bridge_settings() -> Vec<InfoBridge> {
+    vec![
+        InfoBridge::ForwardDelay(0),
+        InfoBridge::StpState(BridgeStpState::Disabled),
+        InfoBridge::MulticastSnooping(false),
+        InfoBridge::NfCallIpTables(false),
+        InfoBridge::NfCallIp6Tables(false),
+        InfoBridge::NfCallArpTables(false),
+    ]
+}
+
+/// Whatever is not local goes to the VXLAN device, which drops what it has no row for.
+pub(super) fn vxlan_port_settings() -> Vec<InfoBridgePort> {
+    SHARED_PORT_SETTINGS.into_iter().chain([InfoBridgePort::UnicastFlood(true)]).collect()
+}
