@@ -244,7 +244,11 @@ mod tests {
             rules.handle_followed(6, false, began);
             (rules.due().unwrap() - began).as_secs()
         });
-        assert_eq!(pauses.collect::<Vec<u64>>(), [1, 2, 4, 8, 16, 32, 60, 60, 60], "whoever holds them may keep them");
+        assert_eq!(
+            pauses.collect::<Vec<u64>>(),
+            [1, 2, 4, 8, 16, 32, 60, 60, 60],
+            "whoever holds them may keep them"
+        );
     }
 
     #[derive(Clone, Debug)]
