@@ -5,6 +5,7 @@
 //! is put together from these pieces in one `main`.
 
 pub mod admin;
+pub mod admission;
 pub mod backoff;
 pub mod cell_rate;
 pub mod disk;

@@ -2,7 +2,6 @@
 
 mod connection;
 mod peer;
-mod places;
 mod proof;
 mod source;
 mod tls;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use prometheus::IntCounterVec;
+use sealane_base::admission::Place;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -14,7 +15,6 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::Peer;
-use super::places::Place;
 use super::source::Source;
 
 /// Time for which somebody without a host's certificate may stay: long enough to join.

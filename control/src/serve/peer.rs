@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
+use sealane_base::admission::Spoke;
 use sealane_proto::identity::{Principal, SpiffeId};
 use sealane_proto::types::NodeName;
 use tonic::Status;
 
 use super::Proof;
-use super::places::Spoke;
 use crate::core::NodeRecord;
 use crate::registry::Directory;
 use crate::status::not_a_node;

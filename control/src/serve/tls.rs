@@ -3,29 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use sealane_base::admission::{self, Limits, Place, Places, Turned};
 use sealane_base::task;
 use sealane_proto::identity::{Expected, PeerVerifier, Trust, TrustError, peer_identity};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, ConnectionPlace};
-use super::places::{Limits, Place, Places};
 use super::source::{HostSources, Source};
 use super::{Peer, Proof};
 use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// Time for which a client may be silent at first: clients speak first, and have nothing to wait for.
-const FIRST_BYTE: Duration = Duration::from_secs(1);
-/// Limit for its handshake then.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way.
 const HANDSHAKES: Limits = Limits { total: 1_024, each: 128 };
 /// Beside them, those from addresses of hosts of the mesh.
@@ -117,15 +111,7 @@ impl Acceptor {
     pub(crate) async fn run(self, listener: TcpListener) {
         let (this, mut known) = (Arc::new(self), HostSources::default());
         loop {
-            let (stream, addr) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // No descriptors, most likely: give those who hold some time to end.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let (stream, addr) = admission::accept(&listener).await;
             let source = Source::from(addr.ip());
             let known = known.has(&this.registry.directory(), source);
             let place = this.handshakes[usize::from(known)].enter(source);
@@ -135,29 +121,13 @@ impl Acceptor {
         }
     }
 
-    async fn greet(self: Arc<Self>, newcomer: Newcomer, mut place: Place<Source>) {
-        let spoke = place.spoke().clone();
-        let shaking = async {
-            match timeout(FIRST_BYTE, newcomer.stream.readable()).await {
-                Ok(Ok(())) => spoke.note(),
-                Ok(Err(_)) => return Err("failed"),
-                Err(_) => return Err("silent"),
-            }
-            match timeout(HANDSHAKE, self.shake_hands(newcomer)).await {
-                Ok(Ok(connection)) => Ok(connection),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "handshake failed");
-                    Err("failed")
-                }
-                Err(_) => Err("timeout"),
-            }
-        };
-        let shaken = tokio::select! {
-            shaken = shaking => shaken,
-            () = place.taken() => Err("displaced"),
-        };
-        drop(place);
-        let result = *shaken.as_ref().map_or_else(|result| result, |_| &"ok");
+    async fn greet(self: Arc<Self>, newcomer: Newcomer, place: Place<Source>) {
+        let Newcomer { stream, addr, known } = newcomer;
+        let shaken = admission::greet(place, stream, |stream| self.shake_hands(stream, addr, known)).await;
+        if let Err(Turned::Failed(error)) = &shaken {
+            tracing::debug!(%error, "handshake failed");
+        }
+        let result = shaken.as_ref().map_or_else(Turned::as_str, |_| "ok");
         self.metrics.handshakes.with_label_values(&[result]).inc();
         if let Ok(connection) = shaken {
             let ready = if connection.is_stranger() { &self.ready.strangers } else { &self.ready.hosts };
@@ -166,8 +136,7 @@ impl Acceptor {
         }
     }
 
-    async fn shake_hands(&self, newcomer: Newcomer) -> io::Result<Connection> {
-        let Newcomer { stream, addr, known } = newcomer;
+    async fn shake_hands(&self, stream: TcpStream, addr: SocketAddr, known: bool) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
         let stream = TlsAcceptor::from(self.config.clone()).accept(stream).await?;
         let chain = stream.get_ref().1.peer_certificates();

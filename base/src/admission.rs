@@ -1,36 +1,51 @@
-//! Places for connections: so many in all, and so many for each source. Nobody waits and no newcomer is refused: at a
-//! limit the source's oldest silent place is taken away. So who comes to talk gets in, however many sit there and
-//! say nothing.
+//! Admission of connections to a port that everybody can reach: nothing before authentication costs more than a little.
+//!
+//! There are so many [`Places`] in all, and so many for each source. Nobody waits and no newcomer is refused: at a limit the
+//! source's oldest silent place is taken away. So who comes to talk gets in, however many sit there and say nothing. Handshakes have
+//! deadlines ([`greet`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use sealane_base::mutex::lock;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::mutex::lock;
+
+/// Time for which a client may be silent at first: clients speak first, and have nothing to wait for.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// Limit for its handshake then.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Pause when no connection can be accepted.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A limited number of places.
 #[derive(Clone, Debug)]
-pub(crate) struct Places<S> {
+pub struct Places<S> {
     limits: Limits,
     inner: Arc<Mutex<Inner<S>>>,
 }
 
 /// Limits on places.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// In all.
-    pub(crate) total: usize,
+    pub total: usize,
     /// For one source.
-    pub(crate) each: usize,
+    pub each: usize,
 }
 
 /// Holding of a place, given back on drop.
 #[derive(Debug)]
-pub(crate) struct Place<S: Ord + Clone> {
+pub struct Place<S: Ord + Clone> {
     id: u64,
     source: S,
     spoke: Spoke,
@@ -40,7 +55,20 @@ pub(crate) struct Place<S: Ord + Clone> {
 
 /// Mark of a holder that has said what it came for: then others lose their places first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spoke(Arc<AtomicBool>);
+pub struct Spoke(Arc<AtomicBool>);
+
+/// Reasons for which a newcomer was turned away.
+#[derive(Debug)]
+pub enum Turned {
+    /// It said nothing.
+    Silent,
+    /// The handshake failed.
+    Failed(io::Error),
+    /// The handshake took too long.
+    Late,
+    /// Its place was given to somebody else.
+    Displaced,
+}
 
 #[derive(Debug)]
 struct Inner<S> {
@@ -55,9 +83,66 @@ struct Occupant {
     take_away: oneshot::Sender<()>,
 }
 
+/// Accepts the next connection. While there are no descriptors, it waits for those who hold some to end.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+/// Shakes hands with a newcomer, who has a second to say something and five for its handshake, and holds the place as long.
+///
+/// # Errors
+/// When it is turned away.
+pub async fn greet<S: Ord + Clone, T, F: Future<Output = io::Result<T>>>(
+    mut place: Place<S>,
+    stream: TcpStream,
+    shake_hands: impl FnOnce(TcpStream) -> F,
+) -> Result<T, Turned> {
+    let spoke = place.spoke().clone();
+    let shaking = async {
+        // Not `readable`, which may return although there is nothing.
+        match timeout(FIRST_BYTE, stream.peek(&mut [0])).await {
+            Ok(Ok(_)) => spoke.note(),
+            Ok(Err(error)) => return Err(Turned::Failed(error)),
+            Err(_) => return Err(Turned::Silent),
+        }
+        match timeout(HANDSHAKE, shake_hands(stream)).await {
+            Ok(shaken) => shaken.map_err(Turned::Failed),
+            Err(_) => Err(Turned::Late),
+        }
+    };
+    tokio::select! {
+        shaken = shaking => shaken,
+        () = place.taken() => Err(Turned::Displaced),
+    }
+}
+
+impl Turned {
+    /// The reason in a word, for a label.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Failed(_) => "failed",
+            Self::Late => "timeout",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
 impl Spoke {
     /// Notes it.
-    pub(crate) fn note(&self) {
+    pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -68,13 +153,15 @@ impl Spoke {
 
 impl<S: Ord + Clone> Places<S> {
     /// So many places, all free.
-    pub(crate) fn new(limits: Limits) -> Self {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
         let inner = Inner { next: 0, occupants: BTreeMap::new(), sources: BTreeMap::new() };
         Self { limits, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// A place for somebody from there.
-    pub(crate) fn enter(&self, source: S) -> Place<S> {
+    #[must_use]
+    pub fn enter(&self, source: S) -> Place<S> {
         let mut inner = lock(&self.inner);
         if inner.sources.get(&source).is_some_and(|own| own.len() >= self.limits.each) {
             inner.vacate(&source);
@@ -123,12 +210,13 @@ impl<S: Ord + Clone> Inner<S> {
 
 impl<S: Ord + Clone> Place<S> {
     /// Returns the mark that its holder has spoken.
-    pub(crate) fn spoke(&self) -> &Spoke {
+    #[must_use]
+    pub fn spoke(&self) -> &Spoke {
         &self.spoke
     }
 
     /// Ready when the place has been taken away.
-    pub(crate) fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.taken_away).poll(cx).map(|_| ())
     }
 
@@ -136,7 +224,7 @@ impl<S: Ord + Clone> Place<S> {
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) async fn taken(&mut self) {
+    pub async fn taken(&mut self) {
         std::future::poll_fn(|cx| self.poll_taken(cx)).await;
     }
 }
