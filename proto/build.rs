@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = ["model", "control", "admin", "agent", "sidecar"];
+const FILES: [&str; 6] = ["model", "control", "admin", "agent", "sidecar", "peer"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files = FILES.map(|name| format!("wire/sealane/v1/{name}.proto"));
@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Encoded once for all sidecars.
         .bytes(".sealane.v1.SidecarConfig.state")
         .bytes(".sealane.v1.SidecarChange.change")
+        // Encoded once for all peers.
+        .bytes(".sealane.v1.PeerFacts.workloads")
         .compile_fds(descriptors)?;
     Ok(())
 }

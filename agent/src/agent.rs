@@ -52,6 +52,8 @@ pub struct Config {
     pub metrics_port: u16,
     /// The UDP port of VXLAN (RFC 7348: 4789).
     pub vxlan_port: u16,
+    /// The TCP port at which hosts call each other.
+    pub peer_port: u16,
     /// Path at which Docker finds its plugin; without it, Docker is none of this agent's business.
     pub docker_plugin: Option<PathBuf>,
     /// Socket of dockerd's API.

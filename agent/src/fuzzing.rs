@@ -1,4 +1,4 @@
-//! Words of dockerd, machines and resolvers, for fuzzing: each function panics where an invariant does not hold.
+//! Words of dockerd, machines, resolvers and other hosts, for fuzzing: each function panics where an invariant does not hold.
 
 /// Reads what dockerd asks of a plugin, and decides what it means.
 pub fn docker_plugin(data: &[u8]) {
@@ -23,4 +23,9 @@ pub fn dns_answer(data: &[u8]) {
 /// Reads frames of machines that ask for an address.
 pub fn dhcp(data: &[u8]) {
     crate::tap::fuzzing::asked(data);
+}
+
+/// Reads what another host says in its channel.
+pub fn peer_channel(data: &[u8]) {
+    crate::peer::fuzzing::conversation(data);
 }

@@ -175,7 +175,6 @@ pub(crate) type OwnFacts = BTreeMap<NetworkName, Arc<OwnerFacts>>;
 
 /// Views of the host for the rest of the agent; each is published when it changes.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "facts, peers and revoked are for the channel between hosts")]
 pub(crate) struct HostViews {
     /// True once everything that was known at the start has been made, as far as it can be: before, `networks` are not
     /// all there.

@@ -23,6 +23,7 @@ pub mod layout;
 mod metrics;
 mod node;
 mod outside;
+mod peer;
 mod registrar;
 mod renewal;
 mod sidecar;

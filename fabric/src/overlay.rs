@@ -74,6 +74,8 @@ pub struct OverlayConfig {
     pub vxlan_port: u16,
     /// The port of this host's metrics, and of others' most likely.
     pub metrics_port: u16,
+    /// The TCP port at which hosts call each other.
+    pub peer_port: u16,
 }
 
 /// Reason for a pass.

@@ -13,7 +13,7 @@ use sealane_fabric::overlay::{Overlay, OverlayConfig};
 use sealane_fabric::services::ServiceMetrics;
 use sealane_proto::client::{CarriedNetworks, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{Generation, NetworkName};
+use sealane_proto::types::{Generation, NetworkName, UnderlayAddr};
 use sealane_sys::boot_id;
 use sealane_sys::hop::Hopper;
 use tokio::net::TcpListener;
@@ -29,6 +29,7 @@ use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::host::{self, HostMetrics, HostParts};
 use crate::kernel::KernelHandle;
+use crate::peer::{self, Channels, PeerInputs, PeerMetrics};
 use crate::registrar::{Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
 use crate::sidecar::{Registry, Sidecars, ToldMetrics};
@@ -157,6 +158,8 @@ impl Foundation {
         }
         tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
+        let own = (identities.clone(), provider.clone());
+        let channels = follow_peers(&config, &context, underlay, own, &self.registry, &mut tasks)?;
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
@@ -179,6 +182,7 @@ impl Foundation {
             sidecars: sidecars.registry.clone(),
             metrics_problem,
             overlay: kernel.overlay.clone(),
+            channels,
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone(), registrations), read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
@@ -244,6 +248,33 @@ fn follow_services(config: &Config, workloads: &Arc<Workloads>, tasks: &mut Vec<
     registrations
 }
 
+/// Starts the channels to other hosts, which tell each other what they own.
+fn follow_peers(
+    config: &Config,
+    context: &WorkloadContext,
+    underlay: UnderlayAddr,
+    (identity, provider): (watch::Receiver<Arc<TlsIdentity>>, Arc<CryptoProvider>),
+    registry: &prometheus::Registry,
+    tasks: &mut Vec<Task>,
+) -> Result<watch::Receiver<Channels>, prometheus::Error> {
+    let ((words, heard), views) = (mpsc::channel(64), context.host.views.clone());
+    let (channels, peers) = peer::start(PeerInputs {
+        node: context.node.clone(),
+        underlay: watch::Sender::new(underlay).subscribe(),
+        port: config.peer_port,
+        identity,
+        provider,
+        peers: views.peers,
+        revoked: views.revoked,
+        facts: views.facts,
+        words,
+        metrics: PeerMetrics::register(registry)?,
+    });
+    tasks.push(peers);
+    tasks.push(task::spawn("peer-words", peer::pass_on(heard, context.host.clone())));
+    Ok(channels)
+}
+
 fn overlay(
     config: &Config,
     identity: &NodeIdentity,
@@ -255,6 +286,7 @@ fn overlay(
         underlay: identity.node.underlay,
         vxlan_port: config.vxlan_port,
         metrics_port: config.metrics_port,
+        peer_port: config.peer_port,
     };
     let overlay = Overlay::new(overlay, hopper, registry)?;
     overlay.learn_control(config.control.iter().filter_map(|control| control.literal));

@@ -147,14 +147,12 @@ impl HostHandle {
 
     /// Says what another host says of its own workloads in one network, by a channel that proves who it is. Older words of it than
     /// the newest change nothing.
-    #[allow(dead_code, reason = "for the channel between hosts")]
     pub(crate) async fn heard(&self, owner: NodeName, facts: OwnerFacts) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Heard(owner, facts)).await;
     }
 
     /// Says that another host is not heard any more: the last channel to it has ended. It goes on by what it has said.
-    #[allow(dead_code, reason = "for the channel between hosts")]
     pub(crate) async fn silent(&self, owner: NodeName) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Silent(owner)).await;

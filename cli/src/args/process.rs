@@ -49,6 +49,9 @@ pub(crate) struct Check {
     /// UDP port of VXLAN
     #[arg(long, value_name = "PORT", default_value = "4789")]
     pub(crate) vxlan_port: Port,
+    /// TCP port at which hosts call each other
+    #[arg(long, value_name = "PORT", default_value = "7444")]
+    pub(crate) peer_port: Port,
 }
 
 /// `sealane control`.
@@ -169,6 +172,9 @@ pub(crate) struct HostArgs {
     /// UDP port of VXLAN, the same on every host
     #[arg(long, value_name = "PORT", default_value = "4789")]
     pub(crate) vxlan_port: Port,
+    /// TCP port at which hosts call each other, the same on every host
+    #[arg(long, value_name = "PORT", default_value = "7444")]
+    pub(crate) peer_port: Port,
     /// Serve as Docker's network plugin at this socket [without PATH: /run/docker/plugins/sealane.sock]
     #[arg(
         long,

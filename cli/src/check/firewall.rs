@@ -22,6 +22,7 @@ pub(super) fn rules() -> Option<Listing> {
 pub(super) fn check(check: &Check, rules: &Listing) -> Vec<Finding> {
     let wanted = [
         ("udp", check.vxlan_port.get(), "VXLAN from the other hosts"),
+        ("tcp", check.peer_port.get(), "calls of the other hosts"),
         ("tcp", 7443, "hosts that join, on the control host"),
         ("tcp", check.metrics_port.get(), "Prometheus"),
     ];

@@ -18,15 +18,21 @@ enum User {
 
 pub(super) fn check(check: &Check, run_dir: &RunDir) -> Vec<Finding> {
     let (control, agent) = (runs(run_dir, Daemon::Control), runs(run_dir, Daemon::Agent));
-    let tcp = [(7443, User::Control), (9465, User::Control), (check.metrics_port.get(), User::Agent)];
+    let tcp = [
+        (7443, User::Control, "--listen"),
+        (9465, User::Control, "--metrics"),
+        (check.metrics_port.get(), User::Agent, "--metrics-port"),
+        (check.peer_port.get(), User::Agent, "--peer-port, the same on every host"),
+    ];
     let mut findings: Vec<Finding> = tcp
         .into_iter()
-        .filter(|(_, user)| match user {
+        .filter(|(_, user, _)| match user {
             User::Control => !control,
             User::Agent => !agent,
         })
-        .map(|(port, user)| {
-            judged(port, "tcp", user, TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop))
+        .map(|(port, user, flag)| {
+            let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop);
+            judged((port, "tcp"), (user, flag), bound)
         })
         .collect();
     if !agent {
@@ -37,7 +43,7 @@ pub(super) fn check(check: &Check, run_dir: &RunDir) -> Vec<Finding> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && carries_networks(run_dir) => {
                 Finding::ok("ports", format!("{port}/udp is used by the networks of this host"))
             }
-            bound => judged(port, "udp", User::Agent, bound),
+            bound => judged((port, "udp"), (User::Agent, "--vxlan-port, the same on every host"), bound),
         });
     }
     if findings.is_empty() {
@@ -52,12 +58,10 @@ fn carries_networks(run_dir: &RunDir) -> bool {
     handles.into_iter().any(|handle| RunDir::network_of(&handle.file_name().to_string_lossy()).is_some())
 }
 
-fn judged(port: u16, kind: &str, user: User, bound: io::Result<()>) -> Finding {
-    let (who, flag) = match (user, kind, port) {
-        (User::Control, _, 7443) => ("control", "--listen"),
-        (User::Control, ..) => ("control", "--metrics"),
-        (User::Agent, "udp", _) => ("the agent", "--vxlan-port, the same on every host"),
-        (User::Agent, ..) => ("the agent", "--metrics-port"),
+fn judged((port, kind): (u16, &str), (user, flag): (User, &str), bound: io::Result<()>) -> Finding {
+    let who = match user {
+        User::Control => "control",
+        User::Agent => "the agent",
     };
     match bound {
         Ok(()) => Finding::ok("ports", format!("{port}/{kind} is free for {who}")),

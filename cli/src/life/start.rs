@@ -75,6 +75,7 @@ pub(super) fn agent_config(
         run_dir: run_dir.clone(),
         metrics_port: host.metrics_port.get(),
         vxlan_port: host.vxlan_port.get(),
+        peer_port: host.peer_port.get(),
         docker_plugin: host.docker_plugin,
         docker_api: host.docker_api,
         services_dir: host.services_dir,

@@ -31,6 +31,11 @@ pub(crate) struct NodeView {
     drained: bool,
     /// Of an agent: what calls from its workloads to this host came to, when they fail.
     unreached: Option<String>,
+    /// Of an agent: since when its channel to this host stands.
+    #[serde(serialize_with = "rfc3339")]
+    channel_since: Option<SystemTime>,
+    /// Of an agent: why it does not.
+    channel_problem: Option<String>,
     /// The token that it last joined by; null: not known here.
     token: Option<String>,
     /// The networks that it may carry by that token; none: all; null: not known here.
@@ -65,6 +70,7 @@ impl Sheet for NodeSheet {
             ("version", dash(node.version.as_ref())),
             ("joined", at(node.joined)),
             ("last seen", at(node.last_seen)),
+            ("channel", node.channel(now)),
             ("token", dash(node.token.as_ref())),
             (
                 "may carry",
@@ -98,6 +104,8 @@ impl From<v1::NodeView> for NodeView {
             joined: printer::instant(view.joined_unix_seconds),
             drained: view.drained,
             unreached: text(view.unreached),
+            channel_since: printer::instant(view.channel_since_unix_seconds),
+            channel_problem: text(view.channel_problem),
             allowed: (!view.token.is_empty()).then_some(view.allowed),
             token: text(view.token),
         }
@@ -113,6 +121,15 @@ impl NodeView {
     /// Returns true if it is known not to be connected.
     pub(crate) fn is_lost(&self) -> bool {
         self.connected == Some(false)
+    }
+
+    /// Describes the channel between the host that is asked and this one.
+    fn channel(&self, now: SystemTime) -> String {
+        match (self.channel_since, &self.channel_problem) {
+            (Some(since), _) => format!("up {}", printer::age(now.duration_since(since).unwrap_or_default())),
+            (None, Some(problem)) => format!("down, {problem}"),
+            (None, None) => dash(None),
+        }
     }
 
     fn state(&self, now: SystemTime) -> String {

@@ -36,6 +36,9 @@ pub(crate) struct StatusView {
     networks: u32,
     services: u32,
     workloads: u32,
+    /// Of an agent: the hosts that share a network with it, and those to which its channel stands.
+    peers: Option<u32>,
+    peers_connected: Option<u32>,
     certificates: Vec<CertificateView>,
     problems: Vec<String>,
     /// Things to decide or know, though nothing is wrong.
@@ -84,6 +87,8 @@ impl StatusView {
             networks: status.networks,
             services: status.services,
             workloads: status.workloads,
+            peers: is_agent.then_some(status.peers),
+            peers_connected: is_agent.then_some(status.peers_connected),
             certificates: certificates.collect(),
             problems,
             notes: status.notes,
@@ -133,7 +138,14 @@ impl StatusView {
         let up = printer::age(Duration::from_secs(self.uptime_seconds));
         let connected =
             if self.control_connected { "connected to control" } else { "not connected to control" };
-        format!("{node}, version {}, up {up}, {connected}", self.version)
+        let channels = self.channels().map(|channels| format!(", channels {channels}")).unwrap_or_default();
+        format!("{node}, version {}, up {up}, {connected}{channels}", self.version)
+    }
+
+    /// Counts the channels to other hosts, where there are any.
+    fn channels(&self) -> Option<String> {
+        let (peers, connected) = self.peers.filter(|peers| *peers > 0).zip(self.peers_connected)?;
+        Some(format!("to {connected} of {peers} hosts"))
     }
 }
 
@@ -160,6 +172,7 @@ impl Sheet for StatusView {
         let counts =
             [("networks", self.networks), ("services", self.services), ("workloads", self.workloads)];
         lines.extend(counts.map(|(name, count)| (name, count.to_string())));
+        lines.extend(self.channels().map(|channels| ("channels", channels)));
         lines.extend(self.details.lines(now));
         lines.extend(self.certificate_lines(now));
         if let Some(agent) = &self.agent {

@@ -62,6 +62,8 @@ impl v1::read_server::Read for ReadApi {
                 drained: record.drained,
                 by_hearsay: false,
                 unreached: String::new(),
+                channel_since_unix_seconds: 0,
+                channel_problem: String::new(),
                 token: record.token.clone().unwrap_or_default(),
                 allowed: record.networks.iter().map(ToString::to_string).collect(),
             }

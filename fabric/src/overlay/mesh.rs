@@ -33,7 +33,7 @@ impl KernelAccess {
 
     pub(super) fn mesh_ports(&self) -> MeshPorts {
         let mut services = BTreeSet::from(USUAL);
-        services.insert(self.config.metrics_port);
+        services.extend([self.config.metrics_port, self.config.peer_port]);
         services.extend(lock(&self.control).iter().map(SocketAddr::port));
         MeshPorts { tunnel: self.config.vxlan_port, services }
     }

@@ -86,6 +86,7 @@ impl Host {
             underlay: underlay.into(),
             vxlan_port,
             metrics_port: 9464,
+            peer_port: 7444,
         };
         let registry = prometheus::Registry::new();
         // Hopper and overlay take the namespace of the thread they are started by for the host's.

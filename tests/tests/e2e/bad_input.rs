@@ -101,7 +101,7 @@ fn a_second_control_or_agent_on_the_same_folders_is_refused_and_the_first_undist
         return;
     }
     let mut mesh = Mesh::shop(1);
-    let second = mesh.sealane(&["control", "--listen", "0.0.0.0:7444"]);
+    let second = mesh.sealane(&["control", "--listen", "0.0.0.0:7445"]);
     check(&second, 1, &["/run/sealane"]);
     let second = mesh.sealane(&["agent", "--control", "192.0.2.11:7443"]);
     check(&second, 1, &["/run/sealane"]);

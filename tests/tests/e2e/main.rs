@@ -39,6 +39,7 @@ mod names;
 mod networks;
 mod one_host;
 mod partition;
+mod peers;
 mod podman;
 mod prometheus;
 mod protocols;

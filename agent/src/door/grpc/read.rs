@@ -1,5 +1,6 @@
 //! Questions about this host's state, answered whether control is there or not.
 
+mod channels;
 mod others;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
 use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
+use crate::peer::Channels;
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
 use others::Unreached;
@@ -47,6 +49,8 @@ pub(crate) struct ReadApi {
     pub(crate) overlay: Arc<Overlay>,
     /// Reason for which metrics are not served at the underlay address, while they are not.
     pub(crate) metrics_problem: watch::Receiver<Option<String>>,
+    /// The channels to other hosts.
+    pub(crate) channels: watch::Receiver<Channels>,
 }
 
 /// Number of instances that are looked into when somebody asks why they are not ready.
@@ -156,6 +160,7 @@ impl Read for ReadApi {
         let own = (format!("spiffe://{}/node/{}", self.trust_domain, self.node.name), own_end);
         let workloads = self.certs.expiries().into_iter().map(|(id, end)| (id.to_string(), end));
         let certificates = std::iter::once(own).chain(workloads);
+        let (peers, peers_connected) = channels::counts(&self.channels.borrow());
         Ok(Response::new(v1::StatusResponse {
             role: "agent".to_owned(),
             version: self.version.to_owned(),
@@ -174,6 +179,8 @@ impl Read for ReadApi {
             problems: self.problems(&networks, &unreached),
             removed: link.refused,
             notes: self.notes(&networks),
+            peers: count(peers),
+            peers_connected: count(peers_connected),
         }))
     }
 }
@@ -204,7 +211,10 @@ impl ReadApi {
         let own = known.filter(|workload| workload.node == self.node.name);
         let drained = own
             .filter_map(|own| Some(format!("workload {}: {}", own.shown(), v1::WorkloadView::drained(own)?)));
-        undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).collect()
+        let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
+        let told = |name: &NodeName| lost.contains_key(name);
+        let channels = channels::notes(&self.channels.borrow(), told, SystemTime::now());
+        undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).chain(channels).collect()
     }
 
     /// Collects the problems of this host, and those that it sees at others.
@@ -216,8 +226,8 @@ impl ReadApi {
         } else if link.channel.is_none() {
             let why = link.why_silent();
             problems.push(format!(
-                "control is not there ({why}); what runs goes on, other hosts do not learn of what starts or ends here now, and \
-                 new services wait"
+                "control is not there ({why}); what runs goes on, other hosts learn by their channels what starts or ends here, \
+                 and new services wait"
             ));
         }
         if let Some(pair) = self.views.clocks.borrow().filter(|pair| pair.is_off()) {
@@ -252,6 +262,8 @@ impl ReadApi {
         };
         let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name));
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
+        let told = |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name));
+        problems.extend(channels::problems(&self.channels.borrow(), told, now));
         problems.extend(others::sentences(unreached, &self.node.name));
         problems
     }
@@ -320,6 +332,8 @@ impl ReadApi {
                 view.workloads += count(here);
             }
         }
+        let channels = self.channels.borrow();
+        views.values_mut().for_each(|view| channels::describe(view, &channels));
         views
     }
 }

@@ -1,0 +1,87 @@
+//! The channel between hosts that share a network: each tells the others what it owns, whether control is there or not.
+//!
+//! The conversation is pure ([`session`]). Around it are thin shells: [`hub`] knows the peers and who may come, [`peering`] is the task of
+//! one peer, which dials, takes the connection that the other side has dialled, and carries frames.
+
+mod conversation;
+mod credentials;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+mod hub;
+mod listener;
+mod metrics;
+mod peering;
+mod session;
+mod states;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use sealane_base::task::{self, Task};
+use sealane_proto::client::TlsIdentity;
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::OwnerFacts;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use tokio::sync::{mpsc, watch};
+
+use crate::host::{HostHandle, Peer};
+use hub::Hub;
+pub(crate) use metrics::PeerMetrics;
+#[cfg(test)]
+pub(crate) use states::Obstacle;
+use states::Shown;
+pub(crate) use states::{Channels, ObstacleKind, PeerState};
+
+/// Inputs of the channel.
+#[derive(Debug)]
+pub(crate) struct PeerInputs {
+    /// This host.
+    pub(crate) node: NodeName,
+    /// Address to listen at.
+    pub(crate) underlay: watch::Receiver<UnderlayAddr>,
+    /// TCP port of all hosts.
+    pub(crate) port: u16,
+    /// Identity of this host, renewed from time to time.
+    pub(crate) identity: watch::Receiver<Arc<TlsIdentity>>,
+    /// Cryptography.
+    pub(crate) provider: Arc<CryptoProvider>,
+    /// Hosts that share a network with this one.
+    pub(crate) peers: watch::Receiver<Arc<BTreeMap<NodeName, Peer>>>,
+    /// Hosts whose certificates nobody accepts any more.
+    pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
+    /// This host's own facts.
+    pub(crate) facts: watch::Receiver<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
+    /// Takes what peers say of themselves.
+    pub(crate) words: mpsc::Sender<(NodeName, PeerWord)>,
+    /// Counts.
+    pub(crate) metrics: PeerMetrics,
+}
+
+/// News of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PeerWord {
+    /// It says this of its own workloads.
+    Facts(OwnerFacts),
+    /// It is not heard any more.
+    Silent,
+}
+
+/// Passes on what peers say, until the agent ends.
+pub(crate) async fn pass_on(mut words: mpsc::Receiver<(NodeName, PeerWord)>, host: HostHandle) {
+    while let Some((owner, word)) = words.recv().await {
+        match word {
+            PeerWord::Facts(facts) => host.heard(owner, facts).await,
+            PeerWord::Silent => host.silent(owner).await,
+        }
+    }
+}
+
+/// Starts the channel to every peer.
+pub(crate) fn start(inputs: PeerInputs) -> (watch::Receiver<Channels>, Task) {
+    let (shown, channels) = Shown::new(inputs.metrics.clone());
+    (channels, task::spawn("peers", Hub::new(inputs, shown).run()))
+}

@@ -1,0 +1,177 @@
+//! All peers of this host: a task for each, the port at which they call, and what all of them share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use sealane_base::places::source_of;
+use sealane_base::task::{self, Task};
+use sealane_proto::types::NodeName;
+use tokio::sync::{mpsc, watch};
+
+use super::PeerInputs;
+use super::credentials::{Credentials, Secured};
+use super::listener::Listener;
+use super::peering::Peering;
+use super::session::{Said, SaidFacts};
+use super::states::Shown;
+use crate::host::Peer;
+
+/// Number of peers to which there are channels: the first ones by name.
+const MOST_PEERS: usize = 1_024;
+/// Number of calls of one peer that wait.
+const CALLS: usize = 4;
+
+/// The peers.
+pub(super) struct Hub {
+    inputs: PeerInputs,
+    shown: Shown,
+    credentials: Option<watch::Sender<Arc<Credentials>>>,
+    said: watch::Sender<Said>,
+    known: watch::Sender<Arc<BTreeSet<IpAddr>>>,
+    peers: BTreeMap<NodeName, Peered>,
+    ready: (mpsc::Sender<Secured>, mpsc::Receiver<Secured>),
+    listening: Option<(SocketAddr, Task)>,
+}
+
+/// One peer.
+struct Peered {
+    peer: watch::Sender<Peer>,
+    calls: mpsc::Sender<Secured>,
+    _task: Task,
+}
+
+impl Hub {
+    pub(super) fn new(inputs: PeerInputs, shown: Shown) -> Self {
+        let (said, known) = Default::default();
+        let (peers, ready) = (BTreeMap::new(), mpsc::channel(64));
+        Self { inputs, shown, credentials: None, said, known, peers, ready, listening: None }
+    }
+
+    /// Follows everything until the task is dropped.
+    pub(super) async fn run(mut self) {
+        self.trust();
+        self.say();
+        loop {
+            self.follow();
+            tokio::select! {
+                Ok(()) = self.inputs.identity.changed() => self.trust(),
+                Ok(()) = self.inputs.revoked.changed() => self.trust(),
+                Ok(()) = self.inputs.facts.changed() => self.say(),
+                Ok(()) = self.inputs.peers.changed() => {}
+                Ok(()) = self.inputs.underlay.changed() => {}
+                Some(secured) = self.ready.1.recv() => self.route(secured),
+            }
+        }
+    }
+
+    /// Takes the newest identity and revocations: what connections show and whom they trust from now on.
+    fn trust(&mut self) {
+        let identity = self.inputs.identity.borrow_and_update().clone();
+        let revoked = self.inputs.revoked.borrow_and_update().clone();
+        match Credentials::new(identity, revoked, self.inputs.provider.clone()) {
+            Ok(credentials) => {
+                let credentials = Arc::new(credentials);
+                match &self.credentials {
+                    Some(known) => drop(known.send_replace(credentials)),
+                    None => self.credentials = Some(watch::Sender::new(credentials)),
+                }
+            }
+            Err(error) => tracing::error!(%error, "hosts cannot be called with this host's certificate"),
+        }
+    }
+
+    fn say(&mut self) {
+        let facts = self.inputs.facts.borrow_and_update().clone();
+        self.said.send_if_modified(|said| {
+            let now = SaidFacts::all(&facts, said);
+            let news = *said != now;
+            *said = now;
+            news
+        });
+    }
+
+    /// Brings tasks and port to what the peers and this host's address are now.
+    fn follow(&mut self) {
+        let Some(credentials) = self.credentials.as_ref().map(watch::Sender::subscribe) else { return };
+        let wanted = self.inputs.peers.borrow_and_update().clone();
+        let wanted: BTreeMap<&NodeName, &Peer> =
+            wanted.iter().filter(|(name, _)| **name != self.inputs.node).take(MOST_PEERS).collect();
+        self.peers.retain(|name, _| {
+            let stays = wanted.contains_key(name);
+            if !stays {
+                self.shown.remove(name);
+            }
+            stays
+        });
+        for (name, peer) in &wanted {
+            match self.peers.get(*name) {
+                Some(known) => drop(known.peer.send_if_modified(|known| {
+                    let news = *known != **peer;
+                    known.clone_from(peer);
+                    news
+                })),
+                None => {
+                    let begun = self.begin(name, peer, credentials.clone());
+                    self.peers.insert((*name).clone(), begun);
+                }
+            }
+        }
+        let known: BTreeSet<IpAddr> = wanted.values().map(|peer| source_of(peer.underlay.to_ip())).collect();
+        self.known.send_if_modified(|before| {
+            let news = **before != known;
+            *before = Arc::new(known);
+            news
+        });
+        self.listen(credentials);
+    }
+
+    fn begin(&self, name: &NodeName, peer: &Peer, credentials: watch::Receiver<Arc<Credentials>>) -> Peered {
+        let (peer, (calls, taken)) = (watch::Sender::new(peer.clone()), mpsc::channel(CALLS));
+        self.shown.add(name);
+        let peering = Peering {
+            own: self.inputs.node.clone(),
+            name: name.clone(),
+            port: self.inputs.port,
+            peer: peer.subscribe(),
+            calls: taken,
+            credentials,
+            said: self.said.subscribe(),
+            words: self.inputs.words.clone(),
+            shown: self.shown.clone(),
+            metrics: self.inputs.metrics.clone(),
+        };
+        Peered { peer, calls, _task: task::spawn("peer", Box::pin(peering.run())) }
+    }
+
+    /// Listens where this host is, as long as there is somebody to call.
+    fn listen(&mut self, credentials: watch::Receiver<Arc<Credentials>>) {
+        let here = self.inputs.underlay.borrow_and_update().to_ip();
+        let address = (!self.peers.is_empty()).then(|| SocketAddr::new(here, self.inputs.port));
+        if self.listening.as_ref().map(|(address, _)| *address) == address {
+            return;
+        }
+        self.shown.unserved(None);
+        let listener = Listener {
+            credentials,
+            known: self.known.subscribe(),
+            ready: self.ready.0.clone(),
+            shown: self.shown.clone(),
+            metrics: self.inputs.metrics.clone(),
+        };
+        self.listening =
+            address.map(|address| (address, task::spawn("peer-listener", Box::pin(listener.run(address)))));
+    }
+
+    /// Gives a connection to the task of its peer.
+    fn route(&mut self, secured: Secured) {
+        let Some(peer) = self.peers.get(&secured.peer) else {
+            tracing::debug!(peer = %secured.peer, "a host that shares no network with this one has called");
+            self.inputs.metrics.refuse("no_network");
+            return;
+        };
+        if peer.calls.try_send(secured).is_err() {
+            self.inputs.metrics.refuse("too_many");
+        }
+    }
+}

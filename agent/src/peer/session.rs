@@ -1,0 +1,248 @@
+//! The conversation over one connection, without the connection. Pure: frames, facts and times come in, frames and what the peer
+//! said go out.
+//!
+//! Both sides are alike. What is told survives losses: the receiver keeps what it heard ([`Heard`]) from one connection to the next and
+//! begins each with a digest of it; the sender sends what differs. In between, digests prove that both agree.
+
+mod heard;
+mod said;
+mod saying;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use sealane_proto::peer::{FrameError, HeldFacts, PeerFrame, PeerHello};
+use sealane_proto::resource::OwnerFacts;
+use sealane_proto::types::NetworkName;
+
+pub(crate) use heard::Heard;
+pub(crate) use said::{Said, SaidFacts};
+use saying::Saying;
+
+/// A sign of life goes out when nothing else has for so long.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A peer of which nothing has come for so long is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Interval of digests.
+const DIGEST: Duration = Duration::from_secs(10);
+/// Entries of a digest in one frame: of the longest names, they are half as large as a frame may be.
+const ENTRIES: usize = 300;
+
+/// Reasons for which a conversation ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// Nothing came.
+    #[error("it fell silent")]
+    Silent,
+    /// Something came that is no frame.
+    #[error("what it says cannot be read: {0}")]
+    Malformed(#[from] FrameError),
+    /// Another kind of conversation than this version can have.
+    #[error("its version {0} speaks another protocol between hosts; run the same version on both")]
+    Protocol(String),
+    /// A frame that has no place where it came.
+    #[error("it says what has no place in the conversation")]
+    Unexpected,
+    /// More workloads or networks than one host may tell of.
+    #[error("it tells of more workloads than one host may have")]
+    TooMuch,
+    /// Everything was told, and the peer has heard something else.
+    #[error("it heard something else than it was told")]
+    Disagrees,
+}
+
+impl Fault {
+    /// The fault in a word, for a label.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Malformed(_) => "malformed",
+            Self::Protocol(_) => "protocol",
+            Self::Unexpected => "unexpected",
+            Self::TooMuch => "too_much",
+            Self::Disagrees => "disagrees",
+        }
+    }
+}
+
+/// The conversation.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Our first words, until they are said.
+    hello: Option<PeerHello>,
+    /// True once the peer has said its own.
+    greeted: bool,
+    saying: Saying,
+    heard: Heard,
+    /// Networks whose last part is to be answered.
+    answers: BTreeSet<NetworkName>,
+    /// Parts of a digest that is being sent.
+    digest: VecDeque<PeerFrame>,
+    digest_due: Instant,
+    /// Parts of a digest that is coming.
+    theirs: BTreeMap<NetworkName, HeldFacts>,
+    last_said: Instant,
+    last_heard: Instant,
+}
+
+impl Session {
+    /// A conversation that begins now, with a peer of which this was heard before.
+    pub(crate) fn new(version: &str, mut heard: Heard, now: Instant) -> Self {
+        heard.begin();
+        Self {
+            hello: Some(PeerHello::own(version)),
+            greeted: false,
+            saying: Saying::default(),
+            heard,
+            answers: BTreeSet::new(),
+            digest: VecDeque::new(),
+            digest_due: now,
+            theirs: BTreeMap::new(),
+            last_said: now,
+            last_heard: now,
+        }
+    }
+
+    /// What the peer has said, when the connection is gone.
+    pub(crate) fn into_heard(self) -> Heard {
+        self.heard
+    }
+
+    /// Returns true once the peer has spoken.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Returns the time for which nothing has come from the peer.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_heard)
+    }
+
+    /// The facts that the peer is to know: of networks that both carry.
+    pub(crate) fn handle_facts(&mut self, facts: Said, shared: &BTreeSet<NetworkName>) {
+        self.heard.handle_shared(shared);
+        self.saying.handle_facts(facts, shared);
+    }
+
+    /// A frame came.
+    ///
+    /// # Errors
+    /// When the conversation cannot go on.
+    pub(crate) fn handle_frame(&mut self, frame: PeerFrame, now: Instant) -> Result<(), Fault> {
+        self.last_heard = now;
+        match frame {
+            PeerFrame::Hello(hello) if !self.greeted => {
+                if !hello.fits() {
+                    return Err(Fault::Protocol(
+                        sealane_base::text::one_line(&hello.version, 64).into_owned(),
+                    ));
+                }
+                self.greeted = true;
+                self.heard.renew();
+                Ok(())
+            }
+            PeerFrame::Alive => Ok(()),
+            PeerFrame::Hello(_) => Err(Fault::Unexpected),
+            PeerFrame::Facts(_) | PeerFrame::Held(_) | PeerFrame::Digest { .. } if !self.greeted => {
+                Err(Fault::Unexpected)
+            }
+            PeerFrame::Facts(part) => {
+                let (network, last) = (part.network.clone(), part.last);
+                self.heard.handle_part(part)?;
+                if last {
+                    self.answers.insert(network);
+                }
+                Ok(())
+            }
+            PeerFrame::Held(held) => self.saying.handle_held(&held),
+            PeerFrame::Digest { held, last } => {
+                self.theirs.extend(held.into_iter().map(|held| (held.network.clone(), held)));
+                if self.theirs.len() > heard::MOST_NETWORKS {
+                    return Err(Fault::TooMuch);
+                }
+                if last {
+                    self.saying.handle_digest(&std::mem::take(&mut self.theirs));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Time passed.
+    ///
+    /// # Errors
+    /// When the peer has been silent for too long.
+    pub(crate) fn handle_time(&mut self, now: Instant) -> Result<(), Fault> {
+        if self.silence(now) >= SILENCE { Err(Fault::Silent) } else { Ok(()) }
+    }
+
+    /// The next frame to send.
+    pub(crate) fn poll_frame(&mut self, now: Instant) -> Option<PeerFrame> {
+        let frame = self.next_frame(now);
+        if frame.is_some() {
+            self.last_said = now;
+        }
+        frame
+    }
+
+    fn next_frame(&mut self, now: Instant) -> Option<PeerFrame> {
+        if let Some(hello) = self.hello.take() {
+            return Some(PeerFrame::Hello(hello));
+        }
+        // A digest is of one moment: nothing is acknowledged between its parts.
+        if let Some(part) = self.digest.pop_front() {
+            return Some(part);
+        }
+        if let Some(network) = self.answers.pop_first() {
+            return Some(PeerFrame::Held(self.heard.held(&network)));
+        }
+        if now >= self.digest_due {
+            self.digest_due = now + DIGEST;
+            self.digest = digest(self.heard.all_held());
+            return self.digest.pop_front();
+        }
+        if let Some(part) = self.saying.poll_part() {
+            return Some(PeerFrame::Facts(part));
+        }
+        (now >= self.last_said + HEARTBEAT).then_some(PeerFrame::Alive)
+    }
+
+    /// Returns true if there is a word of the peer that was not taken yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.heard.has_news()
+    }
+
+    /// The newest word of the peer about one network, if there is one that was not taken yet.
+    pub(crate) fn poll_heard(&mut self) -> Option<OwnerFacts> {
+        self.heard.poll_news()
+    }
+
+    /// Returns the number of workloads that the peer told of and that were not accepted, since the last call.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        self.heard.take_refused()
+    }
+
+    /// Returns the number of networks whose digest was another one than ours, since the last call.
+    pub(crate) fn take_disagreements(&mut self) -> u64 {
+        self.saying.take_disagreements()
+    }
+
+    /// The time of the next call of [`Session::handle_time`] and [`Session::poll_frame`], if nothing else happens.
+    pub(crate) fn due(&self) -> Instant {
+        (self.last_said + HEARTBEAT).min(self.digest_due).min(self.last_heard + SILENCE)
+    }
+}
+
+/// A digest in parts.
+fn digest(held: Vec<HeldFacts>) -> VecDeque<PeerFrame> {
+    let mut parts: VecDeque<PeerFrame> =
+        held.chunks(ENTRIES).map(|part| PeerFrame::Digest { held: part.to_vec(), last: false }).collect();
+    match parts.back_mut() {
+        Some(PeerFrame::Digest { last, .. }) => *last = true,
+        Some(_) | None => parts.push_back(PeerFrame::Digest { held: Vec::new(), last: true }),
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests;

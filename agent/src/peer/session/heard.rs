@@ -1,0 +1,188 @@
+//! What a peer has said of its workloads, kept from one connection to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+use sealane_proto::peer::{FactsPart, FrameError, HeldFacts, row_digest};
+use sealane_proto::resource::{Edition, OwnerFacts, Workload};
+use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::wire::v1;
+
+use super::Fault;
+
+/// Workloads of one host that are kept, those of an edition under way included.
+const MOST_ROWS: usize = 20_000;
+/// Networks of one host that are kept.
+pub(super) const MOST_NETWORKS: usize = 4_096;
+
+/// The owner's word, as this host has heard it.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    owner: NodeName,
+    networks: BTreeMap<NetworkName, HeardNetwork>,
+    /// Networks that both hosts carry: what is said of others is kept for when they do.
+    shared: BTreeSet<NetworkName>,
+    /// Networks of which there is a newer word than was taken.
+    news: BTreeSet<NetworkName>,
+    /// Rows in all networks, and in parts under way.
+    rows: usize,
+    refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct HeardNetwork {
+    edition: Edition,
+    digest: u64,
+    rows: BTreeMap<String, Row>,
+    /// Parts of the next edition.
+    coming: Option<Coming>,
+}
+
+#[derive(Debug)]
+struct Row {
+    digest: u64,
+    /// None of a workload that was not accepted.
+    workload: Option<Workload>,
+}
+
+#[derive(Debug)]
+struct Coming {
+    edition: Edition,
+    base: Option<u64>,
+    rows: BTreeMap<String, Row>,
+    gone: BTreeSet<String>,
+}
+
+impl Coming {
+    fn len(&self) -> usize {
+        self.rows.len() + self.gone.len()
+    }
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub(crate) fn of(owner: NodeName) -> Self {
+        let (networks, shared, news) = Default::default();
+        Self { owner, networks, shared, news, rows: 0, refused: 0 }
+    }
+
+    /// A new connection begins: what the last one left half said is forgotten.
+    pub(super) fn begin(&mut self) {
+        self.networks.values_mut().for_each(|network| network.coming = None);
+        // Of a network whose first word was under way there is nothing.
+        self.networks.retain(|_, network| network.edition != Edition::default());
+        self.rows = self.networks.values().map(|network| network.rows.len()).sum();
+    }
+
+    /// The owner speaks again: what it said before is its word until it says another.
+    pub(super) fn renew(&mut self) {
+        self.news.extend(self.networks.keys().cloned());
+    }
+
+    pub(super) fn handle_shared(&mut self, shared: &BTreeSet<NetworkName>) {
+        if self.shared != *shared {
+            let new = shared.difference(&self.shared).filter(|network| self.networks.contains_key(*network));
+            self.news.extend(new.cloned());
+            self.shared = shared.clone();
+        }
+    }
+
+    pub(super) fn handle_part(&mut self, part: FactsPart) -> Result<(), Fault> {
+        if self.networks.len() >= MOST_NETWORKS && !self.networks.contains_key(&part.network) {
+            return Err(Fault::TooMuch);
+        }
+        let rows =
+            part.workloads.iter().map(|row| self.read(&part.network, row)).collect::<Result<Vec<_>, _>>()?;
+        let network = self.networks.entry(part.network.clone()).or_default();
+        let fits = |coming: &Coming| coming.edition == part.edition && coming.base == part.base;
+        if let Some(left) = network.coming.take_if(|coming| !fits(coming)) {
+            self.rows = self.rows.saturating_sub(left.len());
+        }
+        let begin = || Coming {
+            edition: part.edition,
+            base: part.base,
+            rows: BTreeMap::new(),
+            gone: BTreeSet::new(),
+        };
+        let coming = network.coming.get_or_insert_with(begin);
+        let before = coming.len();
+        self.refused += rows.iter().filter(|(_, row)| row.workload.is_none()).count() as u64;
+        coming.rows.extend(rows);
+        coming.gone.extend(part.gone);
+        self.rows += coming.len() - before;
+        if self.rows > MOST_ROWS {
+            return Err(Fault::TooMuch);
+        }
+        if let Some(coming) = network.coming.take_if(|_| part.last) {
+            self.rows = self.rows.saturating_sub(coming.len() + network.rows.len());
+            if network.take_over(coming) {
+                self.news.insert(part.network);
+            }
+            self.rows += network.rows.len();
+        }
+        Ok(())
+    }
+
+    /// Reads the message of a workload, and refuses one that is not the sender's own in this network.
+    fn read(&self, network: &NetworkName, encoded: &[u8]) -> Result<(String, Row), Fault> {
+        let message = v1::Workload::decode(encoded).map_err(|_| FrameError::Malformed)?;
+        let name = message.name.clone();
+        let own = |workload: &Workload| workload.node == self.owner && workload.network == *network;
+        let workload = Workload::try_from(message).ok().filter(own);
+        Ok((name, Row { digest: row_digest(encoded), workload }))
+    }
+
+    /// What the peer is told of a network.
+    pub(super) fn held(&self, network: &NetworkName) -> HeldFacts {
+        let (edition, digest) =
+            self.networks.get(network).map(|known| (known.edition, known.digest)).unwrap_or_default();
+        HeldFacts { network: network.clone(), edition, digest }
+    }
+
+    pub(super) fn all_held(&self) -> Vec<HeldFacts> {
+        let held = self.networks.keys().map(|network| self.held(network));
+        held.filter(|held| held.edition != Edition::default()).collect()
+    }
+
+    fn next_news(&self) -> Option<&NetworkName> {
+        self.news.iter().find(|network| self.shared.contains(*network))
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.next_news().is_some()
+    }
+
+    pub(super) fn poll_news(&mut self) -> Option<OwnerFacts> {
+        let network = self.next_news()?.clone();
+        self.news.remove(&network);
+        let heard = self.networks.get(&network)?;
+        Some(OwnerFacts {
+            network,
+            incarnation: heard.edition.incarnation,
+            revision: heard.edition.revision,
+            workloads: heard.rows.values().filter_map(|row| row.workload.clone()).collect(),
+        })
+    }
+
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+}
+
+impl HeardNetwork {
+    /// Takes over an edition that is all there; false if it changes another one than this.
+    fn take_over(&mut self, coming: Coming) -> bool {
+        let Coming { edition, base, rows, gone } = coming;
+        match base {
+            None => self.rows = rows,
+            Some(revision) if self.edition == (Edition { revision, ..edition }) => {
+                self.rows.retain(|name, _| !gone.contains(name));
+                self.rows.extend(rows);
+            }
+            Some(_) => return false,
+        }
+        self.edition = edition;
+        self.digest = self.rows.values().fold(0, |sum, row| sum.wrapping_add(row.digest));
+        true
+    }
+}
