@@ -6,7 +6,7 @@
 mod describe;
 pub(crate) mod key;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +24,9 @@ use crate::disk::{DiskError, Folder, RecordError, StoredIdentity};
 use key::{KeyError, NewKey, Validity};
 
 pub(crate) use describe::describe;
+
+/// Number of workloads that do not run whose own identities are kept for when they do.
+const MOST_UNUSED: usize = 256;
 
 /// A certificate with its key, as sidecars get it.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ pub(crate) struct Certs {
     current: Mutex<BTreeMap<Principal, Current>>,
     /// Locks that allow one signature per principal at a time: its key is made once.
     signing: Mutex<BTreeMap<Principal, Arc<tokio::sync::Mutex<()>>>>,
+    /// Workloads whose identities are on disk although none of them runs, from the one that ended first on.
+    unused: Mutex<VecDeque<Principal>>,
     /// Told when there is a certificate that may be due sooner than all others.
     published: Notify,
 }
@@ -102,6 +107,7 @@ impl Certs {
             trust_domain,
             current: Mutex::default(),
             signing: Mutex::default(),
+            unused: Mutex::default(),
             published: Notify::new(),
         }
     }
@@ -222,19 +228,34 @@ impl Certs {
         looks.min().unwrap_or(key::LONGEST_WAIT)
     }
 
-    /// The principal has no workload on this host any more. What a service's next instance can use is kept on disk.
+    /// The principal has no workload on this host any more. What its next one can use without control is kept on disk until it
+    /// ends, of workloads' own identities the last few.
     ///
     /// # Errors
     /// When the disk is faulty.
     pub(crate) fn forget(&self, principal: &Principal) -> Result<(), DiskError> {
         self.lock().remove(principal);
         match principal {
-            Principal::Workload(..) => self.folder.remove(&file_name(principal)),
+            Principal::Workload(..) => self.set_by(principal),
             Principal::Service(..) | Principal::Control | Principal::Node(_) => Ok(()),
         }
     }
 
-    /// Removes what is of no use any more: certificates that have ended, and those of workloads that are not `known`.
+    /// Keeps the identity of a workload that has ended, and removes the one that has been kept longest where there are many.
+    fn set_by(&self, principal: &Principal) -> Result<(), DiskError> {
+        let surplus = {
+            let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+            unused.retain(|known| known != principal);
+            unused.push_back(principal.clone());
+            if unused.len() > MOST_UNUSED { unused.pop_front() } else { None }
+        };
+        match surplus.filter(|surplus| !self.lock().contains_key(surplus)) {
+            Some(surplus) => self.folder.remove(&file_name(&surplus)),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes certificates that have ended; those of workloads that are not `known` are kept for their next ones.
     ///
     /// # Errors
     /// When the disk is faulty.
@@ -250,8 +271,10 @@ impl Certs {
             };
             let principal = &stored.spiffe_id.principal;
             let ended = ended && !self.lock().contains_key(principal);
-            if ended || matches!(principal, Principal::Workload(..)) && !known(principal) {
+            if ended {
                 self.folder.remove(&name)?;
+            } else if matches!(principal, Principal::Workload(..)) && !known(principal) {
+                self.set_by(principal)?;
             }
         }
         Ok(())

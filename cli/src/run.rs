@@ -5,12 +5,13 @@ pub(crate) mod choice;
 mod enter;
 mod notify;
 mod program;
+mod told;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_proto::types::{Mtls, ServicePort, Transport};
 use sealane_proto::wire::v1;
@@ -23,6 +24,7 @@ use crate::args::{Attach, Common, Exec, Run};
 use crate::client::{agent, answer, coming_agent, converse, refusal};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
+use told::Told;
 
 /// Number of agents that may end over one workload until something is wrong with it.
 const AGENTS: usize = 5;
@@ -153,16 +155,14 @@ pub(crate) async fn follow(
         lost if lost.exit == Exit::Unreachable => ended(),
         refused => refused,
     };
-    let mut said = String::new();
+    let mut told = Told::default();
     while let Some(event) = events.message().await.map_err(refused)? {
         match event.event {
-            Some(Event::Waiting(what)) if what == said => {}
-            Some(Event::Waiting(what)) => {
+            Some(Event::Waiting(what)) if told.is_news(&what, Instant::now()) => {
                 printer.talk(&format!("waiting for {what}"));
-                said = what;
             }
             Some(Event::Attached(location)) => return Ok(location),
-            None => {}
+            Some(Event::Waiting(_)) | None => {}
         }
     }
     Err(ended())

@@ -195,7 +195,8 @@ impl HostCore {
     pub(crate) fn refresh_facts(&mut self) {
         let version = self.mesh.version();
         if self.said.replace(version) != Some(version) {
-            self.mesh.refresh_facts(&self.reported.refused);
+            let news = self.mesh.refresh_facts(&self.reported.refused);
+            news.iter().for_each(|network| self.kept_words.touch(network));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The words of other hosts that are to outlive this agent: while control is away, it starts by them. Pure.
+//! The words of hosts, this one among them, that are to outlive this agent: while control is away, the next one starts by them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

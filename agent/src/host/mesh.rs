@@ -222,11 +222,9 @@ impl Mesh {
     /// Takes in a workload that ran before this agent did, from its record; `gone` says that it has ended meanwhile.
     pub(crate) fn recall(&mut self, attachment: &mut Attachment, gone: bool) {
         // The name stays published over a restart: readiness is what it last was, until it is read anew.
-        let workload = &mut attachment.workload;
-        let known = self.snapshot(&workload.network).into_iter().flat_map(|known| &known.workloads);
-        let mut known = known.filter(|known| known.node == self.node.name);
-        let known = known.find(|known| known.name == workload.name);
-        (workload.ready, workload.ready6) = known.map_or((false, false), |known| (known.ready, known.ready6));
+        let known = self.last_known(&attachment.id());
+        let ready = known.map_or((false, false), |known| (known.ready, known.ready6));
+        (attachment.workload.ready, attachment.workload.ready6) = ready;
         self.host(attachment.clone());
         if gone {
             // Its port need not be made again, and is nobody's to miss.

@@ -89,6 +89,12 @@ impl Words {
         newer.map(|(owner, word)| (owner.clone(), word.facts.clone())).collect()
     }
 
+    /// The word of an owner, if it says more than control does.
+    pub(super) fn newest(&self, content: &NetworkContent, owner: &NodeName) -> Option<&OwnerFacts> {
+        let word = self.of(&content.network.name)?.get(owner)?;
+        word.is_newer(content, owner).then_some(word.facts.as_ref())
+    }
+
     /// The number of words that were not taken since the last call.
     pub(super) fn poll_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)

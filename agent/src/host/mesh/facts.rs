@@ -19,8 +19,8 @@ impl Mesh {
     }
 
     /// Brings what this host says to what is; `refused` are the workloads that control does not accept, of which it says nothing.
-    /// Returns true if it says anything else than before.
-    pub(crate) fn refresh_facts(&mut self, refused: &[Rejection]) -> bool {
+    /// Returns the networks of which it says anything else than before.
+    pub(crate) fn refresh_facts(&mut self, refused: &[Rejection]) -> Vec<NetworkName> {
         let mut now: BTreeMap<NetworkName, Vec<Workload>> =
             self.networks.keys().map(|network| (network.clone(), vec![])).collect();
         for (id, hosted) in &self.hosted {
@@ -29,9 +29,8 @@ impl Mesh {
                 workloads.push(hosted.workload.clone());
             }
         }
-        let before = self.facts.len();
         self.facts.retain(|network, _| now.contains_key(network));
-        let mut news = before != self.facts.len();
+        let mut news = vec![];
         for (network, workloads) in now {
             let known = self.facts.get(&network);
             let same = |known: &&Arc<OwnerFacts>| {
@@ -41,8 +40,8 @@ impl Mesh {
                 self.revision += 1;
                 let (incarnation, revision) = (self.incarnation, self.revision);
                 let facts = OwnerFacts { network: network.clone(), incarnation, revision, workloads };
-                self.facts.insert(network, Arc::new(facts));
-                news = true;
+                self.facts.insert(network.clone(), Arc::new(facts));
+                news.push(network);
             }
         }
         news
@@ -94,15 +93,29 @@ impl Mesh {
         known.blocks.iter().any(is_own) || known.workloads.iter().any(is_this)
     }
 
-    /// Takes in a word of another host from before the start.
+    /// Takes in a word from before the start, of another host or of this one.
     pub(crate) fn recall_word(&mut self, owner: NodeName, facts: OwnerFacts) {
         self.words.recall(owner, facts);
     }
 
-    /// The words of other hosts by which this one goes in a network, as they are newer than control's.
+    /// A workload of this host as it last was: as this host said, or control, whichever is newer.
+    pub(super) fn last_known(&self, id: &AttachmentId) -> Option<&Workload> {
+        let known = self.snapshot(&id.network)?;
+        let said = self.words.newest(&known.content, &self.node.name);
+        let workloads = said.map_or(&known.workloads, |said| &said.workloads);
+        workloads.iter().find(|known| known.node == self.node.name && known.name == id.workload)
+    }
+
+    /// The words by which this host goes in a network, its own among them, as they are newer than control's.
     #[must_use]
     pub(crate) fn newer_words(&self, network: &NetworkName) -> BTreeMap<NodeName, Arc<OwnerFacts>> {
-        self.snapshot(network).map(|known| self.words.newer(&known.content)).unwrap_or_default()
+        let Some(known) = self.snapshot(network) else { return BTreeMap::new() };
+        let mut words = self.words.newer(&known.content);
+        words.remove(&self.node.name);
+        let reported = known.reported.as_ref().and_then(|reported| reported.get(&self.node.name));
+        let own = self.facts.get(network).filter(|own| reported < Some(&own.edition()));
+        words.extend(own.map(|own| (self.node.name.clone(), own.clone())));
+        words
     }
 
     /// The newest word of another host by which this one goes, its own or control's.
