@@ -6,6 +6,7 @@
 mod agent;
 mod attachment;
 mod certs;
+mod check;
 mod disk;
 pub mod dns;
 mod door;

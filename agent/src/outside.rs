@@ -2,17 +2,18 @@
 //! of its own workloads, and of nobody else's. Who has not been looked at yet counts as working: so it did before this agent
 //! began.
 
-mod probe;
-
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_base::task::{self, Task};
 use sealane_fabric::overlay::Overlay;
+use sealane_proto::types::{Check, Threshold};
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 
+use crate::check::{Health, Judge, Way, ask};
 use crate::host::{Outside, OutsideCheck};
 use crate::workload::Workloads;
 
@@ -88,8 +89,9 @@ fn take<T>(
 fn look(overlay: Arc<Overlay>, looked: OutsideCheck, tell: mpsc::Sender<Verdict>) -> Task {
     task::spawn("outside", async move {
         let interval = looked.check.as_ref().map_or(SELDOM, |check| check.interval.get());
+        let mut judge = looked.check.as_ref().map(judge);
         loop {
-            let why = why_not(&overlay, &looked).await;
+            let why = why_not(&overlay, &looked, judge.as_mut()).await;
             if tell.send((looked.outside.clone(), why)).await.is_err() {
                 return;
             }
@@ -98,8 +100,13 @@ fn look(overlay: Arc<Overlay>, looked: OutsideCheck, tell: mpsc::Sender<Verdict>
     })
 }
 
+fn judge(check: &Check) -> Judge {
+    let check = Check { start_period: None, ..check.clone() };
+    Judge::new(&check, Threshold::ONE, Instant::now())
+}
+
 /// Returns the reason for which it does not work, if it does not.
-async fn why_not(overlay: &Overlay, looked: &OutsideCheck) -> Option<String> {
+async fn why_not(overlay: &Overlay, looked: &OutsideCheck, judge: Option<&mut Judge>) -> Option<String> {
     let address = looked.outside.instance.address();
     if is_own(overlay, address).await {
         return Some(
@@ -108,8 +115,13 @@ async fn why_not(overlay: &Overlay, looked: &OutsideCheck) -> Option<String> {
                 .to_owned(),
         );
     }
-    let (check, place) = (looked.check.as_ref()?, looked.place?);
-    probe::probe(place, check).await.err()
+    let (check, judge) = (looked.check.as_ref()?, judge?);
+    let way = Way { place: looked.place?.into(), open: &|_| TcpSocket::new_v4(), shell: None };
+    judge.handle_answer(ask(check, &way).await, Instant::now());
+    match judge.health() {
+        Health::Unhealthy(why) => Some(why.clone()),
+        Health::Starting(_) | Health::Healthy => None,
+    }
 }
 
 /// Returns true if this host has the address. Where that cannot be seen, calls find out.

@@ -174,7 +174,8 @@ impl SimulatedHost {
             }
         })?;
         let process = StoredProcess { pid: 1, started: 1, boot: "boot".to_owned() };
-        let stored = StoredWorkload { attachments: admitted, anchor: StoredAnchor::Process(process) };
+        let stored =
+            StoredWorkload { attachments: admitted, anchor: StoredAnchor::Process(process), health: None };
         self.machine.workloads.insert((network, name), stored.to_bytes());
         self.core.handle_admitted(&specs);
         let workload = stored.attachments.into_iter().next().map(|attachment| attachment.workload);

@@ -18,6 +18,8 @@ pub(crate) enum WorkloadTrouble {
     Paused,
     /// The container's health check fails.
     Unhealthy,
+    /// The workload's check fails.
+    Check,
     /// The container has started again and is not attached.
     Container,
     /// The TAP device of a virtual machine does not stand.
@@ -39,6 +41,7 @@ impl WorkloadTrouble {
                 "workload {id} runs, but this agent has not taken it up from the one before, tried again all the \
                  time: {why}"
             ),
+            Self::Check => format!("workload {id} gets no calls: {why}"),
             Self::Paused => format!("workload {id} gets no calls: {why}"),
             Self::Unhealthy => format!(
                 "workload {id} gets no calls: {why}; `docker inspect` on its host shows what the check said"

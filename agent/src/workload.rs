@@ -22,6 +22,7 @@ mod namespace;
 mod plumbing;
 mod pulse;
 mod readiness;
+mod reasons;
 mod reserve;
 mod roster;
 mod sandbox;

@@ -83,6 +83,7 @@ pub(crate) fn request(attach: &Attach, command: String) -> Result<v1::RunRequest
         name: attach.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         no_sidecar: attach.no_sidecar,
         weight: Some(attach.weight.get().into()),
+        health: attach.health.check().map_err(Failure::usage)?.as_ref().map(Into::into),
         command,
         again: false,
         preferred: String::new(),

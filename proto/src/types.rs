@@ -2,6 +2,7 @@
 
 mod address;
 mod alias;
+mod check;
 mod external;
 mod generation;
 mod hosts;
@@ -18,7 +19,10 @@ mod weight;
 
 pub use address::{MacAddr, OverlayIp, ParseMacError, Subnet, SubnetError, UnderlayAddr};
 pub use alias::{Alias, AliasError, Aliases};
-pub use external::{Check, CheckError, ExternalAddr, ExternalAddrError, HttpPath, Interval, Probe};
+pub use check::{
+    Check, CheckError, GrpcService, HttpPath, Interval, Probe, ShellCommand, StatusRange, Threshold,
+};
+pub use external::{ExternalAddr, ExternalAddrError};
 pub use generation::Generation;
 pub use hosts::Hosts;
 pub use misread::Misread;

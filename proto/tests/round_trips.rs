@@ -18,8 +18,8 @@ use sealane_proto::resource::{
     OwnerFacts, Service, Workload,
 };
 use sealane_proto::types::{
-    Aliases, Check, ExternalAddr, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName, Port,
-    Protocol, ServicePort, Vni, Weight,
+    Aliases, Check, ExternalAddr, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName, Port, Probe,
+    Protocol, ServicePort, StatusRange, Threshold, Vni, Weight,
 };
 use sealane_proto::wire::{WireError, v1};
 
@@ -85,9 +85,30 @@ fn block() -> impl Strategy<Value = Block> {
 }
 
 fn check() -> impl Strategy<Value = Check> {
-    let interval = (100..=3_600_000_u64).prop_map(|millis| Interval::try_from(Duration::from_millis(millis)));
-    (of("/[a-z?=&%/]{0,20}".prop_map(|path| path.parse().unwrap())), interval)
-        .prop_map(|(http, interval)| Check { http, interval: interval.unwrap() })
+    let time = || {
+        (100..=3_600_000_u64).prop_map(|millis| Interval::try_from(Duration::from_millis(millis)).unwrap())
+    };
+    let count = || of((1..=100_u32).prop_map(|count| Threshold::try_from(count).unwrap()));
+    let status = (100..600_u16, 100..600_u16).prop_map(|(one, other)| {
+        format!("{}-{}", one.min(other), one.max(other)).parse::<StatusRange>().unwrap()
+    });
+    let probe = prop_oneof![
+        Just(Probe::Tcp),
+        ("/[a-z?=&%/]{0,20}", status).prop_map(|(path, status)| Probe::Http(path.parse().unwrap(), status)),
+        "[a-z.]{0,20}".prop_map(|service| Probe::Grpc(service.parse().unwrap())),
+    ];
+    let port = of((1..=u16::MAX).prop_map(|port| Port::try_from(port).unwrap()));
+    (probe, port, time(), of(time()), count(), count(), of(time())).prop_map(
+        |(probe, port, interval, timeout, healthy, unhealthy, start_period)| Check {
+            probe,
+            port,
+            interval,
+            timeout,
+            healthy,
+            unhealthy,
+            start_period,
+        },
+    )
 }
 
 fn external() -> impl Strategy<Value = External> {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::recall::{Folders, certs_of, folder_of, keeper, recall, sweep_machines};
 use super::{Agent, Config};
+use crate::check::CheckLimits;
 use crate::disk::{NodeIdentity, StoredWorkload};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder, NameService};
 use crate::door::docker::{self, Docker};
@@ -116,6 +117,7 @@ impl Foundation {
             names: names(&registry)?,
             identities: Arc::new(certs_of(folders.identities, identity, &stored)),
             sidecars: sidecars(&config, &registry)?,
+            checks: CheckLimits::register(&registry)?,
             host,
             machines: Arc::new(machines),
             records: folders.workloads,

@@ -6,8 +6,8 @@ use sealane_fabric::seat::{DeviceName, Seat};
 use sealane_proto::resource::Workload;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{
-    Alias, Aliases, MacAddr, Misread, NetworkName, OverlayIp, ServiceName, ServicePort, Transport, Weight,
-    WorkloadName,
+    Alias, Aliases, Check, MacAddr, Misread, NetworkName, OverlayIp, Probe, ServiceName, ServicePort,
+    Transport, Weight, WorkloadName,
 };
 
 use super::Hold;
@@ -48,6 +48,8 @@ pub(crate) struct AttachRequest {
     pub(crate) sidecar: bool,
     /// Share of its service's new work.
     pub(crate) weight: Weight,
+    /// Check of its own, in place of its service's.
+    pub(crate) health: Option<Check>,
 }
 
 impl AttachRequest {
@@ -65,6 +67,17 @@ impl AttachRequest {
             let wrong = |why| SpecError::Field { field, reason: format!("{name}: {why}") };
             Misread::check(name).map_err(wrong)
         })
+    }
+
+    /// Checks that there is something to ask.
+    fn check_health(&self) -> Result<(), SpecError> {
+        let Some(check) = &self.health else { return Ok(()) };
+        let streams = self.ports.iter().any(|port| port.protocol.transport() == Transport::Tcp);
+        if check.port.is_some() || streams || matches!(check.probe, Probe::Exec(_)) {
+            return Ok(());
+        }
+        let reason = format!("{} needs a port over TCP, and the workload offers none: name one", check.probe);
+        Err(SpecError::Field { field: Field::Health, reason })
     }
 }
 
@@ -93,6 +106,8 @@ pub(crate) enum Field {
     Weight,
     /// A further name.
     Alias,
+    /// The check.
+    Health,
 }
 
 impl fmt::Display for Field {
@@ -107,6 +122,7 @@ impl fmt::Display for Field {
             Self::Port => "port",
             Self::Weight => "weight",
             Self::Alias => "alias",
+            Self::Health => "health",
         })
     }
 }
@@ -176,6 +192,7 @@ impl AttachSpec {
         if wanted.service.is_none() && !wanted.ports.is_empty() {
             return Err(SpecError::NoService);
         }
+        wanted.check_health()?;
         if let Some([twice, _]) = wanted.ports.array_windows().find(|[a, b]| a.key() == b.key()) {
             return Err(SpecError::PortTwice(twice.port.get(), twice.protocol.transport()));
         }
@@ -212,7 +229,7 @@ impl AttachSpec {
     /// is in use, made from the random number `made`.
     #[must_use]
     pub(crate) fn specs(&self, made: Option<u32>, seats: &[Seat]) -> Option<Vec<AttachmentSpec>> {
-        let AttachRequest { service, ports, sidecar, weight, .. } = &self.0;
+        let AttachRequest { service, ports, sidecar, weight, health, .. } = &self.0;
         let preferred = self.0.preferred.clone().filter(|_| made.is_none());
         let name = match self.0.name.clone().or(preferred) {
             Some(name) => name,
@@ -228,6 +245,7 @@ impl AttachSpec {
             reserved: wanted.reserved.clone(),
             sidecar: *sidecar,
             weight: *weight,
+            health: health.clone(),
             aliases: wanted.aliases.clone(),
             seat: seat.named(wanted.interface),
         };
@@ -260,6 +278,8 @@ pub(crate) struct AttachmentSpec {
     pub(crate) sidecar: bool,
     /// Share of its service's new work.
     pub(crate) weight: Weight,
+    /// Check of its own, in place of its service's.
+    pub(crate) health: Option<Check>,
     /// Further names in the network.
     pub(crate) aliases: Aliases,
     /// Seat in its namespace.
@@ -280,6 +300,7 @@ impl AttachmentSpec {
             reserved: None,
             sidecar: true,
             weight: Weight::default(),
+            health: None,
             aliases: Aliases::default(),
             seat: Seat::default(),
         }
@@ -332,6 +353,7 @@ mod tests {
             ports: vec![],
             sidecar: true,
             weight: Weight::default(),
+            health: None,
         }
     }
 

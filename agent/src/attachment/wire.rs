@@ -1,6 +1,6 @@
 //! A request as it travels and as it is kept on disk. The one file of this room that knows messages.
 
-use sealane_proto::types::{Aliases, Misread, ServicePort, WorkloadName};
+use sealane_proto::types::{Aliases, Check, Misread, ServicePort, WorkloadName};
 use sealane_proto::wire::{v1, weight};
 
 use super::spec::{AttachRequest, Field, NetworkSeat, SpecError, label};
@@ -53,6 +53,7 @@ impl TryFrom<v1::RunRequest> for AttachRequest {
         let wrong = |field, reason: String| SpecError::Field { field, reason };
         let seats = choices.into_iter().map(NetworkSeat::try_from).collect::<Result<_, _>>()?;
         let ports = request.ports.into_iter().map(ServicePort::try_from).collect::<Result<_, _>>();
+        let health = request.health.map(Check::try_from).transpose();
         let preferred = Some(label(&request.preferred)).filter(|_| !request.preferred.is_empty());
         // What its runtime calls it may be a name that nobody would ask for.
         let preferred = preferred.filter(|name| Misread::of(name).is_none());
@@ -65,6 +66,7 @@ impl TryFrom<v1::RunRequest> for AttachRequest {
             ports: ports.map_err(|error| wrong(Field::Port, error.to_string()))?,
             sidecar: !request.no_sidecar,
             weight: weight(request.weight).map_err(|error| wrong(Field::Weight, error.to_string()))?,
+            health: health.map_err(|error| wrong(Field::Health, error.to_string()))?,
         })
     }
 }
@@ -80,6 +82,7 @@ impl From<&AttachRequest> for v1::RunRequest {
             ports: wanted.ports.iter().map(Into::into).collect(),
             no_sidecar: !wanted.sidecar,
             weight: Some(wanted.weight.get().into()),
+            health: wanted.health.as_ref().map(Into::into),
             ..Self::default()
         }
     }

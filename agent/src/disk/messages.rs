@@ -67,6 +67,9 @@ pub(super) struct WorkloadMessage {
     /// The names of its interfaces, empty where they are the usual ones; none before there were others.
     #[prost(string, repeated, tag = "11")]
     pub(super) interfaces: Vec<String>,
+    /// Check of its own.
+    #[prost(message, optional, tag = "12")]
+    pub(super) health: Option<v1::Check>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use prost::Message;
 use sealane_fabric::seat::{Owner, Seat};
 use sealane_proto::resource::Workload;
+use sealane_proto::types::Check;
 
 use super::messages::WorkloadMessage;
 use super::records::{RecordError, unreadable};
@@ -93,6 +94,8 @@ pub(crate) struct StoredWorkload {
     pub(crate) attachments: Vec<Attachment>,
     /// Anchor that it ends with.
     pub(crate) anchor: StoredAnchor,
+    /// Check of its own, in place of its service's.
+    pub(crate) health: Option<Check>,
 }
 
 impl StoredWorkload {
@@ -114,6 +117,7 @@ impl StoredWorkload {
             given: self.attachments.iter().any(|attachment| seat(attachment).owner() == Owner::Other),
             boot: self.anchor.boot().to_owned(),
             interfaces: self.interfaces(),
+            health: self.health.as_ref().map(Into::into),
             ..WorkloadMessage::default()
         };
         match &self.anchor {
@@ -163,6 +167,7 @@ impl StoredWorkload {
                 ending: false,
             });
         }
+        let health = message.health.map(Check::try_from).transpose().map_err(|error| fail(&error))?;
         let boot = message.boot;
         let anchor = if !message.holder.is_empty() {
             let hold = message.holder.parse().map_err(|error| fail(&error))?;
@@ -173,7 +178,7 @@ impl StoredWorkload {
         } else {
             StoredAnchor::Path(StoredPath { path: message.path.into(), inode: message.inode, boot })
         };
-        Ok(Self { attachments, anchor })
+        Ok(Self { attachments, anchor, health })
     }
 }
 
@@ -197,7 +202,11 @@ mod tests {
             .map(|(network, seat)| attachment(network, seat))
             .collect();
         let path = StoredPath { path: "/run/netns/web".into(), inode: 7, boot: "b".into() };
-        let stored = StoredWorkload { attachments, anchor: StoredAnchor::Path(path) };
+        let stored = StoredWorkload {
+            attachments,
+            anchor: StoredAnchor::Path(path),
+            health: "exec:true".parse().ok().map(Check::of),
+        };
         assert_eq!(stored.name().unwrap(), "shop.web");
         assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
     }
@@ -211,8 +220,11 @@ mod tests {
             process: Some((17, 4)),
             boot: "b".into(),
         };
-        let stored =
-            StoredWorkload { attachments: vec![attachment("shop", seat)], anchor: StoredAnchor::Held(held) };
+        let stored = StoredWorkload {
+            attachments: vec![attachment("shop", seat)],
+            anchor: StoredAnchor::Held(held),
+            health: None,
+        };
         assert_eq!(StoredWorkload::from_bytes(&stored.to_bytes()).unwrap(), stored);
     }
 

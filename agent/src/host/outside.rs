@@ -24,7 +24,7 @@ pub(crate) struct Outside {
 pub(crate) struct OutsideCheck {
     /// Identity of the instance.
     pub(crate) outside: Outside,
-    /// Address of its first port over TCP.
+    /// Address of the port that its check asks, or of its first one over TCP.
     pub(crate) place: Option<SocketAddrV4>,
     /// Check that is made there.
     pub(crate) check: Option<Check>,
@@ -68,7 +68,10 @@ fn outside(snapshot: &NetworkSnapshot) -> impl Iterator<Item = OutsideCheck> + '
                 service: service.name.clone(),
                 instance,
             },
-            place: streams.map(|port| instance.serving(port.port)),
+            place: match service.external.check.as_ref().and_then(|check| check.port) {
+                Some(port) => Some(SocketAddrV4::new(instance.address(), port.get())),
+                None => streams.map(|port| instance.serving(port.port)),
+            },
             check: service.external.check.clone(),
         })
     })

@@ -18,7 +18,8 @@ pub(super) fn admit(
     anchor: StoredAnchor,
 ) -> Result<Vec<Attachment>, RequestError> {
     let attachments = mesh.admit_all(specs, Instant::now())?;
-    let stored = StoredWorkload { attachments, anchor };
+    let health = specs.first().and_then(|spec| spec.health.clone());
+    let stored = StoredWorkload { attachments, anchor, health };
     let name = stored.name().unwrap_or_default();
     if let Err(error) = folder.write(&name, &stored.to_bytes()) {
         for attachment in &stored.attachments {

@@ -119,6 +119,14 @@ impl Workloads {
         {
             return format!("not ready: {why}");
         }
+        let silent = self.why_silent(workload, subnet6).await;
+        let found = || self.context.roster.reasons.of(&id).map(|why| format!("not ready: {why}"));
+        if silent.is_empty() { found().unwrap_or_default() } else { silent }
+    }
+
+    /// Tells which port keeps an instance from being ready, in words; empty when none does.
+    async fn why_silent(&self, workload: &Workload, subnet6: Option<Subnet6>) -> String {
+        let id = AttachmentId::of(workload);
         let ipv6 = subnet6.map(|subnet6| subnet6.address(workload.address));
         let target = health::ProbeTarget {
             address: workload.address.to_ipv4(),

@@ -9,6 +9,7 @@ use sealane_proto::types::NodeName;
 use super::containers::Containers;
 use super::roster::Roster;
 use crate::certs::Certs;
+use crate::check::CheckLimits;
 use crate::disk::Folder;
 use crate::dns::NameService;
 use crate::host::HostHandle;
@@ -43,6 +44,8 @@ pub(crate) struct WorkloadContext {
     pub(crate) identities: Arc<Certs>,
     /// Handle of the sidecars.
     pub(crate) sidecars: Sidecars,
+    /// Bounds of the workloads' checks.
+    pub(crate) checks: CheckLimits,
     /// Handle of this host's state.
     pub(crate) host: HostHandle,
     /// Devices of virtual machines.

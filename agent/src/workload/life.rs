@@ -5,6 +5,7 @@ mod core;
 mod ears;
 mod end;
 mod follow;
+mod healthy;
 mod notes;
 pub(crate) mod settling;
 mod signs;
@@ -19,7 +20,7 @@ use sealane_base::task::Task;
 use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
-use sealane_proto::types::{MacAddr, Subnet};
+use sealane_proto::types::{Check, MacAddr, Subnet};
 use tokio::sync::{oneshot, watch};
 
 use self::core::{ReadinessCore, RulesCore};
@@ -73,6 +74,8 @@ pub(super) struct Life {
     about: Option<String>,
     /// True for a virtual machine, whose sockets are not seen.
     machine: bool,
+    /// Check of its own, in place of its service's.
+    own_check: Option<Check>,
 }
 
 impl Life {
@@ -101,7 +104,13 @@ impl Life {
             report: 1,
             about,
             machine: false,
+            own_check: None,
         }
+    }
+
+    /// The same with a check of its own.
+    pub(super) fn checked_by(self, own_check: Option<Check>) -> Self {
+        Self { own_check, ..self }
     }
 
     /// The same of a virtual machine.
@@ -154,7 +163,8 @@ impl Life {
         if let Some(applied) = &applied {
             core.handle_sidecar(applied.borrow().is_some(), Instant::now());
         }
-        let (mut listening, mut watch_again) = (self.watch_health(pulse.any_port()), None);
+        let (mut watches, mut watch_again) = (self.watch_both(pulse.any_port(), adopted), None);
+        core.handle_health(self.note_health(&watches));
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(ended);
         let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
@@ -167,13 +177,13 @@ impl Life {
             if !self.wants_turn() {
                 queue.leave();
             }
-            if listening.is_none() && !portless {
+            if watches.ports.is_none() && !portless {
                 watch_again.get_or_insert_with(|| Instant::now() + RETRY);
             }
-            let due = [core.due(listening.is_some()), self.rules.due(), watch_again];
+            let due = [core.due(watches.ports.is_some()), self.rules.due(), watch_again];
             tokio::select! {
                 () = &mut ended => return,
-                listens = next(listening.as_mut().map(|listening| &mut listening.seen)) => core.handle_listens(listens),
+                listens = watches.news() => core.handle_seen(listens, self.note_health(&watches)),
                 sequence = next(applied.as_mut()) => {
                     self.context.host.applied(self.id.clone(), DataPlane::Sidecar, sequence).await;
                     self.publish_names();
@@ -182,21 +192,22 @@ impl Life {
                 () = signs::silent(signs.as_mut()) => core.handle_silence(),
                 () = pulse.changed() => {
                     core.handle_condition(pulse.condition());
-                    if listening.as_ref().is_some_and(|known| known.any_port != pulse.any_port()) {
-                        listening = self.watch_health(pulse.any_port());
-                    }
+                    self.renew_ports(&mut watches, pulse.any_port());
                 }
-                Ok(()) = self.host_network.changed() => self.note_newest().await,
+                Ok(()) = self.host_network.changed() => {
+                    self.note_newest().await;
+                    core.handle_health(self.renew_check(&mut watches));
+                }
                 // Its place in the queue stays while it hears of other things.
                 _turn = queue.turn(), if self.wants_turn() => self.follow().await,
                 () = meddling.told() => self.audit(&mut meddling).await,
                 heard = ears.told() => self.handle_heard(&mut ears, heard),
                 () = until(due.into_iter().flatten().min()) => {
                     let now = Instant::now();
-                    core.handle_time(listening.as_ref().map(|listening| *listening.seen.borrow()), now);
+                    core.handle_time(watches.ports.as_ref().map(|ports| *ports.seen.borrow()), now);
                     self.rules.handle_time(now);
                     if watch_again.take_if(|again| *again <= now).is_some() {
-                        listening = self.watch_health(pulse.any_port());
+                        watches = self.watch_both(pulse.any_port(), adopted);
                     }
                 }
             }
@@ -226,7 +237,7 @@ impl Life {
         }
     }
 
-    fn watch_health(&self, any_port: bool) -> Option<PortWatch> {
+    fn watch_ports(&self, any_port: bool) -> Option<PortWatch> {
         let netns = &self.fixtures.as_ref().filter(|_| !self.attachment.workload.ports.is_empty())?.netns;
         let (address, subnet6) =
             (self.attachment.workload.address, self.host_network.borrow().snapshot.network.subnet6);

@@ -14,6 +14,7 @@ use super::early::EarlySockets;
 use super::instances::instances;
 use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
+use super::reasons::Reasons;
 use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
 use crate::disk::StoredAnchor;
 
@@ -33,6 +34,8 @@ pub(crate) struct Roster {
     pub(super) early: EarlySockets,
     /// Statements of runtimes about them.
     pub(crate) conditions: Conditions,
+    /// Findings of their checks.
+    pub(super) reasons: Reasons,
     /// Holding while seats in a namespace are given.
     pub(super) admitting: tokio::sync::Mutex<()>,
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use futures_util::future::{join_all, try_join_all};
 use sealane_fabric::seat::{DeviceName, Owner};
+use sealane_proto::types::Check;
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
@@ -37,6 +38,16 @@ pub(super) struct SandboxRequest {
     pub(super) given: Option<NetNs>,
     /// The container that it is of, by its runtime's id.
     pub(super) container: Option<String>,
+}
+
+/// Knowledge of a workload beside its attachments.
+struct Known {
+    /// True if control may know of it.
+    registered: bool,
+    /// By what its runtime tells of it, if one does.
+    about: Option<String>,
+    /// Check of its own.
+    check: Option<Check>,
 }
 
 struct Sandbox {
@@ -77,8 +88,9 @@ pub(super) async fn begin(context: Arc<WorkloadContext>, request: SandboxRequest
     let Admitted { attachments, dismissed } = admitted;
     let SandboxRequest { spec, anchor, given, container } = request;
     let about = about(anchor.hold(), container.as_deref());
+    let known = Known { registered: false, about, check: spec.wanted().health.clone() };
     let origin = Origin::Request(spec, container);
-    let sandbox = Sandbox::new(&context, origin, attachments, (false, about), anchor.hold());
+    let sandbox = Sandbox::new(&context, origin, attachments, known, anchor.hold());
     let refused = admission::refused(&context);
     course::begin(sandbox, given, Lifeline { anchor, dismissed }, refused, progress).await;
 }
@@ -99,7 +111,8 @@ pub(super) async fn resume(
     let about = about(stored.anchor.hold(), container.as_deref());
     let anchor = Anchor::reopen(&stored.anchor, &context.boot);
     let origin = Origin::Record(stored.anchor.clone());
-    let sandbox = Sandbox::new(&context, origin, attachments, (true, about), stored.anchor.hold());
+    let known = Known { registered: true, about, check: stored.health };
+    let sandbox = Sandbox::new(&context, origin, attachments, known, stored.anchor.hold());
     if let Err(reason) = &anchor {
         tracing::warn!(workload = %sandbox.name(), %reason, "a workload has ended meanwhile");
     }
@@ -147,7 +160,7 @@ impl Sandbox {
         context: &Arc<WorkloadContext>,
         origin: Origin,
         attachments: Vec<(Attachment, watch::Receiver<Arc<HostNetwork>>)>,
-        (registered, about): (bool, Option<String>),
+        known: Known,
         hold: Option<&Hold>,
     ) -> Self {
         let zones = attachments.iter().map(|(_, host_network)| host_network.borrow().zone.clone()).collect();
@@ -157,8 +170,14 @@ impl Sandbox {
         let machine = hold.and_then(tap::device_of);
         let life = |(place, (attachment, host_network))| {
             let named = (names.clone(), place);
-            let life =
-                Life::new(context.clone(), attachment, host_network, named, (registered, about.clone()));
+            let life = Life::new(
+                context.clone(),
+                attachment,
+                host_network,
+                named,
+                (known.registered, known.about.clone()),
+            );
+            let life = life.checked_by(known.check.clone());
             if machine.is_some() { life.of_machine() } else { life }
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();
@@ -358,7 +377,10 @@ impl Steps for Sandbox {
 
     fn leave(&self) {
         let ids = self.ids();
-        ids.iter().for_each(|id| self.context.troubles.forget(id));
+        ids.iter().for_each(|id| {
+            self.context.troubles.forget(id);
+            self.context.roster.reasons.set(id, None);
+        });
         ids.first().into_iter().for_each(|first| self.context.roster.leave(first));
         let took = self.closed.map(|closed| closed.elapsed()).unwrap_or_default();
         tracing::info!(workload = self.name(), ?took, "workload gone");

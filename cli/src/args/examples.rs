@@ -18,6 +18,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "sealane run --network shop --service api --port 8080 -- ./api",
             "sealane run --network shop -- curl http://api:8080/",
+            "sealane run --network shop --service api --port 8080 --health http:/health --health-interval 2s -- ./api",
         ],
     ),
     (

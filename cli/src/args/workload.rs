@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 use sealane_proto::types::{
-    Alias, MacAddr, Mtls, NetworkName, ServiceName, ServicePort, Weight, WorkloadName, WorkloadRef,
+    Alias, Check, Interval, MacAddr, Mtls, NetworkName, Port, Probe, ServiceName, ServicePort, StatusRange,
+    Threshold, Weight, WorkloadName, WorkloadRef,
 };
 
 /// `sealane run`.
@@ -54,9 +55,71 @@ pub(crate) struct Attach {
     /// Weight among the instances of its service, from 0 to 1000; 0 gets no new calls
     #[arg(long, value_name = "WEIGHT", default_value_t)]
     pub(crate) weight: Weight,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
     /// Run without a sidecar: no identity, no encryption, no retries
     #[arg(long)]
     pub(crate) no_sidecar: bool,
+}
+
+/// A check of a workload's own, in place of its service's.
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Check that it must pass to get calls: tcp, http:PATH, grpc[:SERVICE] or exec:COMMAND [default: as its service's document]
+    #[arg(long = "health", id = "health", value_name = "PROBE", requires = "service")]
+    pub(crate) probe: Option<Probe>,
+    /// Port that is checked [default: the first --port over TCP]
+    #[arg(long = "health-port", id = "health-port", value_name = "PORT", requires = "health")]
+    pub(crate) port: Option<Port>,
+    /// Status that `http:` expects, or two with a hyphen [default: 200-399]
+    #[arg(long = "health-status", id = "health-status", value_name = "STATUS", requires = "health")]
+    pub(crate) status: Option<StatusRange>,
+    /// Time from one check to the next, from 100ms to 1h [default: 5s]
+    #[arg(long = "health-interval", id = "health-interval", value_name = "DURATION", requires = "health")]
+    pub(crate) interval: Option<Interval>,
+    /// Time within which an answer counts [default: the interval, 2s at most]
+    #[arg(long = "health-timeout", id = "health-timeout", value_name = "DURATION", requires = "health")]
+    pub(crate) timeout: Option<Interval>,
+    /// Good answers in a row that make it healthy [default: 1]
+    #[arg(long = "health-passes", id = "health-passes", value_name = "NUMBER", requires = "health")]
+    pub(crate) healthy: Option<Threshold>,
+    /// Bad answers in a row that make it unhealthy [default: 3]
+    #[arg(long = "health-retries", id = "health-retries", value_name = "NUMBER", requires = "health")]
+    pub(crate) unhealthy: Option<Threshold>,
+    /// Time after its start in which bad answers do not count [default: none]
+    #[arg(
+        long = "health-start-period",
+        id = "health-start-period",
+        value_name = "DURATION",
+        requires = "health"
+    )]
+    pub(crate) start_period: Option<Interval>,
+}
+
+impl HealthArgs {
+    /// The check, if there is one.
+    ///
+    /// # Errors
+    /// When it expects a status of something else than HTTP.
+    pub(crate) fn check(&self) -> Result<Option<Check>, String> {
+        let probe = match (self.probe.clone(), self.status) {
+            (None, _) => return Ok(None),
+            (Some(Probe::Http(path, _)), Some(status)) => Probe::Http(path, status),
+            (Some(_), Some(_)) => {
+                return Err("--health-status: only an answer to http: has a status; leave it out".to_owned());
+            }
+            (Some(probe), None) => probe,
+        };
+        Ok(Some(Check {
+            probe,
+            port: self.port,
+            interval: self.interval.unwrap_or_default(),
+            timeout: self.timeout,
+            healthy: self.healthy,
+            unhealthy: self.unhealthy,
+            start_period: self.start_period,
+        }))
+    }
 }
 
 /// `sealane exec`.

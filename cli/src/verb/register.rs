@@ -4,7 +4,7 @@
 use sealane_proto::document::{
     ApiVersion, CheckSpec, Document, DocumentId, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
 };
-use sealane_proto::types::{Hosts, Mtls, Port, Probe, Protocol, ServicePort};
+use sealane_proto::types::{Check, Hosts, Mtls, Port, Probe, Protocol, ServicePort};
 use sealane_proto::wire::v1;
 use sealane_sys::run_dir::CONTROL_SOCKET;
 use v1::agent_client::AgentClient;
@@ -117,8 +117,14 @@ fn document(asked: &Register) -> Result<ServiceDocument, Failure> {
         return Err(Failure::usage("--port: external instances are called in plain"));
     }
     let check = match (&asked.check, asked.interval) {
-        (Some(Probe(http)), interval) => {
-            Some(CheckSpec { http: http.clone(), interval: interval.unwrap_or_default() })
+        (Some(Probe::Exec(_)), _) => {
+            return Err(Failure::usage(
+                "--check: commands are run for workloads alone, by `sealane run --health`; ask an instance outside by tcp, http: or grpc",
+            ));
+        }
+        (Some(probe), interval) => {
+            let interval = interval.unwrap_or_default();
+            Some(CheckSpec::from(Check { interval, ..Check::of(probe.clone()) }))
         }
         (None, _) => None,
     };
@@ -195,8 +201,9 @@ mod tests {
             ("db --network shop --address 192.0.2.50:1,192.0.2.50:2", "--port is missing"),
             ("db --network shop --address 127.0.0.1:1", "loopback"),
             ("db --network shop --address 192.0.2.50:1 --port 1 --port 2", "write 192.0.2.50 alone"),
-            ("db --network shop --address 192.0.2.50:1 --check icmp", "it is `tcp`, or `http:`"),
+            ("db --network shop --address 192.0.2.50:1 --check icmp", "it is `tcp`, `http:`"),
             ("db --network shop --address 192.0.2.50:1 --interval 1s", "--check"),
+            ("db --network shop --address 192.0.2.50:1 --check exec:true", "`sealane run --health`"),
             ("db --network shop --address 192.0.2.50:1 --port 1/udp --check tcp", "needs a port over TCP"),
         ];
         for (words, expected) in table {

@@ -1,8 +1,8 @@
 //! Services.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use sealane_proto::types::{Mtls, Probe};
+use sealane_proto::types::{Check, Mtls};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ impl Sheet for ServiceSheet {
         });
         lines.extend(failing);
         lines.extend(
-            service.check.iter().map(|check| ("check", format!("{check}, by every host for itself"))),
+            service.check.iter().map(|check| ("check", format!("{check}, {}", service.checked_by()))),
         );
         lines.extend(service.registrar.iter().map(|node| ("registered by", format!("node {node}"))));
         lines
@@ -104,9 +104,7 @@ impl From<v1::ServiceView> for ServiceView {
 }
 
 fn check(check: v1::Check) -> String {
-    let http = check.http.parse().ok();
-    let interval = Duration::from_millis(check.interval_millis.into());
-    format!("{} every {}", Probe(http), humantime::format_duration(interval))
+    Check::try_from(check).map_or_else(|error| error.to_string(), |check| check.to_string())
 }
 
 impl ServiceView {
@@ -117,6 +115,11 @@ impl ServiceView {
             (_, 0) => Some("no instance".to_owned()),
             (ports, _) => Some(format!("no instance takes calls at {}", ports.join(", "))),
         }
+    }
+
+    /// Who checks its instances.
+    fn checked_by(&self) -> &'static str {
+        if self.external.is_empty() { "by the host of each instance" } else { "by every host for itself" }
     }
 
     fn ready_line(&self) -> String {

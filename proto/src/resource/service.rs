@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 
 use super::Network;
 use crate::types::{
-    Check, ExternalAddr, Hosts, Mtls, NodeName, OverlayIp, Port, ServiceName, ServicePort, Transport,
+    Check, ExternalAddr, Hosts, Mtls, NodeName, OverlayIp, Port, Probe, ServiceName, ServicePort, Transport,
 };
 use crate::wire::{Fields, WireError, all, each, text, texts, v1};
 
@@ -36,7 +36,8 @@ pub struct Service {
 pub struct External {
     /// The addresses of the instances, sorted, each once.
     pub instances: Vec<ExternalAddr>,
-    /// The check by which each host finds out which of them work; without one, all are taken to.
+    /// The check by which each host finds out which of them work, and which of its own workloads that are instances are healthy;
+    /// without one, all of these are taken to work, and a workload is when it listens.
     pub check: Option<Check>,
     /// The host that has registered the service; `None`: a document has, or there is nothing external.
     pub registrar: Option<NodeName>,
@@ -81,10 +82,19 @@ impl TryFrom<v1::Service> for Service {
             mtls: at.parse_option("mtls", &message.mtls)?,
             external: External {
                 instances: at.names("external", &message.external)?,
-                check: message.check.map(TryInto::try_into).transpose()?,
+                check: message.check.map(|check| known_check(&at, check)).transpose()?,
                 registrar: at.parse_option("registrar", &message.registrar)?,
             },
         })
+    }
+}
+
+/// A check that a service may have: nobody but a workload's own host has commands run there.
+fn known_check(at: &Fields, message: v1::Check) -> Result<Check, WireError> {
+    let check = Check::try_from(message)?;
+    match check.probe {
+        Probe::Exec(_) => Err(at.invalid("check.exec", &"a service has no command run on its hosts")),
+        Probe::Tcp | Probe::Http(..) | Probe::Grpc(_) => Ok(check),
     }
 }
 

@@ -7,7 +7,10 @@ use rustls::pki_types::CertificateDer;
 
 use super::fields::{Fields, WireError, text};
 use super::v1;
-use crate::types::{Check, Generation, Interval, NodeName, Port, ServicePort, Weight, WeightError};
+use crate::types::{
+    Check, Generation, Interval, NodeName, Port, Probe, ServicePort, StatusRange, Threshold, Weight,
+    WeightError,
+};
 
 impl v1::Certificate {
     /// The chain, leaf first, and the mesh's roots.
@@ -79,21 +82,70 @@ impl From<&ServicePort> for v1::ServicePort {
     }
 }
 
+/// The probe of a check; of one that asks several things, none is taken for all.
+fn probe(at: &Fields, message: &v1::Check) -> Result<Probe, WireError> {
+    let v1::Check { http, grpc, exec, status, .. } = message;
+    match (http.is_empty(), grpc, exec.is_empty()) {
+        (true, None, true) => Ok(Probe::Tcp),
+        (false, None, true) => {
+            Ok(Probe::Http(at.parse("http", http)?, at.parse_option("status", status)?.unwrap_or_default()))
+        }
+        (true, Some(service), true) => Ok(Probe::Grpc(at.parse("grpc", service)?)),
+        (true, None, false) => Ok(Probe::Exec(at.parse("exec", exec)?)),
+        (_, _, _) => Err(at.invalid("http", &"it is one of http, grpc and exec")),
+    }
+}
+
 impl TryFrom<v1::Check> for Check {
     type Error = WireError;
     fn try_from(message: v1::Check) -> Result<Self, WireError> {
         let at = Fields("Check");
-        let interval = Interval::try_from(Duration::from_millis(message.interval_millis.into()));
+        let time = |field, millis: u32| {
+            Interval::try_from(Duration::from_millis(millis.into()))
+                .map_err(|error| at.invalid(field, &error))
+        };
+        let some = |field, millis: u32| (millis != 0).then(|| time(field, millis)).transpose();
+        let count = |field, number: u32| {
+            let count = (number != 0).then(|| Threshold::try_from(number)).transpose();
+            count.map_err(|error| at.invalid(field, &error))
+        };
+        let port = (message.port != 0).then(|| Port::try_from(message.port)).transpose();
         Ok(Self {
-            http: at.parse_option("http", &message.http)?,
-            interval: interval.map_err(|error| at.invalid("interval_millis", &error))?,
+            probe: probe(&at, &message)?,
+            port: port.map_err(|error| at.invalid("port", &error))?,
+            interval: time("interval_millis", message.interval_millis)?,
+            timeout: some("timeout_millis", message.timeout_millis)?,
+            healthy: count("healthy", message.healthy)?,
+            unhealthy: count("unhealthy", message.unhealthy)?,
+            start_period: some("start_period_millis", message.start_period_millis)?,
         })
     }
 }
 
 impl From<&Check> for v1::Check {
     fn from(check: &Check) -> Self {
-        Self { http: text(&check.http), interval_millis: check.interval.millis() }
+        let millis = |time: Option<Interval>| time.map_or(0, Interval::millis);
+        let count = |count: Option<Threshold>| count.map_or(0, |count| count.get().into());
+        let mut message = Self {
+            interval_millis: check.interval.millis(),
+            port: check.port.map_or(0, |port| port.get().into()),
+            timeout_millis: millis(check.timeout),
+            healthy: count(check.healthy),
+            unhealthy: count(check.unhealthy),
+            start_period_millis: millis(check.start_period),
+            ..Self::default()
+        };
+        match &check.probe {
+            Probe::Tcp => {}
+            Probe::Http(path, status) => {
+                message.http = path.to_string();
+                message.status =
+                    if *status == StatusRange::default() { String::new() } else { status.to_string() };
+            }
+            Probe::Grpc(service) => message.grpc = Some(service.to_string()),
+            Probe::Exec(command) => message.exec = command.to_string(),
+        }
+        message
     }
 }
 

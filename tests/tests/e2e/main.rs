@@ -27,6 +27,7 @@ mod draining;
 mod egress;
 mod external;
 mod freshness;
+mod health;
 mod held;
 mod identity;
 mod install;

@@ -61,6 +61,7 @@ fn plain(endpoint: &Endpoint, container: &Container, interface: Option<DeviceNam
         reserved: endpoint.hold(),
     };
     AttachRequest {
+        health: None,
         seats: vec![seat],
         name: None,
         preferred: label(&container.name).parse().ok().filter(is_asked_for),

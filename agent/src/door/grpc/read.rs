@@ -271,7 +271,7 @@ impl ReadApi {
     /// Finds the reasons for which instances on this host are not ready, of the first so many.
     async fn idle(&self, networks: &[Arc<HostNetwork>]) -> BTreeMap<AttachmentId, String> {
         let all = networks.iter().flat_map(|host_network| &host_network.snapshot.workloads);
-        let idle = all.filter(|one| one.node == self.node.name && !one.ready && !one.ports.is_empty());
+        let idle = all.filter(|one| one.node == self.node.name && !one.ready);
         let mut reasons = BTreeMap::new();
         for workload in idle.take(MOST_IDLE) {
             let mut of = networks.iter().map(|host_network| &host_network.snapshot.network);

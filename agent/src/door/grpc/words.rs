@@ -61,6 +61,11 @@ fn machine(device: &str) -> Result<NetnsTarget, Status> {
 /// # Errors
 /// Names the flag.
 pub(super) fn check_machine(request: &v1::RunRequest) -> Result<(), Status> {
+    if request.health.as_ref().is_some_and(|check| !check.exec.is_empty()) {
+        return Err(Status::invalid_argument(
+            "--health: no command can be run in a virtual machine from outside; let it answer at a port, by tcp, http: or grpc",
+        ));
+    }
     if request.networks.len() > 1 {
         return Err(Status::invalid_argument(
             "--network: a TAP device is in one network; attach another device for each further one",
@@ -188,6 +193,7 @@ fn flag(field: Field) -> &'static str {
         Field::Port => "--port",
         Field::Weight => "--weight",
         Field::Alias => "--alias",
+        Field::Health => "--health",
     }
 }
 

@@ -108,6 +108,7 @@ impl Host {
             mac: None,
             sidecar: false,
             weight: Default::default(),
+            health: None,
             aliases: Default::default(),
             seat: Seat::default(),
             reserved: None,

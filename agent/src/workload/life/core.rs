@@ -33,7 +33,7 @@ impl ReadinessCore {
     pub(super) fn new(portless: bool, adopted: bool, condition: ContainerCondition, now: Instant) -> Self {
         let listens = (portless || !adopted).then_some(Families::both(portless));
         Self {
-            facts: ReadinessFacts { listens, sidecar: true, condition },
+            facts: ReadinessFacts { listens, sidecar: true, condition, healthy: Some(true) },
             declared: None,
             first_reading: now + FIRST_READING,
             lost: None,
@@ -48,6 +48,17 @@ impl ReadinessCore {
     /// Its processes are in another condition, maybe.
     pub(super) fn handle_condition(&mut self, condition: ContainerCondition) {
         self.facts.condition = condition;
+    }
+
+    /// The ports were read, if `listens` says where, or its check has found something.
+    pub(super) fn handle_seen(&mut self, listens: Option<Families>, healthy: Option<bool>) {
+        listens.into_iter().for_each(|listens| self.handle_listens(listens));
+        self.handle_health(healthy);
+    }
+
+    /// Its check has found something, or nothing yet of one of before.
+    pub(super) fn handle_health(&mut self, healthy: Option<bool>) {
+        self.facts.healthy = healthy;
     }
 
     /// Its sidecar works by some state, or is not connected.

@@ -110,6 +110,26 @@ stands_for!(
     { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "default": "5s" }
 );
 stands_for!(
+    /// A time that has no default of its own.
+    TimeText,
+    { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" }
+);
+stands_for!(
+    /// A status of HTTP, or two.
+    StatusText,
+    { "type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" }
+);
+stands_for!(
+    /// The name of a service of gRPC.
+    GrpcName,
+    { "type": "string", "maxLength": 256, "pattern": "^[!-~]*$" }
+);
+stands_for!(
+    /// Answers in a row.
+    Answers,
+    { "type": "integer", "minimum": 1, "maximum": 100 }
+);
+stands_for!(
     /// Bytes per packet.
     MtuBytes,
     { "type": "integer", "minimum": (Mtu::MIN), "maximum": (Mtu::MAX) }

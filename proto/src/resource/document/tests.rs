@@ -82,15 +82,15 @@ fn what_is_wrong_with_external_instances_is_named() {
             r#""spec":{"mtls":"strict","#,
             "spec.mtls: external instances are called in plain",
         ),
-        (
-            OUTSIDE,
-            r#""external":["192.0.2.50:5432"],"#,
-            "",
-            "spec.check: only external instances are checked",
-        ),
-        (OUTSIDE, "5432}", r#"5432,"protocol":"udp"}"#, "spec.check: a check needs a port over TCP"),
+        (OUTSIDE, "5432}", r#"5432,"protocol":"udp"}"#, "spec.check.port: a check needs a port over TCP"),
+        (OUTSIDE, r#""interval""#, r#""grpc":"","interval""#, "spec.check.grpc: a check asks one thing"),
+        (OUTSIDE, r#""http":"/health""#, r#""status":"200""#, "spec.check.status: only an answer to http"),
+        (OUTSIDE, r#""interval""#, r#""status":"2xx","interval""#, "is no status to expect"),
+        (OUTSIDE, r#""interval""#, r#""healthy":0,"interval""#, "0 is no number of answers in a row"),
+        (OUTSIDE, r#""interval""#, r#""startPeriod":"2d","interval""#, "is no time of a check"),
+        (OUTSIDE, r#""interval""#, r#""exec":"true","interval""#, "unknown field `exec`"),
         (OUTSIDE, "/health", "health", "is no path to ask for"),
-        (OUTSIDE, "2s", "2d", "is no time between checks"),
+        (OUTSIDE, "2s", "2d", "is no time of a check"),
         (OUTSIDE, "interval", "every", "unknown field `every`"),
     ]);
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{External, Service};
 use crate::resource::document::{ApiVersion, DocumentType, FieldError};
 use crate::types::{
-    Check, ExternalAddr, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Protocol, ServiceName,
-    ServicePort, Transport,
+    Check, ExternalAddr, GrpcService, Hosts, HttpPath, Interval, Mtls, NetworkName, Port, PortName, Probe,
+    Protocol, ServiceName, ServicePort, StatusRange, Threshold, Transport,
 };
 
 /// Largest number of ports of a service.
@@ -73,24 +73,53 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<crate::resource::document::schema::ExternalPlace>", length(max = 64))]
     pub external: Vec<ExternalAddr>,
-    /// The check by which every host finds out which of these work; all are taken to when not given.
+    /// The check by which the host of an instance, and every host for those outside, finds out if it works; when not given, an
+    /// instance is ready when it listens, and one outside always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckSpec>,
 }
 
-/// A check of whether an external instance works: its first TCP port accepts a connection or, with a path, answers a request with
-/// a status from 200 to 399.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A check of whether an instance works: it accepts a connection or, with a path, answers a request or, with a service of gRPC, says
+/// that it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckSpec {
     /// The path to ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<crate::resource::document::schema::PathText>")]
     pub http: Option<HttpPath>,
+    /// The status that is expected of `http`, or two with a hyphen; 200-399 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::StatusText>")]
+    pub status: Option<StatusRange>,
+    /// The service that grpc.health.v1.Health is asked about; the server as a whole when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::GrpcName>")]
+    pub grpc: Option<GrpcService>,
+    /// The port to ask; the first one over TCP when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::PortNumber>")]
+    pub port: Option<Port>,
     /// The time from one check to the next, 100ms to 1h; 5s when not given.
     #[serde(default, skip_serializing_if = "is_usual")]
     #[schemars(with = "crate::resource::document::schema::IntervalText")]
     pub interval: Interval,
+    /// The time within which an answer counts, 100ms to 1h; the interval, 2s at most, when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::TimeText>")]
+    pub timeout: Option<Interval>,
+    /// Good answers in a row that make it healthy; 1 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::Answers>")]
+    pub healthy: Option<Threshold>,
+    /// Bad answers in a row that make it unhealthy; when not given, 3, and 1 for an instance outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::Answers>")]
+    pub unhealthy: Option<Threshold>,
+    /// The time after a workload's start in which bad answers do not count, 100ms to 1h; none when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::resource::document::schema::TimeText>")]
+    pub start_period: Option<Interval>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -99,14 +128,56 @@ fn is_usual(interval: &Interval) -> bool {
 }
 
 impl From<CheckSpec> for Check {
-    fn from(CheckSpec { http, interval }: CheckSpec) -> Self {
-        Self { http, interval }
+    fn from(spec: CheckSpec) -> Self {
+        let CheckSpec { http, status, grpc, port, interval, timeout, healthy, unhealthy, start_period } =
+            spec;
+        let probe = match (http, grpc) {
+            (Some(path), _) => Probe::Http(path, status.unwrap_or_default()),
+            (None, Some(service)) => Probe::Grpc(service),
+            (None, None) => Probe::Tcp,
+        };
+        Self { probe, port, interval, timeout, healthy, unhealthy, start_period }
     }
 }
 
 impl From<Check> for CheckSpec {
-    fn from(Check { http, interval }: Check) -> Self {
-        Self { http, interval }
+    fn from(check: Check) -> Self {
+        let Check { probe, port, interval, timeout, healthy, unhealthy, start_period } = check;
+        let spec = Self { port, interval, timeout, healthy, unhealthy, start_period, ..Self::default() };
+        match probe {
+            Probe::Http(path, status) => {
+                let status = Some(status).filter(|status| *status != StatusRange::default());
+                Self { http: Some(path), status, ..spec }
+            }
+            Probe::Grpc(service) => Self { grpc: Some(service), ..spec },
+            // A service has no command: messages with one are refused.
+            Probe::Tcp | Probe::Exec(_) => spec,
+        }
+    }
+}
+
+impl CheckSpec {
+    /// Checks that what is asked goes together, of a service with these ports.
+    fn check(&self, ports: &[PortSpec]) -> Result<(), FieldError> {
+        let wrong = |field: &str, reason: &str| {
+            Err(FieldError { path: format!("spec.check.{field}"), reason: reason.to_owned() })
+        };
+        if self.http.is_some() && self.grpc.is_some() {
+            return wrong(
+                "grpc",
+                "a check asks one thing, and this one has http already; leave one of them out",
+            );
+        }
+        if self.status.is_some() && self.http.is_none() {
+            return wrong("status", "only an answer to http has a status; name its path in spec.check.http");
+        }
+        if self.port.is_none() && ports.iter().all(|port| port.protocol.transport() == Transport::Udp) {
+            return wrong(
+                "port",
+                "a check needs a port over TCP, and the service has none; name one, or leave the check out",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -215,17 +286,7 @@ impl ServiceDocument {
         if let Some(path) = strict.filter(|_| !external.is_empty()) {
             return wrong(path, "external instances are called in plain; leave it out".to_owned());
         }
-        if check.is_some() && external.is_empty() {
-            return wrong(
-                "spec.check".to_owned(),
-                "only external instances are checked; leave it out".to_owned(),
-            );
-        }
-        if check.is_some() && ports.iter().all(|port| port.protocol.transport() == Transport::Udp) {
-            let reason = "a check needs a port over TCP, and the service has none; leave it out".to_owned();
-            return wrong("spec.check".to_owned(), reason);
-        }
-        Ok(())
+        check.as_ref().map_or(Ok(()), |check| check.check(ports))
     }
 
     /// The instances outside every network as a service has them, of which `registrar` told.

@@ -1,48 +1,34 @@
-//! Check of an instance: a connection, and an answer to a request where that is wanted.
+//! A request of HTTP/1.1, of whose answer the status counts.
 
-use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
-use sealane_proto::types::{Check, HttpPath};
+use sealane_base::text::plain;
+use sealane_proto::types::{HttpPath, StatusRange};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Length of an answer within which its status must have been said.
 const STATUS_LINE: usize = 256;
 
-/// Checks that the instance works.
+/// Asks for `path`.
 ///
 /// # Errors
-/// In words, why it does not.
-pub(super) async fn probe(place: SocketAddrV4, check: &Check) -> Result<(), String> {
-    let patience = check.interval.patience();
-    let asked = async {
-        let mut stream = TcpStream::connect(place).await.map_err(|error| words(&error))?;
-        match &check.http {
-            None => Ok(()),
-            Some(path) => ask(&mut stream, place, path).await,
-        }
-    };
-    match tokio::time::timeout(patience, asked).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("no answer from {place} within {patience:?}")),
-    }
-}
-
-fn words(error: &io::Error) -> String {
-    format!("its check failed: {error}")
-}
-
-async fn ask(stream: &mut TcpStream, place: SocketAddrV4, path: &HttpPath) -> Result<(), String> {
+/// In words, why the answer is none that is `expected`.
+pub(super) async fn ask(
+    stream: &mut TcpStream,
+    place: SocketAddr,
+    path: &HttpPath,
+    expected: StatusRange,
+) -> Result<(), String> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: sealane-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.map_err(|error| words(&error))?;
+    stream.write_all(request.as_bytes()).await.map_err(|error| plain(&error))?;
     let (mut head, mut filled) = ([0; STATUS_LINE], 0);
     loop {
-        let read = stream.read(&mut head[filled..]).await.map_err(|error| words(&error))?;
+        let read = stream.read(&mut head[filled..]).await.map_err(|error| plain(&error))?;
         filled += read;
-        match verdict(&head[..filled], read == 0 || filled == STATUS_LINE) {
+        match verdict(&head[..filled], read == 0 || filled == STATUS_LINE, expected) {
             Some(verdict) => return verdict,
             None => continue,
         }
@@ -50,13 +36,13 @@ async fn ask(stream: &mut TcpStream, place: SocketAddrV4, path: &HttpPath) -> Re
 }
 
 /// Judges the beginning of an answer, once it says something; `over`: there is no more of it.
-fn verdict(head: &[u8], over: bool) -> Option<Result<(), String>> {
+fn verdict(head: &[u8], over: bool, expected: StatusRange) -> Option<Result<(), String>> {
     let status = head.get(..12).filter(|line| line.starts_with(b"HTTP/1."));
     let status = status.and_then(|line| std::str::from_utf8(&line[9..]).ok()?.parse::<u16>().ok());
     match status {
-        Some(200..=399) => Some(Ok(())),
-        Some(status) => Some(Err(format!("its check was answered with status {status}"))),
-        None if over || head.len() >= 12 => Some(Err("its check was not answered in HTTP/1".to_owned())),
+        Some(status) if expected.has(status) => Some(Ok(())),
+        Some(status) => Some(Err(format!("status {status}, where {expected} is expected"))),
+        None if over || head.len() >= 12 => Some(Err("it is not answered in HTTP/1".to_owned())),
         None => None,
     }
 }
@@ -80,7 +66,7 @@ mod tests {
             ("HTTP/1.1 abc d", false, Some(Err("not answered in HTTP/1"))),
         ];
         for (head, over, expected) in table {
-            let said = verdict(head.as_bytes(), over);
+            let said = verdict(head.as_bytes(), over, StatusRange::default());
             let same = match (&said, expected) {
                 (Some(Ok(())), Some(Ok(()))) | (None, None) => true,
                 (Some(Err(said)), Some(Err(part))) => said.contains(part),
@@ -88,5 +74,9 @@ mod tests {
             };
             assert!(same, "{head:?}: {said:?}");
         }
+        let only: StatusRange = "204".parse().unwrap();
+        assert_eq!(verdict(b"HTTP/1.1 204 No Content", false, only), Some(Ok(())));
+        let said = verdict(b"HTTP/1.1 200 OK\r\n", false, only).unwrap().unwrap_err();
+        assert_eq!(said, "status 200, where 204 is expected");
     }
 }
