@@ -5,7 +5,7 @@ mod recall;
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use sealane_base::disk::Disk;
 use sealane_base::ready::Readiness;
 use sealane_base::task::Task;
 use sealane_fabric::health;
-use sealane_fabric::overlay::{check_here, preflight};
+use sealane_fabric::overlay::{UnderlayChoice, preflight};
 use sealane_proto::client::Link;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
@@ -26,11 +26,11 @@ use tokio::sync::watch;
 
 use crate::disk::{Folder, NodeIdentity};
 use crate::error::StartError;
-use crate::node::{NodeError, RestoredNode};
+use crate::node::RestoredNode;
 use crate::registrar::ReadDocuments;
 use crate::renewal::RenewedNode;
 use crate::workload::{Disks, Workloads};
-use crate::{VERSION, layout, metrics, node};
+use crate::{layout, metrics, node};
 use foundation::Foundation;
 
 /// Settings of an agent.
@@ -42,8 +42,10 @@ pub struct Config {
     pub token: Option<JoinToken>,
     /// The node's name; the host name without it.
     pub name: Option<NodeName>,
-    /// The underlay address; the source address towards control without it.
-    pub underlay: Option<IpAddr>,
+    /// Choice of the underlay address; the one from before, at first the source address towards control, without it.
+    pub underlay: Option<UnderlayChoice>,
+    /// True if control is on this host and others may join: its loopback is not where they reach this host.
+    pub expects_others: bool,
     /// Folder for everything that must outlive a reboot.
     pub data_dir: PathBuf,
     /// Sockets, namespaces and pid files.
@@ -124,29 +126,29 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     let folder = Folder::open(config.data_dir.join(layout::NODE))?.on(&disks.data);
     let RestoredNode { identity, moved } = identity(&folder, &config, &hopper, &provider).await?;
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
-    let renewed = RenewedNode { identity, folder, moved, published };
-    let foundation = Foundation::lay(config, hopper, &renewed.identity, disks).await?;
+    let foundation = Foundation::lay(config, hopper, &identity, disks).await?;
+    let underlay = foundation.underlay();
+    let renewed = RenewedNode { identity, folder, moved, underlay, published };
     foundation.build(renewed, (identities, metrics), provider)
 }
 
 async fn identity(
     folder: &Folder,
     config: &Config,
-    hopper: &Hopper,
+    hopper: &Arc<Hopper>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<RestoredNode, StartError> {
     let wanted = node::NodeOptions {
         control: config.control.clone(),
         token: config.token.clone(),
         name: config.name.clone(),
-        underlay: config.underlay,
+        underlay: config.underlay.clone(),
+        expects_others: config.expects_others,
     };
-    let check = |address| check_here(hopper, address);
-    if let Some(known) = node::load(folder, &wanted, check)? {
-        return Ok(known);
+    if let Some(known) = node::load(folder, &wanted)? {
+        return Ok(node::place(known, &wanted, hopper).await?);
     }
-    wanted.underlay.map_or(Ok(()), |address| check(address.into())).map_err(NodeError::from)?;
-    let identity = node::join_mesh(folder, &wanted, VERSION, provider).await?;
+    let identity = node::join_mesh(folder, &wanted, hopper, provider).await?;
     tracing::info!(node = %identity.node.name, underlay = %identity.node.underlay,
         trust_domain = %identity.trust_domain, "joined the mesh");
     Ok(RestoredNode { identity, moved: false })

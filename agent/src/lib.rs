@@ -35,6 +35,7 @@ pub mod tap;
 #[cfg(test)]
 mod testing;
 mod trouble;
+mod underlay;
 mod workload;
 
 pub use agent::{Agent, Config, has_joined, joined_as, start};
@@ -45,6 +46,7 @@ pub use error::StartError;
 pub use node::NodeError;
 pub use registrar::ReadDocuments;
 pub use sidecar::sidecars_of;
+pub use underlay::SourceError;
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

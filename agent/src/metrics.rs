@@ -1,7 +1,7 @@
 //! The host's /metrics: the agent's own series and all its sidecars'.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use sealane_base::text::plain;
 use sealane_proto::census;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::peer_identity;
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{NodeName, UnderlayAddr};
 use sealane_proto::wire::v1::ServiceView;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -101,13 +101,36 @@ pub(crate) fn serve(listener: TcpListener, readiness: Readiness, gather: Gather)
     task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new()))
 }
 
-/// Serves the same at an address that this host may not have yet, or not have any more: tried for as long as it takes;
-/// `problem` says why it is not served meanwhile.
+/// Serves the same at the underlay address, wherever that is, and unless it is the loopback that is served anyway.
 pub(crate) async fn serve_when_possible(
-    address: SocketAddr,
+    (mut underlay, port): (watch::Receiver<UnderlayAddr>, u16),
     readiness: Readiness,
     gather: Gather,
     problem: watch::Sender<Option<String>>,
+) {
+    loop {
+        let address = underlay.borrow_and_update().to_ip();
+        let serving = async {
+            if address == Ipv4Addr::LOCALHOST {
+                problem.send_replace(None);
+                return std::future::pending().await;
+            }
+            serve_at((address, port).into(), &readiness, &gather, &problem).await;
+        };
+        tokio::select! {
+            () = serving => {}
+            moved = underlay.changed() => if moved.is_err() { return },
+        }
+    }
+}
+
+/// Serves at an address that this host may not have yet, or not have any more: tried for as long as it takes; `problem` says
+/// why it is not served meanwhile.
+async fn serve_at(
+    address: SocketAddr,
+    readiness: &Readiness,
+    gather: &Gather,
+    problem: &watch::Sender<Option<String>>,
 ) {
     loop {
         let served = match TcpListener::bind(address).await {

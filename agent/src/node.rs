@@ -1,29 +1,31 @@
 //! This host's own identity: made when it joins, kept on disk, renewed from a third of its life on.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
-use sealane_fabric::overlay::{UnderlayError, source_towards};
+use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::client::{JoinError, TlsIdentity, join};
 use sealane_proto::identity::{Trust, TrustError};
 use sealane_proto::resource::{ControlAddr, Node};
 use sealane_proto::token::JoinToken;
-use sealane_proto::types::{NameError, NodeName, UnderlayAddr};
+use sealane_proto::types::{NameError, NodeName};
+use sealane_sys::hop::Hopper;
 
+use crate::VERSION;
 use crate::certs::key::{KeyError, NewKey};
 use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
+use crate::underlay::{SourceError, UnderlaySource};
 
 const FILE: &str = "node";
 /// The key, until the host has joined with it.
 const KEY: &str = "node.key";
 
-/// Time that resolvers may take until that is named.
-const LOOKUP: Duration = Duration::from_secs(1);
+/// Limit for looking where a host is that comes back.
+const PLACING: Duration = Duration::from_secs(2);
 
 /// Facts about this host on the command line.
 #[derive(Clone, Debug)]
@@ -34,8 +36,10 @@ pub(crate) struct NodeOptions {
     pub(crate) token: Option<JoinToken>,
     /// The node's name; the host name without it.
     pub(crate) name: Option<NodeName>,
-    /// The underlay address; the source address towards control without it.
-    pub(crate) underlay: Option<IpAddr>,
+    /// Choice of the underlay address; the last one, at first the source address towards control, without it.
+    pub(crate) underlay: Option<UnderlayChoice>,
+    /// True if control is on this host and others may join.
+    pub(crate) expects_others: bool,
 }
 
 /// Reasons for which this host has no identity.
@@ -58,20 +62,15 @@ pub enum NodeError {
         /// Name on the command line.
         wanted: NodeName,
     },
-    /// Control's name has no address.
-    #[error(
-        "cannot look up {0}, where control should be: {1}; hint: name control by its address in --control, or see resolv.conf(5)"
-    )]
-    Lookup(ControlAddr, #[source] io::Error),
     /// The host's name is no node name.
     #[error("{0}; hint: pass --name")]
     HostName(#[from] NameError),
     /// The host's name cannot be read.
     #[error("cannot read this host's name: {0}; hint: pass --name")]
     NoHostName(#[source] io::Error),
-    /// No way to control.
+    /// No address to be reached at, or no way to control.
     #[error(transparent)]
-    Route(#[from] UnderlayError),
+    Underlay(#[from] SourceError),
     /// Control does not let it in.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -94,35 +93,61 @@ pub enum NodeError {
 pub(crate) struct RestoredNode {
     /// The identity, at the address that is wanted.
     pub(crate) identity: NodeIdentity,
-    /// True if it is stored at another address, and stays so until control has taken this one.
+    /// True if it is stored at another address or by another choice, and stays so until control has taken this one.
     pub(crate) moved: bool,
+}
+
+impl NodeOptions {
+    /// Source of the underlay address, by this choice.
+    pub(crate) fn source(&self, choice: UnderlayChoice) -> UnderlaySource {
+        UnderlaySource { choice, control: self.control.clone(), expects_others: self.expects_others }
+    }
 }
 
 /// The stored identity, when this host has joined before. Nothing is stored here: what is wanted may be wrong.
 ///
 /// # Errors
-/// When it cannot be read or does not fit what is wanted; `check` says that an address is not this host's.
-pub(crate) fn load(
-    folder: &Folder,
-    wanted: &NodeOptions,
-    check: impl Fn(UnderlayAddr) -> Result<(), UnderlayError>,
-) -> Result<Option<RestoredNode>, NodeError> {
+/// When it cannot be read or does not fit what is wanted.
+pub(crate) fn load(folder: &Folder, wanted: &NodeOptions) -> Result<Option<NodeIdentity>, NodeError> {
     let Some(bytes) = folder.read(FILE)? else {
         return Ok(None);
     };
-    let mut identity = NodeIdentity::from_bytes(&bytes)?;
-    let node = &mut identity.node;
+    let identity = NodeIdentity::from_bytes(&bytes)?;
+    let node = &identity.node;
     if let Some(name) = wanted.name.as_ref().filter(|name| **name != node.name) {
         return Err(NodeError::Other { joined: node.name.clone(), wanted: name.clone() });
     }
-    let now = wanted.underlay.map(UnderlayAddr::from).filter(|underlay| *underlay != node.underlay);
-    if let Some(underlay) = now {
-        // The host is its key, wherever it is: control hears of it, and tells the others.
-        check(underlay)?;
-        tracing::info!(before = %node.underlay, now = %underlay, "this host has another underlay address");
-        node.underlay = underlay;
+    Ok(Some(identity))
+}
+
+/// Places the host where it is now, by the choice that is wanted or the stored one: it is its key, wherever it is.
+///
+/// # Errors
+/// When no address fits a choice that is new. By the one from before, an address may come later, as at boot.
+pub(crate) async fn place(
+    mut identity: NodeIdentity,
+    wanted: &NodeOptions,
+    hopper: &Arc<Hopper>,
+) -> Result<RestoredNode, NodeError> {
+    let choice = wanted.underlay.clone().unwrap_or_else(|| identity.choice.clone());
+    let (before, chosen) = (identity.node.underlay, choice != identity.choice);
+    let source = wanted.source(choice.clone());
+    let now = match tokio::time::timeout(PLACING, source.find(hopper, Some(before))).await {
+        Ok(Ok(now)) => now,
+        // What names the address that it has is no news.
+        Ok(Err(error)) if chosen && choice != UnderlayChoice::Address(before) => return Err(error.into()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, underlay = %before, "this host has not its underlay address yet");
+            before
+        }
+        // Resolvers keep nobody's workloads waiting.
+        Err(_) => before,
+    };
+    if now != before {
+        tracing::info!(%before, %now, "this host has another underlay address");
     }
-    Ok(Some(RestoredNode { identity, moved: now.is_some() }))
+    (identity.node.underlay, identity.choice) = (now, choice);
+    Ok(RestoredNode { identity, moved: chosen || now != before })
 }
 
 /// Joins the mesh; tries again for as long as control cannot be reached.
@@ -135,9 +160,10 @@ pub(crate) fn load(
 pub(crate) async fn join_mesh(
     folder: &Folder,
     wanted: &NodeOptions,
-    version: &str,
+    hopper: &Arc<Hopper>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<NodeIdentity, NodeError> {
+    let choice = wanted.underlay.clone().unwrap_or_default();
     let token = wanted.token.as_ref().ok_or(NodeError::NoToken)?;
     let name = match &wanted.name {
         Some(name) => name.clone(),
@@ -150,11 +176,13 @@ pub(crate) async fn join_mesh(
         let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
             break;
         };
-        let node = Node { name: name.clone(), underlay: underlay(wanted, control).await?.into(), mtu: None };
-        match join(control, token, &node, key.request()?, version, provider).await {
+        let source = UnderlaySource { control: vec![control.clone()], ..wanted.source(choice.clone()) };
+        let node = Node { name: name.clone(), underlay: source.find(hopper, None).await?, mtu: None };
+        match join(control, token, &node, key.request()?, VERSION, provider).await {
             Ok(joined) => {
                 let identity = NodeIdentity {
                     node,
+                    choice,
                     trust_domain: joined.trust_domain,
                     key: key.private(),
                     chain: joined.chain,
@@ -200,30 +228,6 @@ pub(crate) fn tls_identity(identity: &NodeIdentity) -> Result<Arc<TlsIdentity>, 
     }))
 }
 
-async fn underlay(wanted: &NodeOptions, control: &ControlAddr) -> Result<IpAddr, NodeError> {
-    if let Some(address) = wanted.underlay {
-        return Ok(address);
-    }
-    let lookup = |error| NodeError::Lookup(control.clone(), error);
-    let target: Vec<SocketAddr> = resolve(control).await.map_err(lookup)?;
-    let target = target.iter().find(|address| address.is_ipv4()).or(target.first());
-    let target = target.ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
-    Ok(source_towards(*target)?.to_ip())
-}
-
-/// Looks control's name up; a resolver that does not answer is named before it gives up.
-async fn resolve(control: &ControlAddr) -> io::Result<Vec<SocketAddr>> {
-    let mut lookup = std::pin::pin!(tokio::net::lookup_host(&control.text));
-    let resolved = match tokio::time::timeout(LOOKUP, lookup.as_mut()).await {
-        Ok(resolved) => resolved,
-        Err(_) => {
-            tracing::warn!(%control, "the resolvers of this host (resolv.conf) do not answer for control's name yet");
-            lookup.await
-        }
-    };
-    Ok(resolved?.collect())
-}
-
 fn host_name() -> Result<String, NodeError> {
     let full =
         std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).map_err(NodeError::NoHostName)?;
@@ -238,43 +242,51 @@ mod tests {
         NodeIdentity::from_bytes(&folder.read(FILE).unwrap().unwrap()).unwrap()
     }
 
-    #[test]
-    fn what_the_command_line_says_of_a_host_is_checked_before_anything_of_it_is_stored() {
+    #[tokio::test]
+    async fn what_the_command_line_says_of_a_host_is_checked_before_anything_of_it_is_stored() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path().to_owned()).unwrap();
+        let hopper = Arc::new(Hopper::start().unwrap());
         let node =
             Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
         let identity = NodeIdentity {
             node,
+            choice: UnderlayChoice::default(),
             trust_domain: "sealane".parse().unwrap(),
             key: NewKey::load_or_make(&folder, KEY).unwrap().private(),
             chain: vec![],
             roots: vec![],
         };
         store(&folder, &identity).unwrap();
-        let here = |address: UnderlayAddr| match address.to_string().as_str() {
-            "192.0.2.2" => Ok(()),
-            _ => Err(UnderlayError::NotHere(address)),
-        };
-        let start = |name: Option<&str>, underlay: Option<&str>| {
+        let start = async |name: Option<&str>, underlay: Option<&str>| {
             let wanted = NodeOptions {
-                control: vec![],
+                // Nobody resolves it.
+                control: vec!["control.invalid:7443".parse().unwrap()],
                 token: None,
                 name: name.map(|name| name.parse().unwrap()),
                 underlay: underlay.map(|underlay| underlay.parse().unwrap()),
+                expects_others: false,
             };
-            let known = load(&folder, &wanted, here).map(Option::unwrap);
-            known
-                .map(|known| (known.identity.node.underlay.to_string(), known.moved))
-                .map_err(|error| error.to_string())
+            let known = load(&folder, &wanted).map_err(|error| error.to_string())?.unwrap();
+            let placed = place(known, &wanted, &hopper).await.map_err(|error| error.to_string())?;
+            let NodeIdentity { node, choice, .. } = placed.identity;
+            Ok::<_, String>((node.underlay.to_string(), choice.to_string(), placed.moved))
         };
-        let before = || Ok(("192.0.2.1".to_owned(), false));
-        let refused = start(None, Some("192.0.2.9")).unwrap_err();
-        assert!(refused.contains("no device of this host has the underlay address 192.0.2.9"), "{refused}");
-        assert!(start(Some("host-2"), Some("192.0.2.2")).unwrap_err().contains("joined the mesh as host-1"));
-        assert_eq!(start(None, None), before(), "nothing of it is kept");
-        assert_eq!(start(None, Some("192.0.2.1")), before(), "it may come later, as at boot");
-        assert_eq!(start(None, Some("192.0.2.2")), Ok(("192.0.2.2".to_owned(), true)));
+        let at = |underlay: &str, choice: &str, moved| Ok((underlay.to_owned(), choice.to_owned(), moved));
+        let refused = async |underlay: &str| start(None, Some(underlay)).await.unwrap_err();
+        let said = refused("192.0.2.9").await;
+        assert!(said.contains("no device of this host has the underlay address 192.0.2.9"), "{said}");
+        assert!(refused("192.0.2.0/24").await.contains("no address of this host that others can send to"));
+        assert!(refused("no-such-link").await.contains("this host has no interface no-such-link"));
+        assert!(start(Some("host-2"), None).await.unwrap_err().contains("joined the mesh as host-1"));
+        assert_eq!(start(None, None).await, at("192.0.2.1", "auto", false), "it may come later, as at boot");
+        assert_eq!(
+            start(None, Some("192.0.2.1")).await,
+            at("192.0.2.1", "192.0.2.1", true),
+            "so may this one"
+        );
+        assert_eq!(start(None, Some("127.0.0.1")).await, at("127.0.0.1", "127.0.0.1", true));
         assert_eq!(stored(&folder).node.underlay.to_string(), "192.0.2.1", "until control has taken it");
+        assert_eq!(stored(&folder).choice, UnderlayChoice::Auto);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::IntCounterVec;
 use sealane_proto::client::TlsIdentity;
+use sealane_proto::types::UnderlayAddr;
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -24,8 +25,10 @@ pub(crate) struct RenewedNode {
     pub(crate) identity: NodeIdentity,
     /// Folder in which it is stored.
     pub(crate) folder: Folder,
-    /// True while it is stored at another address: until control has taken the one that it has now.
+    /// True while it is stored at another address or by another choice: until control has taken the one that it has now.
     pub(crate) moved: bool,
+    /// Address that the host has now.
+    pub(crate) underlay: watch::Receiver<UnderlayAddr>,
     /// Channel to its other users.
     pub(crate) published: watch::Sender<Arc<TlsIdentity>>,
 }
@@ -73,6 +76,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = tokio::time::sleep(certs.next_look(SystemTime::now())) => {}
             () = certs.published() => {}
+            Ok(()) = control.changed() => {}
         }
     }
 }
@@ -81,6 +85,8 @@ impl RenewedNode {
     /// Stores where the host is now that control has welcomed it there: an address that it refuses is not what the next start
     /// begins with.
     fn keep_place(&mut self) {
+        let now = *self.underlay.borrow();
+        self.moved |= std::mem::replace(&mut self.identity.node.underlay, now) != now;
         if self.moved {
             match node::store(&self.folder, &self.identity) {
                 Ok(()) => self.moved = false,

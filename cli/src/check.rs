@@ -7,6 +7,7 @@ mod names;
 mod ports;
 mod running;
 
+use sealane_fabric::overlay::UnderlayChoice;
 use sealane_sys::run_dir::Daemon;
 use serde::Serialize;
 
@@ -91,7 +92,8 @@ pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<
         findings.extend(host::kernel());
         findings.extend(host::limits());
         findings.extend(host::clock());
-        findings.extend(host::underlay(check.underlay.or_else(|| running::underlay(common))));
+        let own = || running::underlay(common).map(UnderlayChoice::Address);
+        findings.extend(host::underlay(&check.underlay.clone().or_else(own).unwrap_or_default()));
         findings.extend(ports::check(check, &common.run_dir));
         findings.extend(names::check());
         let rules = firewall::rules();

@@ -102,6 +102,8 @@ struct Agents {
     seen: BTreeMap<NodeName, AgentPresence>,
     /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
+    /// Hosts that have said that they are elsewhere than where they were, until they have a stream again.
+    elsewhere: BTreeSet<NodeName>,
     /// The hosts that were lost at that second, but for those that have come back since.
     lost: (Timestamp, Arc<LostHosts>),
     /// Agents that have been behind for so long that it is a problem.
@@ -194,6 +196,7 @@ impl Registry {
         agents.tracker.disconnect(&node);
         agents.tracker.connect(node.clone(), applied);
         Arc::make_mut(&mut agents.lost.1).remove(&node);
+        agents.elsewhere.remove(&node);
         agents.settle();
         self.connected.set(i64::try_from(agents.connected.len()).unwrap_or(i64::MAX));
         drop(agents);
@@ -221,13 +224,22 @@ impl Registry {
         agents.lost.1.clone()
     }
 
-    /// The host that has an underlay address, if it is lost: it yields that to who comes with it. One that has just
-    /// joined connects in a moment.
+    /// The host that has an underlay address, if it is lost or says itself that it is elsewhere: it yields that to who comes
+    /// with it. One that has just joined connects in a moment.
     pub(crate) fn gone_from(&self, underlay: UnderlayAddr, now: Timestamp) -> Option<NodeName> {
         let directory = self.directory();
         let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
-        let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(&holder.node.name);
-        lost.then(|| holder.node.name.clone())
+        let name = &holder.node.name;
+        let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(name);
+        (lost || self.agents().elsewhere.contains(name)).then(|| name.clone())
+    }
+
+    /// Notes that a host says that it is not at its underlay address any more, whether or not it can be at the one that it came
+    /// with: so two hosts that swap their addresses do not wait for each other.
+    pub(crate) fn note_elsewhere(&self, node: &NodeName) {
+        if self.directory().nodes.contains_key(node) {
+            self.agents().elsewhere.insert(node.clone());
+        }
     }
 
     /// Says whether a host tells another length of packets than before, and not too often: what it told too early it tells
@@ -408,6 +420,7 @@ impl Agents {
         self.seen.retain(|node, _| directory.nodes.contains_key(node));
         self.tracker.retain(|node| directory.nodes.contains_key(node));
         self.resizes.retain(|node, _| directory.nodes.contains_key(node));
+        self.elsewhere.retain(|node| directory.nodes.contains_key(node));
     }
 
     /// Takes over the networks that changed.

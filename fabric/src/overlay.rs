@@ -8,6 +8,7 @@
 mod announce;
 mod applied;
 mod cache;
+mod choice;
 mod doubt;
 mod drift;
 mod ears;
@@ -25,10 +26,12 @@ mod pass;
 pub mod plan;
 mod port;
 pub mod preflight;
+mod relocation;
 mod rows;
 mod rules;
 mod settled;
 mod shape;
+mod tunnel;
 mod underlay;
 mod watch;
 mod ways;
@@ -48,11 +51,11 @@ use sealane_sys::{NetNs, NetNsError, RunDir};
 
 use crate::{Attachment, AttachmentId};
 pub use applied::{Applied, Table};
+pub use choice::{ParseChoiceError, UnderlayChoice};
 pub use ears::RulesWatch;
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use offer::InterfaceOffer;
-pub use underlay::check_here;
 pub use underlay::{Underlay, UnderlayError, source_towards};
 pub use watch::HostError;
 
@@ -68,7 +71,7 @@ use plan::{Base, Port};
 pub struct OverlayConfig {
     /// Run directory, whose `netns/` folder holds the handles of the namespaces.
     pub run_dir: RunDir,
-    /// This host's address on the network beneath.
+    /// This host's address on the network beneath at the start.
     pub underlay: UnderlayAddr,
     /// The UDP port of the tunnels, the same on every host.
     pub vxlan_port: u16,
@@ -120,8 +123,10 @@ impl Overlay {
         let host = NetNs::current()?;
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
+        let underlay = tokio::sync::watch::Sender::new(config.underlay);
         let kernel = Arc::new(KernelAccess {
             config,
+            underlay,
             hopper,
             host,
             egress: Mutex::default(),

@@ -16,6 +16,8 @@ mod guard;
 mod hosts;
 #[path = "kernel/networks.rs"]
 mod networks;
+#[path = "kernel/relocation.rs"]
+mod relocation;
 #[path = "kernel/services.rs"]
 mod services;
 #[path = "kernel/sidecar_rules.rs"]

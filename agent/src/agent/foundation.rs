@@ -1,7 +1,6 @@
 //! Building of an agent: its parts in the order in which they depend on each other, then the tasks that drive them.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +35,7 @@ use crate::renewal::{self, RenewedNode};
 use crate::sidecar::{Registry, Sidecars, ToldMetrics};
 use crate::tap::{Machines, TapMetrics};
 use crate::trouble::Troubles;
+use crate::underlay::{self, UnderlaySource};
 use crate::workload::{Containers, Disks, WorkloadContext, Workloads, follow_containers};
 use crate::{VERSION, gateway, layout, metrics, outside};
 
@@ -140,6 +140,11 @@ impl Foundation {
         })
     }
 
+    /// This host's underlay address.
+    pub(super) fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+        self.context.kernel.overlay.underlay()
+    }
+
     /// Takes up what runs, opens the doors, and connects.
     pub(super) fn build(
         self,
@@ -148,7 +153,7 @@ impl Foundation {
         provider: Arc<CryptoProvider>,
     ) -> Result<Agent, StartError> {
         let Self { config, context, .. } = self;
-        let (name, underlay) = (node.identity.node.name.clone(), node.identity.node.underlay);
+        let name = node.identity.node.name.clone();
         let workloads = Workloads::new(context.clone());
         let WorkloadContext { kernel, sidecars, .. } = context.as_ref();
         let listening = sidecars.registry.listen(&config.run_dir)?;
@@ -161,20 +166,19 @@ impl Foundation {
         tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
         let own = (identities.clone(), provider.clone());
-        let channels = follow_peers(&config, &context, underlay, own, &self.registry, &mut tasks)?;
+        let channels = follow_peers(&config, &context, own, &self.registry, &mut tasks)?;
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
         tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
         let unserved = watch::Sender::new(None);
         let metrics_problem = unserved.subscribe();
-        if underlay.to_ip() != Ipv4Addr::LOCALHOST {
-            let outer = SocketAddr::new(underlay.to_ip(), config.metrics_port);
-            let serving = metrics::serve_when_possible(outer, self.readiness.clone(), scrape, unserved);
-            tasks.push(task::spawn("metrics-underlay", serving));
-        }
+        let outer = (kernel.overlay.underlay(), config.metrics_port);
+        let serving = metrics::serve_when_possible(outer, self.readiness.clone(), scrape, unserved);
+        tasks.push(task::spawn("metrics-underlay", serving));
+        tasks.push(follow_underlay(&config, &node, kernel));
         let read = ReadApi {
             workloads: workloads.clone(),
-            node: node.identity.node.clone(),
+            node: name.clone(),
             trust_domain: node.identity.trust_domain.clone(),
             version: VERSION,
             started: Instant::now(),
@@ -195,7 +199,7 @@ impl Foundation {
             applied: self.acks,
             carried: self.carried,
             instance: rand::random(),
-            underlay,
+            underlay: kernel.overlay.underlay(),
             mtu: kernel.overlay.mtu(),
             version: VERSION.to_owned(),
             metrics_port: config.metrics_port,
@@ -207,6 +211,17 @@ impl Foundation {
         let readiness = self.readiness;
         Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+/// Starts the task that follows this host's addresses.
+fn follow_underlay(config: &Config, node: &RenewedNode, kernel: &KernelHandle) -> Task {
+    let source = UnderlaySource {
+        choice: node.identity.choice.clone(),
+        control: config.control.clone(),
+        expects_others: config.expects_others,
+    };
+    let (overlay, hopper) = (kernel.overlay.clone(), kernel.hopper.clone());
+    task::spawn("underlay", underlay::follow(source, overlay, hopper, node.moved))
 }
 
 /// Starts the tasks that every agent has, beside those of its doors.
@@ -254,7 +269,6 @@ fn follow_services(config: &Config, workloads: &Arc<Workloads>, tasks: &mut Vec<
 fn follow_peers(
     config: &Config,
     context: &WorkloadContext,
-    underlay: UnderlayAddr,
     (identity, provider): (watch::Receiver<Arc<TlsIdentity>>, Arc<CryptoProvider>),
     registry: &prometheus::Registry,
     tasks: &mut Vec<Task>,
@@ -262,7 +276,7 @@ fn follow_peers(
     let ((words, heard), views) = (mpsc::channel(64), context.host.views.clone());
     let (channels, peers) = peer::start(PeerInputs {
         node: context.node.clone(),
-        underlay: watch::Sender::new(underlay).subscribe(),
+        underlay: context.kernel.overlay.underlay(),
         port: config.peer_port,
         identity,
         provider,

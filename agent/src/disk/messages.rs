@@ -16,6 +16,9 @@ pub(super) struct NodeMessage {
     pub(super) chain: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub(super) roots: Vec<Vec<u8>>,
+    /// Choice of the underlay address; empty before there was one.
+    #[prost(string, tag = "7")]
+    pub(super) choice: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use ipnet::Ipv4Net;
 use prost::Message;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::identity::SpiffeId;
 use sealane_proto::resource::{NetworkSnapshot, Node};
 use sealane_proto::types::TrustDomain;
@@ -30,6 +31,8 @@ pub(super) fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordE
 pub(crate) struct NodeIdentity {
     /// Name and address of this host.
     pub(crate) node: Node,
+    /// Choice of the underlay address.
+    pub(crate) choice: UnderlayChoice,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
     /// The private key.
@@ -72,6 +75,7 @@ impl NodeIdentity {
             key: self.key.secret_der().to_vec(),
             chain: bytes(&self.chain),
             roots: bytes(&self.roots),
+            choice: self.choice.to_string(),
         };
         message.encode_to_vec()
     }
@@ -88,6 +92,10 @@ impl NodeIdentity {
                 name: message.name.parse().map_err(|error| fail(&error))?,
                 underlay: message.underlay.parse().map_err(|error| fail(&error))?,
                 mtu: None,
+            },
+            choice: match message.choice.as_str() {
+                "" => UnderlayChoice::Auto,
+                choice => choice.parse().map_err(|error| fail(&error))?,
             },
             trust_domain: message.trust_domain.parse().map_err(|error| fail(&error))?,
             key: PrivatePkcs8KeyDer::from(message.key).into(),

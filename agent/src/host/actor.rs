@@ -140,7 +140,8 @@ impl<F: Fabric> HostActor<F> {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let mut rounds = Rounds::new(Instant::now());
-        let (mut mtu, mut doubted) = (self.overlay.mtu(), self.overlay.doubted());
+        let (mut mtu, mut underlay) = (self.overlay.mtu(), self.overlay.underlay());
+        let mut doubted = self.overlay.doubted();
         loop {
             self.begin_jobs();
             self.publish();
@@ -167,9 +168,8 @@ impl<F: Fabric> HostActor<F> {
                     let networks = doubted.borrow_and_update().clone();
                     self.core.handle_doubt(networks);
                 }
-                Ok(()) = mtu.changed() => {
-                    self.core.mesh.networks().into_iter().for_each(|network| self.core.handle_change(network));
-                }
+                Ok(()) = mtu.changed() => self.handle_beneath(),
+                Ok(()) = underlay.changed() => self.handle_beneath(),
                 () = sleep_until(due) => {}
                 () = sleep_until(unkept) => self.word_records.keep(&mut self.core),
                 () = tokio::time::sleep(RETRY), if unsaved => {}
@@ -190,6 +190,11 @@ impl<F: Fabric> HostActor<F> {
                 }
             }
         }
+    }
+
+    /// The network beneath is another one than before.
+    fn handle_beneath(&mut self) {
+        self.core.mesh.networks().into_iter().for_each(|network| self.core.handle_change(network));
     }
 
     /// Lets the kernel follow: networks do not wait for each other.

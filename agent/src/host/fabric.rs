@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use sealane_fabric::overlay::{Applied, Overlay, OverlayError};
-use sealane_proto::types::{Mtu, NetworkName, NodeName};
+use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddr};
 use tokio::sync::watch;
 
 use super::core::Pass;
@@ -30,6 +30,9 @@ pub(crate) trait Fabric: Send + Sync + 'static {
     /// The largest packet that this host's ways to the others allow.
     fn mtu(&self) -> watch::Receiver<Option<Mtu>>;
 
+    /// This host's underlay address, from which its tunnels start.
+    fn underlay(&self) -> watch::Receiver<UnderlayAddr>;
+
     /// Networks that should be looked at as a whole.
     fn doubted(&self) -> watch::Receiver<BTreeSet<NetworkName>>;
 }
@@ -54,6 +57,10 @@ impl Fabric for Overlay {
 
     fn mtu(&self) -> watch::Receiver<Option<Mtu>> {
         Self::mtu(self)
+    }
+
+    fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+        Self::underlay(self)
     }
 
     fn doubted(&self) -> watch::Receiver<BTreeSet<NetworkName>> {

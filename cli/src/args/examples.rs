@@ -4,13 +4,20 @@ use clap::Command;
 
 /// The words of a verb, and command lines of it.
 const EXAMPLES: &[(&str, &[&str])] = &[
-    ("up", &["sealane up", "sealane up --listen 0.0.0.0:7443 --underlay 192.0.2.11"]),
+    (
+        "up",
+        &[
+            "sealane up",
+            "sealane up --listen 0.0.0.0:7443",
+            "sealane up --listen 0.0.0.0:7443 --underlay eth1",
+        ],
+    ),
     ("control", &["sealane control", "sealane control --listen 192.0.2.11:7443 --trust-domain example.org"]),
     (
         "agent",
         &[
             "sealane agent --control 192.0.2.11:7443 --token-file /etc/sealane/token",
-            "sealane agent --control 192.0.2.11:7443 --name host-2 --underlay 192.0.2.12",
+            "sealane agent --control 192.0.2.11:7443 --name host-2 --underlay 10.0.0.0/8",
         ],
     ),
     (
@@ -94,7 +101,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("status", &["sealane status", "sealane status -o json"]),
     ("backup", &["sealane backup /root/sealane.backup"]),
     ("restore", &["sealane restore /root/sealane.backup"]),
-    ("check", &["sealane check", "sealane check --underlay 192.0.2.12"]),
+    ("check", &["sealane check", "sealane check --underlay eth1"]),
     ("demo", &["sealane demo", "sealane demo --once --hosts 2"]),
     ("demo shell", &["sealane demo shell host-1", "sealane demo shell host-1 -- sealane status"]),
     ("clean", &["sealane clean", "sealane clean --yes --keep-data"]),

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum, ValueHint};
+use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
@@ -41,8 +42,8 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// Underlay address of this host [default: the agent's, else the one of the default route]
-    #[arg(long, value_name = "IP", value_parser = ip_address)]
-    pub(crate) underlay: Option<IpAddr>,
+    #[arg(long, value_name = "IP|PREFIX|INTERFACE|auto")]
+    pub(crate) underlay: Option<UnderlayChoice>,
     /// Port of the agent's /metrics
     #[arg(long, value_name = "PORT", default_value = "9464")]
     pub(crate) metrics_port: Port,
@@ -78,10 +79,6 @@ pub(crate) struct Control {
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "it must be IP:PORT, like 0.0.0.0:7443 or [::]:7443".to_owned())
-}
-
-fn ip_address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "it must be an IP address, like 192.0.2.11 or 2001:db8::11".to_owned())
 }
 
 /// Where desired state is kept.
@@ -163,9 +160,10 @@ pub(crate) struct HostArgs {
     /// Name of this host in the mesh [default: its host name]
     #[arg(long, value_name = "NODE")]
     pub(crate) name: Option<NodeName>,
-    /// Underlay address of this host, which others send packets to [default: the last one, at first the one towards control]
-    #[arg(long, value_name = "IP", value_parser = ip_address)]
-    pub(crate) underlay: Option<IpAddr>,
+    /// Address of this host that others send packets to: itself, or a prefix or interface whose address is followed when it
+    /// changes; auto follows the one towards control [default: as before, at first auto]
+    #[arg(long, value_name = "IP|PREFIX|INTERFACE|auto")]
+    pub(crate) underlay: Option<UnderlayChoice>,
     /// Port of /metrics, /live and /ready, on loopback and on the underlay address
     #[arg(long, value_name = "PORT", default_value = "9464")]
     pub(crate) metrics_port: Port,

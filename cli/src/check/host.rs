@@ -1,14 +1,14 @@
 //! The host itself: rights, kernel, limits, clock, the network beneath, disk.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
-use sealane_fabric::netlink::Socket;
-use sealane_fabric::overlay::{Underlay, preflight, source_towards};
-use sealane_proto::types::{Mtu, UnderlayAddr};
+use sealane_fabric::netlink::{NetlinkError, Socket};
+use sealane_fabric::overlay::{Underlay, UnderlayChoice, UnderlayError, preflight, source_towards};
+use sealane_proto::types::Mtu;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, clock as kernel_clock};
 
@@ -68,21 +68,9 @@ pub(super) fn clock() -> Vec<Finding> {
 }
 
 /// The device that carries the outer packets, and what fits into them.
-pub(super) fn underlay(address: Option<IpAddr>) -> Vec<Finding> {
-    // Where an agent without --underlay looks: towards some address far away; nothing is sent.
-    let away = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 7443);
-    let found = match address.map(UnderlayAddr::from) {
-        Some(address) => Ok(address),
-        None => source_towards(away).map_err(|error| error.to_string()),
-    };
-    let underlay = found.and_then(|address| {
-        let own = NetNs::current().map_err(|error| error.to_string())?;
-        let hopper = Hopper::start().map_err(|error| error.to_string())?;
-        let mut socket = Socket::open(&hopper, &own).map_err(|error| error.to_string())?;
-        Underlay::find(&mut socket, address).map_err(|error| error.to_string())
-    });
-    match underlay {
-        Err(error) => vec![Finding::told("underlay", &error)],
+pub(super) fn underlay(choice: &UnderlayChoice) -> Vec<Finding> {
+    match chosen(choice) {
+        Err(error) => vec![Finding::told("underlay", &error.to_string())],
         Ok(underlay) => {
             let (inner, device) = (underlay.inner_mtu(), &underlay.device);
             let text = format!("{} on {device}, MTU {}, {inner} inside", underlay.address, underlay.mtu);
@@ -94,6 +82,16 @@ pub(super) fn underlay(address: Option<IpAddr>) -> Vec<Finding> {
             }
         }
     }
+}
+
+fn chosen(choice: &UnderlayChoice) -> Result<Underlay, UnderlayError> {
+    let (own, hopper) = (NetNs::current()?, Hopper::start().map_err(NetlinkError::from)?);
+    let address = match choice.resolve(&hopper, None)? {
+        Some(address) => address,
+        // Where an agent without --underlay looks: towards some address far away; nothing is sent.
+        None => source_towards(SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 7443))?,
+    };
+    Underlay::find(&mut Socket::open(&hopper, &own)?, address)
 }
 
 pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {

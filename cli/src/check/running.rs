@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
+use sealane_proto::types::UnderlayAddr;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_client::ReadClient;
 use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET, Daemon, RunDir};
@@ -38,7 +39,7 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
 }
 
 /// Returns the address that the agent of this host has its packets sent to, if it runs.
-pub(super) fn underlay(common: &Common) -> Option<IpAddr> {
+pub(super) fn underlay(common: &Common) -> Option<UnderlayAddr> {
     if !runs(&common.run_dir, Daemon::Agent) {
         return None;
     }

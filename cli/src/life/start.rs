@@ -9,11 +9,9 @@ use sealane_agent::Agent;
 use sealane_base::admin;
 use sealane_base::task::{self, Task};
 use sealane_control::Control;
-use sealane_fabric::overlay::source_towards;
 use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
-use sealane_proto::types::UnderlayAddr;
 use sealane_sys::RunDir;
 use tokio::net::TcpListener;
 
@@ -23,9 +21,6 @@ use crate::failure::Failure;
 
 /// Lifetime of the token that `up` makes for its own agent.
 const OWN_TOKEN: Duration = Duration::from_secs(60);
-
-/// Some address far away (RFC 5737); nothing is sent there.
-const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 7443);
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(error.to_string())
@@ -71,6 +66,7 @@ pub(super) fn agent_config(
         token,
         name: host.name,
         underlay: host.underlay,
+        expects_others: false,
         data_dir: data_dir.to_owned(),
         run_dir: run_dir.clone(),
         metrics_port: host.metrics_port.get(),
@@ -104,7 +100,7 @@ pub(super) async fn own_agent(
     control: &Control,
     data_dir: &Path,
     run_dir: &RunDir,
-    mut host: HostArgs,
+    host: HostArgs,
 ) -> Result<Agent, Failure> {
     let token = if sealane_agent::has_joined(data_dir).map_err(failed)? {
         None
@@ -112,16 +108,15 @@ pub(super) async fn own_agent(
         Some(control.create_token(OWN_TOKEN, Some(1)).await.map_err(failed)?)
     };
     let mut address = control.local_addr();
+    // Others are to join: they reach this host where its packets to elsewhere come from, not on its loopback.
+    let expects_others = !address.ip().is_loopback();
     if address.ip().is_unspecified() {
-        // Others are to join: they reach this host where its packets to elsewhere come from, not on its loopback.
-        if token.is_some() && host.underlay.is_none() {
-            host.underlay = source_towards(ELSEWHERE).ok().map(UnderlayAddr::to_ip);
-        }
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
     let own = ControlAddr { text: address.to_string(), literal: Some(address) };
-    agent(agent_config(vec![own], token, data_dir, run_dir, host)?).await
+    let config = agent_config(vec![own], token, data_dir, run_dir, host)?;
+    agent(sealane_agent::Config { expects_others, ..config }).await
 }

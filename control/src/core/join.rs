@@ -112,7 +112,7 @@ pub enum JoinRefusal {
     /// Others could not reach this host.
     #[error(
         "underlay address {underlay} of node {name} leads back to whoever uses it, and the mesh has other hosts; join with \
-         --underlay and an address that they reach"
+         --underlay and an interface or address that they reach, as `ip -br addr` shows them"
     )]
     Loopback {
         /// The address.
@@ -122,8 +122,9 @@ pub enum JoinRefusal {
     },
     /// This host could not reach another.
     #[error(
-        "node {node} has the underlay address {underlay}, where no other host reaches it; start its agent (or `sealane up`) \
-         again with --underlay and an address that others reach, then join"
+        "node {node} has the underlay address {underlay}, where no other host reaches it; on that host, start \
+         `sealane up --listen 0.0.0.0:7443` again, or its agent with --underlay and an interface or address that others reach, as \
+         `ip -br addr` shows them, then join"
     )]
     LoopbackOf {
         /// The address.

@@ -34,7 +34,7 @@ pub enum RelocateRefusal {
     /// Another host has the address.
     #[error(
         "underlay address {underlay} of node {name} is in use by node {other}; give {name} another --underlay, or end the \
-         agent of {other}: a host that has been disconnected for 5 s yields its address"
+         agent of {other}: a host that has been disconnected for 5 s, or says that it is elsewhere, yields its address"
     )]
     InUse {
         /// The address.
@@ -60,7 +60,7 @@ pub enum RelocateRefusal {
     /// Nobody else could reach it there.
     #[error(
         "underlay address {underlay} of node {name} leads back to whoever uses it, and the mesh has other hosts; start its \
-         agent with --underlay and an address that they reach"
+         agent with --underlay and an interface or address that they reach, as `ip -br addr` shows them"
     )]
     Loopback {
         /// The address.

@@ -71,6 +71,21 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
 }
 
 #[test]
+fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
+    let registry = registry();
+    let gone = || registry.gone_from("192.0.2.1".parse().unwrap(), Timestamp::from_unix(1_000));
+    let _there = open(&registry, "192.0.2.1:40001", 1_000);
+    assert_eq!(gone(), None);
+    let [name, stranger] = ["host-1", "host-9"].map(|name| name.parse::<NodeName>().unwrap());
+    registry.note_elsewhere(&stranger);
+    assert_eq!(gone(), None);
+    registry.note_elsewhere(&name);
+    assert_eq!(gone(), Some(name));
+    let _back = open(&registry, "192.0.2.1:40002", 1_000);
+    assert_eq!(gone(), None, "it is there again");
+}
+
+#[test]
 fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
     let mut state = State::default();
     model::decide(&state, &model::Step::CreateNetwork(0, 0)).iter().for_each(|change| state.apply(change));

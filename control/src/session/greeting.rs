@@ -121,6 +121,7 @@ pub(crate) fn placement(
             if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
                 return Ok(Placement::Stay);
             }
+            registry.note_elsewhere(&name);
             let gone = registry.gone_from(underlay, now);
             Ok(Placement::Relocate(Relocate { name, underlay, gone }))
         }

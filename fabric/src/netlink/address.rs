@@ -91,4 +91,28 @@ impl Socket {
         });
         Ok(addresses.collect())
     }
+
+    /// The addresses of the namespace that new connections may come from: none that is tried for duplicates (RFC 4862), has
+    /// one, is deprecated, or is a temporary one of IPv6 (RFC 8981).
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn lasting_addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
+        let entries = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let addresses = entries.into_iter().filter_map(|entry| {
+            let RouteNetlinkMessage::NewAddress(message) = entry else { return None };
+            lasts(&message).then(|| Address::read(&message)).flatten()
+        });
+        Ok(addresses.collect())
+    }
+}
+
+fn lasts(message: &AddressMessage) -> bool {
+    let mut passing =
+        AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed | AddressHeaderFlags::Deprecated;
+    if message.header.family == AddressFamily::Inet6 {
+        // The same bit says of IPv4 that another address of its network came first.
+        passing |= AddressHeaderFlags::Secondary;
+    }
+    !message.header.flags.intersects(passing)
 }

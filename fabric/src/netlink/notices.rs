@@ -18,7 +18,7 @@ use crate::async_fd;
 pub enum Subject {
     /// Rules of nf_tables, which are iptables' as well where those are of its kind.
     Rules,
-    /// Links, IPv4 addresses and IPv4 routes.
+    /// Links, addresses and routes.
     Links,
 }
 
@@ -33,8 +33,9 @@ impl Subject {
     /// linux/netfilter/nfnetlink.h and linux/rtnetlink.h.
     fn groups(self) -> &'static [u32] {
         match self {
-            Self::Rules => &[7],       // NFNLGRP_NFTABLES
-            Self::Links => &[1, 5, 7], // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE
+            Self::Rules => &[7], // NFNLGRP_NFTABLES
+            // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE
+            Self::Links => &[1, 5, 7, 9, 11],
         }
     }
 }

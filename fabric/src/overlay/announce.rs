@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::{KernelAccess, NetworkCache, lock};
 use crate::netlink::{PacketSocket, Socket};
 
 /// Intervals after which an announcement is made again, each counted from the one before.
-const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
+pub(super) const REPEATS: [Duration; 2] = [Duration::from_millis(1100), Duration::from_millis(1900)];
 /// Number of addresses that one pass announces; a change of more is a new network, where nobody is warm.
 const MAX_ANNOUNCED: usize = 1024;
 /// Number of addresses that are remembered without being in use.
@@ -114,23 +114,34 @@ fn send(
     let socket = PacketSocket::open(&kernel.hopper, &ns)?;
     for port in links.map_err(io::Error::other)?.iter().filter(|link| super::port::is_port(link)) {
         for &(address, mac) in rows {
-            for operation in [ArpOperation::REQUEST, ArpOperation::REPLY] {
-                // A port that is just going needs no announcement.
-                let _ = socket.send(port.index, &gratuitous_arp(operation, address, mac)?);
-            }
-            if let Some(subnet6) = subnet6 {
-                let _ = socket.send(port.index, &unsolicited_advertisement(subnet6.address(address), mac)?);
+            let twin = subnet6.map(|subnet6| subnet6.address(address).into());
+            for address in [IpAddr::from(address.to_ipv4())].into_iter().chain(twin) {
+                for frame in announcements(address, mac)? {
+                    // A port that is just going needs no announcement.
+                    let _ = socket.send(port.index, &frame);
+                }
             }
         }
     }
     Ok(())
 }
 
+/// The frames that tell everybody on a link that `address` is at `mac`.
+pub(super) fn announcements(address: IpAddr, mac: MacAddr) -> io::Result<Vec<Vec<u8>>> {
+    match address {
+        IpAddr::V4(address) => {
+            let operations = [ArpOperation::REQUEST, ArpOperation::REPLY];
+            operations.into_iter().map(|operation| gratuitous_arp(operation, address, mac)).collect()
+        }
+        IpAddr::V6(address) => Ok(vec![unsolicited_advertisement(address, mac)?]),
+    }
+}
+
 /// A gratuitous ARP packet (RFC 826, RFC 5227 section 3): sender and target are `address`. Some hosts learn from
 /// the request form only, some from the reply form only.
-fn gratuitous_arp(operation: ArpOperation, address: OverlayIp, mac: MacAddr) -> io::Result<Vec<u8>> {
+fn gratuitous_arp(operation: ArpOperation, address: Ipv4Addr, mac: MacAddr) -> io::Result<Vec<u8>> {
     const BROADCAST: [u8; 6] = [0xff; 6];
-    let (mac, ip) = (mac.octets(), address.to_ipv4().octets());
+    let (mac, ip) = (mac.octets(), address.octets());
     let packet =
         ArpPacket::new(ArpHardwareId::ETHERNET, EtherType::IPV4, operation, &mac, &ip, &BROADCAST, &ip);
     let frame = PacketBuilder::ethernet2(mac, BROADCAST).arp(packet.map_err(io::Error::other)?);
@@ -196,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_announcement_is_an_arp_packet_about_its_sender() {
-        let frame = gratuitous_arp(ArpOperation::REPLY, address(5), FIRST).unwrap();
+        let frame = gratuitous_arp(ArpOperation::REPLY, address(5).to_ipv4(), FIRST).unwrap();
         let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Arp(arp)) = packet.net else { panic!("{packet:?}") };
         assert_eq!(arp.operation, etherparse::ArpOperation::REPLY);

@@ -201,7 +201,7 @@ impl KernelAccess {
         if !doubtful {
             return (EgressMended::default(), Ok(()));
         }
-        let tunnels = TunnelTransport { underlay: self.config.underlay, port: self.config.vxlan_port };
+        let tunnels = TunnelTransport { underlay: self.underlay(), port: self.config.vxlan_port };
         egress.ensure(&self.hopper, &self.host, tunnels, &self.config.run_dir, look != Look::Told)
     }
 

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sealane_base::disk;
-use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_proto::types::{NetworkName, UnderlayAddr, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
+use tokio::sync::watch;
 
 use super::gate::HostGate;
 use super::obstacle::Obstacles;
@@ -20,6 +21,8 @@ use super::{OverlayConfig, lock};
 #[derive(Debug)]
 pub(super) struct KernelAccess {
     pub(super) config: OverlayConfig,
+    /// This host's underlay address as it is now.
+    pub(super) underlay: watch::Sender<UnderlayAddr>,
     pub(super) hopper: Arc<Hopper>,
     /// Namespace of the underlay: the outer sockets of the VXLAN devices live there.
     pub(super) host: NetNs,

@@ -10,11 +10,12 @@ use sealane_sys::NetNs;
 
 use super::hearing::{Expected, ExpectedRows, Hearing};
 use super::metrics::Metrics;
-use super::pass::{BRIDGE, Devices, Pass, VXLAN};
+use super::pass::{BRIDGE, Devices, Pass};
 use super::plan::{Base, BridgeFdbRow, Port};
 use super::port::{is_port, own_links};
 use super::settled::{Settled, StandingPort};
 use super::shape::{is_bridge, is_bridge_port, port_settings, vxlan_port_settings};
+use super::tunnel::VXLAN;
 use super::{Applied, KernelAccess, NetworkCache, OverlayError};
 use crate::AttachmentId;
 use crate::netlink::{Ear, Link, Notice, Route, Socket};
@@ -204,7 +205,7 @@ impl Settled {
             VXLAN => is(&|link| {
                 let settings = vxlan_port_settings();
                 link.index == vxlan
-                    && kernel.is_vxlan(link, base)
+                    && kernel.vxlan_lacks(link, base, self.local).is_empty()
                     && is_bridge_port(link, base.mtu, bridge, &settings)
             }),
             NETWORK_LINK => match self.way_out {

@@ -1,22 +1,22 @@
-//! Pass over a network: bridge, VXLAN device and their settings.
+//! Pass over a network: the bridge, and settings of all its devices.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind, InfoVxlan};
+use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind};
 use sealane_proto::resource::Network;
+use sealane_proto::types::UnderlayAddr;
 use sealane_sys::{NetNs, NetNsError};
 
 use super::plan::{Base, Desired};
-use super::shape::{bridge_settings, is_bridge, is_bridge_port, vxlan_port_settings};
+use super::shape::{bridge_settings, is_bridge, is_bridge_port};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Reason, Table};
 use crate::egress::link::Ends;
 use crate::netlink::{Address, Link, LinkRequest, NetlinkError, Route, Socket, Sysctl};
 use crate::nft::RulesCache;
 
 pub(super) const BRIDGE: &str = "br0";
-pub(super) const VXLAN: &str = "vxlan0";
 
 /// A pass under way: the network's namespace, what is in it, and what was changed so far.
 pub(super) struct Pass<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Pass<'a> {
     pub(super) links: Vec<Link>,
     pub(super) applied: Applied,
     pub(super) ns: NetNs,
+    /// The underlay address that the tunnels start from.
+    pub(super) local: UnderlayAddr,
     /// The link to the host, once it stands.
     pub(super) way_out: Option<WayOut>,
     /// The names of ports that their workloads' namespaces kept from being mended.
@@ -52,8 +54,8 @@ impl<'a> Pass<'a> {
         let ns = kernel.ensure_netns(&network.name)?;
         let mut socket = Socket::open(&kernel.hopper, &ns)?;
         let links = socket.links()?;
-        let (applied, obstructed) = (Applied::default(), BTreeSet::new());
-        Ok(Self { kernel, network, socket, links, applied, ns, way_out: None, obstructed })
+        let (applied, obstructed, local) = (Applied::default(), BTreeSet::new(), kernel.underlay());
+        Ok(Self { kernel, network, socket, links, applied, ns, local, way_out: None, obstructed })
     }
 
     /// Goes on in a namespace that a pass has left as it should be: of what is in it, only these devices are read.
@@ -65,7 +67,8 @@ impl<'a> Pass<'a> {
         let ns = kernel.ensure_netns(&network.name)?;
         let socket = Socket::open(&kernel.hopper, &ns)?;
         let (links, applied, obstructed) = (Vec::new(), Applied::default(), BTreeSet::new());
-        let mut pass = Self { kernel, network, socket, links, applied, ns, way_out: None, obstructed };
+        let local = kernel.underlay();
+        let mut pass = Self { kernel, network, socket, links, applied, ns, local, way_out: None, obstructed };
         names.iter().try_for_each(|name| pass.refresh_link(name))?;
         Ok(pass)
     }
@@ -145,54 +148,6 @@ impl<'a> Pass<'a> {
             self.change(request, BRIDGE)?;
         }
         Ok(index)
-    }
-
-    fn ensure_vxlan(
-        &mut self,
-        base: &Base,
-        bridge: u32,
-        rules: &mut RulesCache,
-    ) -> Result<u32, OverlayError> {
-        let settings = self.kernel.vxlan_settings(base);
-        let known = self.link(VXLAN).map(|link| (link.index, self.kernel.is_vxlan(link, base)));
-        if let Some((index, false)) = known {
-            // Number, port and proxy cannot be changed.
-            self.change(LinkRequest::of(index).remove(), VXLAN)?;
-        }
-        if !matches!(known, Some((_, true))) {
-            self.kernel.ensure_gate()?;
-            self.create_vxlan(base, settings)?;
-            // Nobody's frame comes in before it is looked at.
-            self.ensure_tunnel_rules(base, rules)?;
-        }
-        self.ensure_bridge_port(VXLAN, base.mtu, bridge, &vxlan_port_settings())?;
-        self.index(VXLAN)
-    }
-
-    /// Made by the host's socket and born in the network's namespace: the outer UDP socket is the host's.
-    fn create_vxlan(&mut self, base: &Base, settings: Vec<InfoVxlan>) -> Result<(), OverlayError> {
-        let mut host = Socket::open(&self.kernel.hopper, &self.kernel.host)?;
-        let request = LinkRequest::named(VXLAN)
-            .mtu(base.mtu)
-            .in_namespace(&self.ns)
-            .data(InfoKind::Vxlan, InfoData::Vxlan(settings))
-            .create();
-        match host.request(request, || format!("make {VXLAN} of network {}", self.network.name)) {
-            Ok(()) => {}
-            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_already_there() => {
-                return Err(OverlayError::VniTaken {
-                    network: self.network.name.clone(),
-                    vni: base.vni,
-                    port: self.kernel.config.vxlan_port,
-                });
-            }
-            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_unsupported() => {
-                return Err(OverlayError::NoSuchDevice { kind: "vxlan" });
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.applied.count(Table::Link, 1);
-        self.refresh_link(VXLAN)
     }
 
     fn ensure_gateway(&mut self, base: &Base, bridge: u32) -> Result<(), OverlayError> {

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use sealane_base::metrics::{Family, MetricKind, Reading, Series};
 use sealane_base::task;
 
-use super::pass::{Pass, VXLAN};
+use super::pass::Pass;
 use super::plan::{Base, Desired, Port};
+use super::tunnel::VXLAN;
 use super::{Overlay, OverlayError, Table};
 use crate::nft::gate::Refused;
 use crate::nft::{self, NetworkRules, RulesCache, Sender, Senders, Told, Tunnel};

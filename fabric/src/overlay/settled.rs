@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{NetworkName, WorkloadName};
+use sealane_proto::types::{NetworkName, UnderlayAddr, WorkloadName};
 use sealane_sys::NetNs;
 
-use super::pass::{Devices, Pass, VXLAN, WayOut};
+use super::pass::{Devices, Pass, WayOut};
 use super::plan::{Base, Desired, Port};
+use super::tunnel::VXLAN;
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
 
@@ -19,6 +20,8 @@ use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry
 pub(super) struct Settled {
     pub(super) network: Network,
     pub(super) desired: Desired,
+    /// The underlay address that the tunnels start from.
+    pub(super) local: UnderlayAddr,
     pub(super) devices: Devices,
     /// The link to the host, where there is to be one.
     pub(super) way_out: Option<WayOut>,
@@ -46,7 +49,7 @@ impl Settled {
         let ports = made.collect();
         let again = pass.applied.egress_problem.is_some() || pass.applied.refused_rows.is_some();
         let (network, way_out, obstructed) = (pass.network.clone(), pass.way_out, pass.obstructed.clone());
-        (!again).then_some(Self { network, desired, devices, way_out, ports, obstructed })
+        (!again).then_some(Self { network, desired, local: pass.local, devices, way_out, ports, obstructed })
     }
 
     /// The network's own part.
@@ -103,7 +106,7 @@ impl NetworkCache {
         snapshot: &NetworkSnapshot,
         desired: &Desired,
     ) -> Option<Applied> {
-        let mut settled = self.settled.take()?;
+        let mut settled = self.settled.take().filter(|settled| settled.local == kernel.underlay())?;
         let gone = settled.gone(desired)?;
         let names: BTreeSet<&String> = desired.ports.iter().map(|port| &port.name).collect();
         let is_gone = |device: &&String| *device != VXLAN && !names.contains(device);

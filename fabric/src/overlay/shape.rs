@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoVxlan};
 
+use sealane_proto::types::UnderlayAddr;
+
 use super::KernelAccess;
 use super::plan::Base;
 use crate::netlink::Link;
 
 impl KernelAccess {
-    pub(super) fn vxlan_settings(&self, base: &Base) -> Vec<InfoVxlan> {
-        let local = match self.config.underlay.to_ip() {
+    /// The settings of a network's VXLAN device that sends from the address `local`.
+    pub(super) fn vxlan_settings(&self, base: &Base, local: UnderlayAddr) -> Vec<InfoVxlan> {
+        let local = match local.to_ip() {
             IpAddr::V4(address) => InfoVxlan::Local(address),
             IpAddr::V6(address) => InfoVxlan::Local6(address),
         };
@@ -24,11 +27,12 @@ impl KernelAccess {
         ]
     }
 
-    /// Returns true if the device is the network's VXLAN device. The kernel lists every setting, but the local address when it has
-    /// none.
-    pub(super) fn is_vxlan(&self, link: &Link, base: &Base) -> bool {
+    /// Returns the settings that a device lacks to be the network's VXLAN device. The kernel lists every setting, but the local
+    /// address when it has none.
+    pub(super) fn vxlan_lacks(&self, link: &Link, base: &Base, local: UnderlayAddr) -> Vec<InfoVxlan> {
         let data = if let Some(InfoData::Vxlan(data)) = &link.data { data.as_slice() } else { &[] };
-        self.vxlan_settings(base).iter().all(|setting| data.contains(setting))
+        let settings = self.vxlan_settings(base, local).into_iter();
+        settings.filter(|setting| !data.contains(setting)).collect()
     }
 }
 

@@ -4,11 +4,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sealane_proto::resource::{NetworkSnapshot, Node};
 use sealane_proto::types::UnderlayAddr;
-use sealane_sys::hop::Hopper;
-use sealane_sys::{NetNs, NetNsError};
+use sealane_sys::NetNsError;
 
 use super::{Overlay, OverlayError, blocking};
 use crate::netlink::{Address, NetlinkError, Socket};
@@ -56,6 +55,23 @@ pub enum UnderlayError {
         /// The host's own address in it.
         own: Ipv4Addr,
     },
+    /// The chosen interface has no address that others can send to.
+    #[error(
+        "{}; give an interface, prefix or address that `ip -br addr` shows to --underlay",
+        none_on(.interface, *.there)
+    )]
+    NoneOn {
+        /// Name of the interface.
+        interface: String,
+        /// True if there is such an interface.
+        there: bool,
+    },
+    /// No address of the host lies in the chosen prefix.
+    #[error(
+        "no address of this host that others can send to lies in {0}; give a prefix, address or interface that `ip -br addr` \
+         shows to --underlay"
+    )]
+    NoneIn(IpNet),
     /// The host has no route.
     #[error(
         "no route from this host to {to}: {}; hint: give this host's address to --underlay",
@@ -75,6 +91,14 @@ pub enum UnderlayError {
     Namespace(#[from] NetNsError),
 }
 
+fn none_on(interface: &str, there: bool) -> String {
+    if there {
+        format!("interface {interface} of this host has no address that others can send to")
+    } else {
+        format!("this host has no interface {interface}")
+    }
+}
+
 impl Overlay {
     /// Returns true if the host has an address.
     ///
@@ -88,15 +112,6 @@ impl Overlay {
         })
         .await
     }
-}
-
-/// Checks that a device of the calling thread's namespace has an address.
-///
-/// # Errors
-/// [`UnderlayError::NotHere`] when none has it.
-pub fn check_here(hopper: &Hopper, address: UnderlayAddr) -> Result<(), UnderlayError> {
-    let mut socket = Socket::open(hopper, &NetNs::current()?)?;
-    Underlay::find(&mut socket, address).map(drop)
 }
 
 impl Underlay {

@@ -66,6 +66,10 @@ impl Overlay {
             let mut changed = false;
             if of_links {
                 changed = if self.look_at_ways().await {
+                    // The underlay address may have come to another device.
+                    if let Err(error) = self.look_at_gate().await {
+                        tracing::error!("{}", HostError::from(error));
+                    }
                     self.look_at_links().await
                 } else {
                     // The passes say so, and take up what they can as soon as it is back.

@@ -115,7 +115,7 @@ impl KernelAccess {
 
     fn look(&self, peers: &BTreeMap<NetworkName, BTreeSet<IpAddr>>) -> Result<Measurement, OverlayError> {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
-        let underlay = Underlay::find(&mut socket, self.config.underlay)?;
+        let underlay = Underlay::find(&mut socket, self.underlay())?;
         let links = socket.links()?;
         let beneath = match underlay.address.to_ip() {
             IpAddr::V4(address) => Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc()),

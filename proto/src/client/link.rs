@@ -66,8 +66,8 @@ pub struct LinkInputs {
     pub carried: watch::Receiver<CarriedNetworks>,
     /// A random number, another one at each start of the agent.
     pub instance: u64,
-    /// Underlay address of this host.
-    pub underlay: UnderlayAddr,
+    /// Underlay address of this host: with another one, it connects again at once and says so.
+    pub underlay: watch::Receiver<UnderlayAddr>,
     /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The program's version.
@@ -155,9 +155,18 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
         let Some(address) = inputs.addresses.get(attempt % inputs.addresses.len().max(1)).cloned() else {
             return;
         };
+        let mut moved = inputs.underlay.clone();
+        moved.mark_unchanged();
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
         let begun = Instant::now();
-        let (Ending { reason, refused, displaced }, welcomed) = session.run(&provider).await;
+        let (Ending { reason, refused, displaced }, welcomed) = tokio::select! {
+            ended = session.run(&provider) => ended,
+            // A stream from an address that the host has lost would only fall silent.
+            Ok(()) = moved.changed() => {
+                backoff.reset();
+                ("this host has another underlay address".to_owned().into(), false)
+            }
+        };
         if welcomed && begun.elapsed() >= LASTING {
             backoff.reset();
         }
@@ -169,7 +178,10 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
         } else {
             backoff.next_wait(rand::random())
         };
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = moved.changed() => backoff.reset(),
+        }
     }
 }
 
@@ -189,13 +201,14 @@ impl Session<'_> {
         };
         let (up, outgoing) = mpsc::channel(16);
         let applied = self.inputs.applied.borrow_and_update().clone();
+        let underlay = self.inputs.underlay.borrow().to_string();
         let hello = v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
             metrics_port: self.inputs.metrics_port.into(),
             applied: applied.iter().map(|(network, &generation)| uplink::ack(network, generation)).collect(),
             oldest_protocol: OLDEST_PROTOCOL,
-            underlay: self.inputs.underlay.to_string(),
+            underlay,
             recalls: true,
             mtu: self.mtu(),
             instance: self.inputs.instance,

@@ -77,13 +77,13 @@ fn a_host_whose_address_another_one_has_is_sent_nothing_and_told_so_until_it_com
     assert_eq!(rows(&mesh), [""; 0], "what is for host-3 would go to host-2");
     mesh.site(1).await_instances("api", 2);
 
-    mesh.site_mut(3).agent.start();
+    mesh.restart_agent(3, &["--underlay", "192.0.2.13"]);
     eventually(PATIENCE, "the host is told who has its address", || {
         let status = mesh.site(3).sealane(&["status", "--socket", "/run/sealane/agent.sock"]);
         status.stdout.contains("node host-2 came with underlay address 192.0.2.13").then_some(())
     });
     mesh.site_mut(3).agent.kill9();
-    mesh.restart_agent(3, &["--underlay", "192.0.2.53"]);
+    mesh.restart_agent(3, &["--underlay", "auto"]);
     await_places(&mesh, ["192.0.2.11", "192.0.2.13", "192.0.2.53"]);
     await_calls(&mesh, 2, &["api-1", "api-2", "api-3"]);
 }

@@ -36,6 +36,7 @@ mod joining;
 mod limits;
 mod machine;
 mod mesos;
+mod moves;
 mod names;
 mod networks;
 mod one_host;

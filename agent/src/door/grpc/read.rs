@@ -29,8 +29,8 @@ use others::Unreached;
 pub(crate) struct ReadApi {
     /// Workloads that run here.
     pub(crate) workloads: Arc<Workloads>,
-    /// This host.
-    pub(crate) node: Node,
+    /// Name of this host.
+    pub(crate) node: NodeName,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
     /// The program's version.
@@ -110,7 +110,7 @@ impl Read for ReadApi {
         let (idle, owners) = (self.idle(&networks).await, self.workloads.beginnings());
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
-            let own = workload.node == self.node.name;
+            let own = workload.node == self.node;
             let refused = || reported.refusal(&id).map(|refused| refused.reason.clone());
             let refused = own.then(|| refused().or_else(|| self.workloads.trouble_of(&id))).flatten();
             let gone = lost.contains_key(&workload.node);
@@ -157,7 +157,7 @@ impl Read for ReadApi {
         };
         let leaf = self.identity.borrow().chain.first().map(|leaf| Validity::of(leaf));
         let own_end = leaf.and_then(Result::ok).map_or(UNIX_EPOCH, |validity| validity.not_after);
-        let own = (format!("spiffe://{}/node/{}", self.trust_domain, self.node.name), own_end);
+        let own = (format!("spiffe://{}/node/{}", self.trust_domain, self.node), own_end);
         let workloads = self.certs.expiries().into_iter().map(|(id, end)| (id.to_string(), end));
         let certificates = std::iter::once(own).chain(workloads);
         let (peers, peers_connected) = channels::counts(&self.channels.borrow());
@@ -166,7 +166,7 @@ impl Read for ReadApi {
             version: self.version.to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             trust_domain: self.trust_domain.to_string(),
-            node: self.node.name.to_string(),
+            node: self.node.to_string(),
             control: link.address.as_ref().map(ToString::to_string).unwrap_or_default(),
             control_connected: link.channel.is_some(),
             generation: None,
@@ -198,7 +198,7 @@ impl ReadApi {
         if found.is_empty() && !name.is_empty() {
             return Err(Status::not_found(format!(
                 "there is no network {name} on host {}; see `sealane network ls`",
-                self.node.name
+                self.node
             )));
         }
         Ok(found)
@@ -208,13 +208,18 @@ impl ReadApi {
     fn notes(&self, networks: &[Arc<HostNetwork>]) -> Vec<String> {
         let undecided = networks.iter().filter_map(|host_network| host_network.snapshot.network.undecided());
         let known = networks.iter().flat_map(|host_network| &host_network.snapshot.workloads);
-        let own = known.filter(|workload| workload.node == self.node.name);
+        let own = known.filter(|workload| workload.node == self.node);
         let drained = own
             .filter_map(|own| Some(format!("workload {}: {}", own.shown(), v1::WorkloadView::drained(own)?)));
         let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
         let told = |name: &NodeName| lost.contains_key(name);
         let channels = channels::notes(&self.channels.borrow(), told, SystemTime::now());
         undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).chain(channels).collect()
+    }
+
+    /// This host where it is now.
+    fn own(&self) -> Node {
+        Node { name: self.node.clone(), underlay: *self.overlay.underlay().borrow(), mtu: None }
     }
 
     /// Collects the problems of this host, and those that it sees at others.
@@ -240,12 +245,12 @@ impl ReadApi {
         problems.extend(self.overlay.lasting_drift());
         problems.extend(self.overlay.obstacles());
         let others = networks.iter().flat_map(|host_network| &host_network.snapshot.nodes);
-        let others = others.filter(|node| node.name != self.node.name).count();
-        if self.node.underlay.to_ip().is_loopback() && others > 0 {
+        let others = others.filter(|node| node.name != self.node).count();
+        let underlay = self.own().underlay;
+        if underlay.to_ip().is_loopback() && others > 0 {
             problems.push(format!(
-                "this host's underlay address is {}, where no other host reaches it; start its agent again with --underlay and \
-                 an address that others reach",
-                self.node.underlay
+                "this host's underlay address is {underlay}, where no other host reaches it; start its agent again with --underlay \
+                 and an interface or address that others reach, as `ip -br addr` shows them"
             ));
         }
         problems.extend(self.workloads.complaints());
@@ -264,14 +269,14 @@ impl ReadApi {
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
         let told = |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name));
         problems.extend(channels::problems(&self.channels.borrow(), told, now));
-        problems.extend(others::sentences(unreached, &self.node.name));
+        problems.extend(others::sentences(unreached, &self.node));
         problems
     }
 
     /// Finds the reasons for which instances on this host are not ready, of the first so many.
     async fn idle(&self, networks: &[Arc<HostNetwork>]) -> BTreeMap<AttachmentId, String> {
         let all = networks.iter().flat_map(|host_network| &host_network.snapshot.workloads);
-        let idle = all.filter(|one| one.node == self.node.name && !one.ready);
+        let idle = all.filter(|one| one.node == self.node && !one.ready);
         let mut reasons = BTreeMap::new();
         for workload in idle.take(MOST_IDLE) {
             let mut of = networks.iter().map(|host_network| &host_network.snapshot.network);
@@ -307,18 +312,18 @@ impl ReadApi {
         let lost = self.views.link.borrow().lost.clone();
         let mut views: BTreeMap<String, v1::NodeView> = BTreeMap::new();
         let own = v1::NodeView {
-            node: Some((&self.node).into()),
+            node: Some((&self.own()).into()),
             version: self.version.to_owned(),
             connected: self.views.control.borrow().is_some(),
             ..Default::default()
         };
-        views.insert(self.node.name.to_string(), own);
+        views.insert(self.node.to_string(), own);
         for host_network in networks {
             let snapshot = &host_network.snapshot;
             for node in &snapshot.nodes {
                 let view = views.entry(node.name.to_string()).or_default();
                 view.node = Some(node.into());
-                if node.name != self.node.name {
+                if node.name != self.node {
                     let since = lost.as_ref().map(|lost| lost.get(&node.name));
                     view.by_hearsay = since.is_none();
                     view.connected = since.is_some_and(|since| since.is_none());

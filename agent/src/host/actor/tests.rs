@@ -6,7 +6,7 @@ use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, OverlayError};
 use sealane_fabric::seat::Seat;
 use sealane_proto::resource::{NetworkSnapshot, Node};
-use sealane_proto::types::{Mtu, NodeName};
+use sealane_proto::types::{Mtu, NodeName, UnderlayAddr};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -22,6 +22,7 @@ struct Twin {
     /// Permits, of which a pass of `slow` takes one.
     passes: Semaphore,
     mtu: watch::Sender<Option<Mtu>>,
+    underlay: watch::Sender<UnderlayAddr>,
     doubted: watch::Sender<BTreeSet<NetworkName>>,
 }
 
@@ -47,6 +48,10 @@ impl Fabric for Twin {
         self.mtu.subscribe()
     }
 
+    fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+        self.underlay.subscribe()
+    }
+
     fn doubted(&self) -> watch::Receiver<BTreeSet<NetworkName>> {
         self.doubted.subscribe()
     }
@@ -69,7 +74,8 @@ impl Host {
         let node =
             Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
         let (mtu, doubted) = (watch::Sender::default(), watch::Sender::default());
-        let twin = Arc::new(Twin { passes: Semaphore::new(0), mtu, doubted });
+        let underlay = watch::Sender::new(node.underlay);
+        let twin = Arc::new(Twin { passes: Semaphore::new(0), mtu, underlay, doubted });
         let (events, incoming) = mpsc::channel(64);
         let (applied, acks) = watch::channel(BTreeMap::new());
         let (handle, task) = start(HostParts {
