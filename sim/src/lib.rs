@@ -10,6 +10,7 @@ mod channels;
 mod check;
 mod run;
 mod step;
+mod talk;
 mod world;
 
 pub use run::{Failure, run_seed};
