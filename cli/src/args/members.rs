@@ -48,7 +48,7 @@ pub(crate) struct Register {
     /// Port of the service [default: the addresses' own]
     #[arg(long = "port", value_name = "[NAME=]PORT[/PROTO]")]
     pub(crate) ports: Vec<ServicePort>,
-    /// Check by which each host finds out which instances work: tcp, http:PATH or grpc[:SERVICE] [default: none, all count as working]
+    /// Check by which each host finds out which instances work: tcp, http:PATH, grpc or grpc:SERVICE [default: none, all count as working]
     #[arg(long, value_name = "PROBE")]
     pub(crate) check: Option<Probe>,
     /// Time between two checks, from 100ms to 1h [default: 5s]

@@ -65,7 +65,7 @@ pub(crate) struct Attach {
 /// A check of a workload's own, in place of its service's.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
-    /// Check that it must pass to get calls: tcp, http:PATH, grpc[:SERVICE] or exec:COMMAND [default: as its service's document]
+    /// Check that it must pass to get calls: tcp, http:PATH, grpc, grpc:SERVICE or exec:COMMAND [default: as its service's document]
     #[arg(long = "health", id = "health", value_name = "PROBE", requires = "service")]
     pub(crate) probe: Option<Probe>,
     /// Port that is checked [default: the first --port over TCP]
