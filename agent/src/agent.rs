@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::disk::Disk;
@@ -56,6 +57,8 @@ pub struct Config {
     pub vxlan_port: u16,
     /// The TCP port at which hosts call each other.
     pub peer_port: u16,
+    /// Time within which a host that is dead or cut off is known to be.
+    pub peer_timeout: Duration,
     /// Path at which Docker finds its plugin; without it, Docker is none of this agent's business.
     pub docker_plugin: Option<PathBuf>,
     /// Socket of dockerd's API.

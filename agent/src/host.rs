@@ -18,6 +18,7 @@ mod mesh;
 mod metrics;
 mod outside;
 mod owners;
+mod reach;
 mod records;
 mod reserve;
 mod rounds;

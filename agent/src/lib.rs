@@ -21,6 +21,7 @@ mod keeper;
 mod kernel;
 pub mod labels;
 pub mod layout;
+mod liveness;
 mod metrics;
 mod node;
 mod outside;

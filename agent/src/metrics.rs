@@ -23,6 +23,7 @@ use crate::VERSION;
 use crate::certs::{Certs, key::Validity};
 use crate::error::StartError;
 use crate::host::HostViews;
+use crate::liveness::{self, PeerViews};
 use crate::workload::{Disks, WorkloadContext};
 
 /// Pause before an address that cannot be had is tried again.
@@ -66,6 +67,7 @@ pub(crate) fn gatherer(
     registry: Registry,
     context: Arc<WorkloadContext>,
     node: watch::Receiver<Arc<TlsIdentity>>,
+    peers: watch::Receiver<Arc<PeerViews>>,
 ) -> Gather {
     Arc::new(move || {
         let (registry, sidecars, overlay) =
@@ -79,10 +81,19 @@ pub(crate) fn gatherer(
             writable(&context.disks),
         ];
         let services = services(&context.host.views);
+        let peers = liveness::families(&peers.borrow());
         Box::pin(async move {
             let theirs = sidecars.collect().await;
             let counted = overlay.counted().await;
-            merge(gather(&registry).into_iter().chain(own).chain(services).chain(counted).chain(theirs))
+            merge(
+                gather(&registry)
+                    .into_iter()
+                    .chain(own)
+                    .chain(peers)
+                    .chain(services)
+                    .chain(counted)
+                    .chain(theirs),
+            )
         })
     })
 }

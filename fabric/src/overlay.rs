@@ -12,6 +12,7 @@ mod choice;
 mod doubt;
 mod drift;
 mod ears;
+mod echo;
 mod egress;
 mod error;
 mod gate;
@@ -53,6 +54,7 @@ use crate::{Attachment, AttachmentId};
 pub use applied::{Applied, Table};
 pub use choice::{ParseChoiceError, UnderlayChoice};
 pub use ears::RulesWatch;
+pub use echo::{EchoDevice, EchoPeers};
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use offer::InterfaceOffer;
@@ -135,6 +137,7 @@ impl Overlay {
             control: Mutex::default(),
             ways: Mutex::default(),
             handles: Mutex::default(),
+            echo: Mutex::default(),
             obstacles: Default::default(),
         });
         let ears = Arc::new(Ears::new(kernel.clone(), metrics.clone()));

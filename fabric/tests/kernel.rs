@@ -6,6 +6,8 @@
 mod drift;
 #[path = "kernel/ears.rs"]
 mod ears;
+#[path = "kernel/echo.rs"]
+mod echo;
 #[path = "kernel/egress.rs"]
 mod egress;
 #[path = "kernel/gate.rs"]

@@ -18,6 +18,7 @@ pub const CHANNEL: &str = "channel";
 
 const NAMESPACES: &str = "netns";
 const NETWORK_PREFIX: &str = "net-";
+const ECHO: &str = "echo";
 const SIDECARS: &str = "sidecars";
 const RESOLV: &str = "resolv";
 const TAPS: &str = "taps";
@@ -129,6 +130,12 @@ impl RunDir {
         self.namespaces().join(workload)
     }
 
+    /// The handle of the namespace with the host's echo device: its name is neither a network's nor a workload's.
+    #[must_use]
+    pub fn echo_namespace(&self) -> PathBuf {
+        self.namespaces().join(ECHO)
+    }
+
     /// The folder with a pid file per sidecar.
     #[must_use]
     pub fn sidecars(&self) -> PathBuf {
@@ -231,6 +238,7 @@ mod tests {
             dir.former_sidecar_socket(),
             dir.network_namespace("shop"),
             dir.workload_namespace("shop.api-1"),
+            dir.echo_namespace(),
             dir.sidecar_record("shop.api-1"),
             dir.resolv_conf("shop.api-1"),
             dir.taps(),
@@ -256,5 +264,6 @@ mod tests {
         assert_eq!(handle.to_str(), Some("/run/sealane/netns/net-shop"));
         assert_eq!(RunDir::network_of("net-shop"), Some("shop"));
         assert_eq!(RunDir::network_of("shop.api-1"), None);
+        assert_eq!(RunDir::network_of("echo"), None);
     }
 }

@@ -29,6 +29,7 @@ use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::host::{self, HostMetrics, HostParts};
 use crate::kernel::KernelHandle;
+use crate::liveness::{Liveness, PeerViews};
 use crate::peer::{self, Channels, PeerInputs, PeerMetrics};
 use crate::registrar::{Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
@@ -167,8 +168,9 @@ impl Foundation {
         let registrations = follow_services(&config, &workloads, &mut tasks);
         let own = (identities.clone(), provider.clone());
         let channels = follow_peers(&config, &context, own, &self.registry, &mut tasks)?;
+        let peers = watch_peers(&config, &workloads, self.carried.clone(), &mut tasks);
         let renewals = metrics::renewals(&self.registry)?;
-        let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone());
+        let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone(), peers.clone());
         tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
         let unserved = watch::Sender::new(None);
         let metrics_problem = unserved.subscribe();
@@ -189,6 +191,7 @@ impl Foundation {
             metrics_problem,
             overlay: kernel.overlay.clone(),
             channels,
+            peers,
         };
         tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone(), registrations), read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
@@ -208,8 +211,7 @@ impl Foundation {
         let control = context.host.views.control.clone();
         tasks
             .push(task::spawn("renewals", renewal::run(context.identities.clone(), node, control, renewals)));
-        let readiness = self.readiness;
-        Ok(Agent { readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
+        Ok(Agent { readiness: self.readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
 }
 
@@ -289,6 +291,20 @@ fn follow_peers(
     tasks.push(peers);
     tasks.push(task::spawn("peer-words", peer::pass_on(heard, context.host.clone())));
     Ok(channels)
+}
+
+/// Watches the hosts that share a network with this one; answers how each of them is.
+fn watch_peers(
+    config: &Config,
+    workloads: &Arc<Workloads>,
+    carried: watch::Receiver<CarriedNetworks>,
+    tasks: &mut Vec<Task>,
+) -> watch::Receiver<Arc<PeerViews>> {
+    let (views, shown) = watch::channel(Arc::default());
+    let (timeout, port) = (config.peer_timeout, config.vxlan_port);
+    let liveness = Liveness { workloads: workloads.clone(), carried, timeout, port, views };
+    tasks.push(task::spawn("liveness", liveness.run()));
+    shown
 }
 
 fn overlay(

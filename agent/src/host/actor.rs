@@ -336,14 +336,13 @@ impl<F: Fabric> HostActor<F> {
                 let of = |kept: &Reservation| kept.network == network && kept.address == address;
                 let _ = answer.send(core.mesh.reservations().find(|kept| of(kept)).cloned());
             }
-            HostCommand::Down(down) => {
-                core.mesh.set_down(down).into_iter().for_each(|network| core.handle_change(network));
-            }
+            HostCommand::Down(down) => core.handle_outside(down),
             HostCommand::Owns(id, answer) => {
                 let _ = answer.send(core.mesh.owns_address(&id));
             }
             HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts),
             HostCommand::Silent(owner) => core.handle_silence(&owner),
+            HostCommand::Unreachable(hosts) => core.handle_unreachable(hosts),
             HostCommand::Release(hold, answer) => {
                 let _ = answer.send(self.release(&hold));
             }

@@ -312,6 +312,8 @@ impl HostCore {
         self.note(network, NetworkTrouble::Packets, applied.too_long);
         let cut_off = self.mesh.cut_off(network, &applied.unattached);
         self.note(network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
+        // Also where nothing else changes: its instances stay as they are.
+        self.note(network, NetworkTrouble::OutOfReach, self.mesh.out_of_reach(&snapshot));
         let unchanged = self
             .published
             .get(network)

@@ -43,6 +43,7 @@ pub(super) enum HostCommand {
     Owns(AttachmentId, oneshot::Sender<bool>),
     Heard(NodeName, OwnerFacts),
     Silent(NodeName),
+    Unreachable(BTreeSet<NodeName>),
 }
 
 /// The report that tells of other weights, and the weights.
@@ -156,6 +157,12 @@ impl HostHandle {
     pub(crate) async fn silent(&self, owner: NodeName) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Silent(owner)).await;
+    }
+
+    /// Says which hosts cannot be reached.
+    pub(crate) async fn set_unreachable(&self, hosts: BTreeSet<NodeName>) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Unreachable(hosts)).await;
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> HostCommand) -> Option<T> {

@@ -12,7 +12,7 @@ use sealane_fabric::health::Families;
 use sealane_fabric::seat::Seat;
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, OwnerFacts, Workload};
-use sealane_proto::types::{Aliases, Generation, NetworkName, OverlayIp, Weight, WorkloadName};
+use sealane_proto::types::{Aliases, Generation, NetworkName, NodeName, OverlayIp, Weight, WorkloadName};
 
 use super::owners::{self, Words};
 use super::{Outside, Peer};
@@ -32,6 +32,8 @@ pub(crate) struct Mesh {
     pub(super) reserved: BTreeMap<Hold, Reservation>,
     /// The instances outside every network that do not work, seen from here.
     pub(super) down: BTreeSet<Outside>,
+    /// The hosts that cannot be reached, seen from here.
+    pub(super) unreachable: BTreeSet<NodeName>,
     version: u64,
     /// The run of this host's agent, as its words say.
     incarnation: u64,
@@ -88,6 +90,7 @@ impl Mesh {
             hosted: BTreeMap::new(),
             reserved: BTreeMap::new(),
             down: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
             version: 0,
             incarnation,
             revision: 0,
@@ -199,6 +202,7 @@ impl Mesh {
         }
         owners::merge(&mut snapshot.content, &self.node.name, local, self.words.of(network));
         self.leave_out(&mut snapshot);
+        self.leave_unreachable(&mut snapshot);
         Some(snapshot)
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 use sealane_proto::resource::{NetworkContent, NetworkSnapshot};
 use sealane_proto::types::{Check, ExternalAddr, NetworkName, ServiceName, Transport};
 
+use super::core::HostCore;
 use super::mesh::Mesh;
 
 /// An instance of a service outside every network.
@@ -56,6 +57,13 @@ impl Mesh {
                 service.external.instances.retain(|instance| *instance != outside.instance);
             }
         }
+    }
+}
+
+impl HostCore {
+    /// These instances do not work, seen from here, and all others do.
+    pub(crate) fn handle_outside(&mut self, down: BTreeSet<Outside>) {
+        self.mesh.set_down(down).into_iter().for_each(|network| self.handle_change(network));
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum NetworkTrouble {
     Packets,
     /// Workloads have lost their way into it.
     CutOff,
+    /// Services have no instance within reach.
+    OutOfReach,
     /// The network cannot be kept on disk.
     Disk,
     /// Control knows nothing of it.
@@ -60,6 +62,10 @@ impl NetworkTrouble {
             Self::CutOff => format!(
                 "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
                  their namespaces: {error}; end them and start them again"
+            ),
+            Self::OutOfReach => format!(
+                "services of network {network} have no instance that can be reached from here, and keep those that they have: \
+                 {error}; `sealane node ls` shows which hosts do not answer"
             ),
             Self::Disk => format!("what control said of network {network} cannot be kept: {error}"),
             Self::Unknown => format!(

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 use sealane_fabric::overlay::UnderlayChoice;
@@ -79,6 +80,12 @@ pub(crate) struct Control {
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "it must be IP:PORT, like 0.0.0.0:7443 or [::]:7443".to_owned())
+}
+
+fn peer_timeout(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_millis(200)..=Duration::from_secs(60);
+    let timeout = humantime::parse_duration(text).ok().filter(|timeout| range.contains(timeout));
+    timeout.ok_or_else(|| "it must be between 200ms and 60s, like 500ms".to_owned())
 }
 
 /// Where desired state is kept.
@@ -173,6 +180,9 @@ pub(crate) struct HostArgs {
     /// TCP port at which hosts call each other, the same on every host
     #[arg(long, value_name = "PORT", default_value = "7444")]
     pub(crate) peer_port: Port,
+    /// Time within which a host that is dead or cut off leaves this host's names and service addresses, 200ms to 60s
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = peer_timeout)]
+    pub(crate) peer_timeout: Duration,
     /// Serve as Docker's network plugin at this socket [without PATH: /run/docker/plugins/sealane.sock]
     #[arg(
         long,

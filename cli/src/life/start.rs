@@ -72,6 +72,7 @@ pub(super) fn agent_config(
         metrics_port: host.metrics_port.get(),
         vxlan_port: host.vxlan_port.get(),
         peer_port: host.peer_port.get(),
+        peer_timeout: host.peer_timeout,
         docker_plugin: host.docker_plugin,
         docker_api: host.docker_api,
         services_dir: host.services_dir,

@@ -36,6 +36,12 @@ pub(crate) struct NodeView {
     channel_since: Option<SystemTime>,
     /// Of an agent: why it does not.
     channel_problem: Option<String>,
+    /// Of an agent: `reachable`, `suspect`, `unreachable` or `unknown`, by its echoes; null for itself and from control.
+    reach: Option<String>,
+    /// Time of an echo to it and back, in microseconds.
+    rtt_micros: Option<u64>,
+    /// The share of the last echoes to it that got no answer, in a thousand.
+    loss_permille: Option<u32>,
     /// The token that it last joined by; null: not known here.
     token: Option<String>,
     /// The networks that it may carry by that token; none: all; null: not known here.
@@ -83,6 +89,7 @@ impl Sheet for NodeSheet {
             ("networks", list(&node.networks)),
             ("behind", list(&node.behind)),
         ];
+        lines.extend(node.way().map(|way| ("way", way)));
         lines.extend(self.running.iter().map(|workload| ("workload", workload.line())));
         lines
     }
@@ -106,6 +113,9 @@ impl From<v1::NodeView> for NodeView {
             unreached: text(view.unreached),
             channel_since: printer::instant(view.channel_since_unix_seconds),
             channel_problem: text(view.channel_problem),
+            reach: text(view.reach),
+            rtt_micros: Some(view.rtt_micros).filter(|&micros| micros != 0),
+            loss_permille: view.loss_permille,
             allowed: (!view.token.is_empty()).then_some(view.allowed),
             token: text(view.token),
         }
@@ -141,7 +151,18 @@ impl NodeView {
         };
         let drained = if self.drained { ", drained" } else { "" };
         let unreached = self.unreached.as_ref().map_or("", |_| ", calls to it fail");
-        format!("{state}{drained}{unreached}")
+        // A host that answers, or was never asked, is as it should be.
+        let reach = self.reach.as_deref().filter(|reach| ["suspect", "unreachable"].contains(reach));
+        let reach = reach.map(|reach| format!(", {reach}")).unwrap_or_default();
+        format!("{state}{drained}{reach}{unreached}")
+    }
+
+    /// Describes the way from the host that answers to this one.
+    fn way(&self) -> Option<String> {
+        let reach = self.reach.clone()?;
+        let rtt = self.rtt_micros.map(|micros| format!(", {:.2} ms there and back", micros as f64 / 1_000.0));
+        let loss = self.loss_permille.map(|loss| format!(", {:.1} % lost", f64::from(loss) / 10.0));
+        Some(format!("{reach}{}{}", rtt.unwrap_or_default(), loss.unwrap_or_default()))
     }
 }
 
@@ -182,5 +203,26 @@ mod tests {
         let silent = v1::NodeView { unreached: "calls to api-1 fail: timeout".into(), ..by_hearsay };
         check(silent, &format!("{unknown}, calls to it fail"), serde_json::Value::Null);
         check(v1::NodeView::default(), "not connected", false.into());
+        let connected = v1::NodeView { connected: true, ..Default::default() };
+        for (reach, state) in [("", ""), ("unknown", ""), ("reachable", ""), ("unreachable", ", unreachable")]
+        {
+            let view = v1::NodeView { reach: reach.into(), ..connected.clone() };
+            check(view, &format!("connected{state}"), true.into());
+        }
+    }
+
+    #[test]
+    fn the_way_to_a_host_is_told_as_far_as_it_is_known() {
+        let way = |view: v1::NodeView| NodeView::from(view).way();
+        assert_eq!(way(v1::NodeView::default()), None);
+        let unknown = v1::NodeView { reach: "unknown".into(), ..Default::default() };
+        assert_eq!(way(unknown.clone()).as_deref(), Some("unknown"));
+        let known = v1::NodeView {
+            reach: "suspect".into(),
+            rtt_micros: 1_230,
+            loss_permille: Some(125),
+            ..Default::default()
+        };
+        assert_eq!(way(known).as_deref(), Some("suspect, 1.23 ms there and back, 12.5 % lost"));
     }
 }

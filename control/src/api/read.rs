@@ -60,12 +60,10 @@ impl v1::read_server::Read for ReadApi {
                 last_seen_unix_seconds: seen.last.unix(),
                 joined_unix_seconds: record.joined.unix(),
                 drained: record.drained,
-                by_hearsay: false,
-                unreached: String::new(),
-                channel_since_unix_seconds: 0,
-                channel_problem: String::new(),
                 token: record.token.clone().unwrap_or_default(),
                 allowed: record.networks.iter().map(ToString::to_string).collect(),
+                // The rest is for agents to tell.
+                ..v1::NodeView::default()
             }
         });
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))

@@ -95,7 +95,8 @@ impl Command for CreateNetwork {
             return Err(CreateNetworkRefusal::Exists { name: self.name, subnet });
         }
         check_new(state, &self.name, (self.subnet, self.subnet6), self.mtu)?;
-        let vni = free_vni(state).ok_or(CreateNetworkRefusal::NoVni)?;
+        let vni = free_vni(Vni::FIRST, state.networks.values().map(|state| state.network.vni))
+            .ok_or(CreateNetworkRefusal::NoVni)?;
         let Self { name, hosts, subnet, mtu, egress, subnet6, mtls } = self;
         let network = Network { name, hosts, subnet, vni, mtu, egress, subnet6, mtls };
         let changes = vec![Change::put(NetworkRecord { network: network.clone(), changed: 0 })];
@@ -172,13 +173,12 @@ fn free_subnet(state: &State, like: Subnet) -> Option<Subnet> {
     }
 }
 
-/// The lowest VNI that no network has.
-fn free_vni(state: &State) -> Option<Vni> {
-    let mut taken: Vec<u32> = state.networks.values().map(|state| state.network.vni.get()).collect();
+/// The lowest VNI from `first` on that is not `taken`, below that of hosts' echoes.
+fn free_vni(first: Vni, taken: impl Iterator<Item = Vni>) -> Option<Vni> {
+    let mut taken: Vec<u32> = taken.map(Vni::get).collect();
     taken.sort_unstable();
-    let first = Vni::FIRST.get();
-    let free = taken.into_iter().fold(first, |free, vni| if vni == free { free + 1 } else { free });
-    Vni::try_from(free).ok()
+    let free = taken.into_iter().fold(first.get(), |free, vni| if vni == free { free + 1 } else { free });
+    Vni::try_from(free).ok().filter(|free| *free < Vni::ECHO)
 }
 
 /// The end of a network without workloads: its services and blocks go with it.
@@ -260,6 +260,15 @@ mod tests {
         let decision = RemoveNetwork("a".parse().unwrap()).decide(&state, Timestamp::default()).unwrap();
         decision.changes.iter().for_each(|change| state.apply(change));
         assert_eq!(create(&mut state, "c", "10.1.0.0/16").unwrap().vni, Vni::FIRST);
+    }
+
+    #[test]
+    fn no_network_gets_the_vni_of_hosts_echoes() {
+        let [first, second] = [0x00ff_fffd, 0x00ff_fffe].map(|vni| Vni::try_from(vni).unwrap());
+        for (taken, free) in [(vec![], Some(first)), (vec![first], Some(second)), (vec![second, first], None)]
+        {
+            assert_eq!(free_vni(first, taken.into_iter()), free);
+        }
     }
 
     #[test]

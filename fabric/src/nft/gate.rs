@@ -70,14 +70,37 @@ pub(crate) struct Gate {
     /// Number of the device with the underlay address, once it is known: who sends by it is a neighbour beneath, not a container,
     /// and the way back is not asked for.
     pub(crate) device: Option<u32>,
-    /// The networks by their names.
-    pub(crate) networks: BTreeMap<NetworkName, Carriers>,
+    /// The networks by their names, and the hosts' echoes.
+    pub(crate) tunnels: BTreeMap<Carried, Carriers>,
 }
 
-/// The other hosts that carry a network.
+/// Purpose of a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Carried {
+    /// Carries a network.
+    Network(NetworkName),
+    /// Carries the echoes of hosts.
+    Echo,
+}
+
+impl Carried {
+    /// The network's name; empty for echoes.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Network(name) => name.as_str(),
+            Self::Echo => "",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        if name.is_empty() { Some(Self::Echo) } else { name.parse().ok().map(Self::Network) }
+    }
+}
+
+/// The other hosts that send into a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Carriers {
-    /// The network's number.
+    /// The tunnel's number.
     pub(crate) vni: Vni,
     /// Underlay addresses of its hosts.
     pub(crate) hosts: BTreeSet<IpAddr>,
@@ -86,8 +109,8 @@ pub(crate) struct Carriers {
 /// Reasons for which packets were refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The sender is no host of this network.
-    Stranger(NetworkName),
+    /// The sender is no host of this network, or none that sends echoes.
+    Stranger(Carried),
     /// The sender's address is not where the packets came from.
     Forged,
     /// The packets have no VNI.
@@ -100,17 +123,17 @@ impl Refused {
         match name {
             FORGED => Some(Self::Forged),
             MALFORMED => Some(Self::Malformed),
-            name => Place::parse(name, "strangers").map(|(_, network)| Self::Stranger(network)),
+            name => Place::parse(name, "strangers").map(|(_, tunnel)| Self::Stranger(tunnel)),
         }
     }
 }
 
-/// Mark of a network on its objects: its number and its name.
-struct Place<'a>(&'a NetworkName, Vni);
+/// Mark of a tunnel on its objects: its number and its network's name.
+struct Place<'a>(&'a Carried, Vni);
 
 impl Place<'_> {
     fn name(&self, what: &str) -> String {
-        format!("{what}-{:06x}-{}", self.1.get(), self.0)
+        format!("{what}-{:06x}-{}", self.1.get(), self.0.as_str())
     }
 
     fn chain(&self) -> String {
@@ -121,10 +144,10 @@ impl Place<'_> {
         self.name("strangers")
     }
 
-    fn parse(name: &str, what: &str) -> Option<(Vni, NetworkName)> {
+    fn parse(name: &str, what: &str) -> Option<(Vni, Carried)> {
         let (vni, network) = name.strip_prefix(what)?.strip_prefix('-')?.split_once('-')?;
         let vni = u32::from_str_radix(vni, 16).ok().and_then(|vni| Vni::try_from(vni).ok())?;
-        Some((vni, network.parse().ok()?))
+        Some((vni, Carried::parse(network)?))
     }
 
     fn strangers(&self) -> Chain {
@@ -146,13 +169,13 @@ fn element_of(vni: Vni, host: IpAddr) -> Element {
     Element { key: vec![Datum::Mark(header), host.into()], verdict: None }
 }
 
-/// The networks of a table that is there, with those who may send.
-pub(crate) fn networks_of(mut listed: TableContent) -> BTreeMap<NetworkName, Carriers> {
-    networks_in(&mut listed)
+/// The tunnels of a table that is there, with those who may send.
+pub(crate) fn tunnels_of(mut listed: TableContent) -> BTreeMap<Carried, Carriers> {
+    tunnels_in(&mut listed)
 }
 
 /// Takes the rows of those who may send out of the table.
-fn networks_in(listed: &mut TableContent) -> BTreeMap<NetworkName, Carriers> {
+fn tunnels_in(listed: &mut TableContent) -> BTreeMap<Carried, Carriers> {
     let rows = Ip::ALL.map(|ip| listed.take_rows(carriers(ip).name).unwrap_or_default());
     let mut hosts: BTreeMap<Vni, BTreeSet<IpAddr>> = BTreeMap::new();
     for (vni, host) in rows.iter().flat_map(BTreeMap::keys).filter_map(|key| carrier_of(key)) {
@@ -160,12 +183,12 @@ fn networks_in(listed: &mut TableContent) -> BTreeMap<NetworkName, Carriers> {
     }
     let places = listed.chains.keys().filter_map(|chain| Place::parse(chain, "network"));
     let carriers = |vni: Vni| Carriers { vni, hosts: hosts.get(&vni).cloned().unwrap_or_default() };
-    places.map(|(vni, network)| (network, carriers(vni))).collect()
+    places.map(|(vni, tunnel)| (tunnel, carriers(vni))).collect()
 }
 
 impl Gate {
     fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        self.networks.iter().map(|(network, carriers)| Place(network, carriers.vni))
+        self.tunnels.iter().map(|(tunnel, carriers)| Place(tunnel, carriers.vni))
     }
 
     /// The chain of tunnels: those who may send and come by the underlay's device; the origin of all others; those who may
@@ -223,8 +246,8 @@ impl Gate {
 
     /// Returns the gate that is there, when it is one of the port and device of `made` and nothing else.
     pub(crate) fn read(mut listed: TableContent, made: &Self) -> Option<Self> {
-        let networks = networks_in(&mut listed);
-        let found = Self { networks, port: made.port, device: made.device };
+        let tunnels = tunnels_in(&mut listed);
+        let found = Self { tunnels, port: made.port, device: made.device };
         let name = TableName::new(Family::Inet, "");
         (found.table(name).content() == listed).then_some(found)
     }
@@ -233,14 +256,8 @@ impl Gate {
     pub(crate) fn replacement(&self, name: &TableName) -> Changes {
         let mut changes = Changes::default();
         changes.replace(self.table(name.clone()));
-        for (network, carriers) in &self.networks {
-            change_hosts(
-                &mut changes,
-                name,
-                &Place(network, carriers.vni),
-                &BTreeSet::new(),
-                &carriers.hosts,
-            );
+        for (tunnel, carriers) in &self.tunnels {
+            change_hosts(&mut changes, name, &Place(tunnel, carriers.vni), &BTreeSet::new(), &carriers.hosts);
         }
         changes
     }
@@ -251,14 +268,14 @@ impl Gate {
             return self.replacement(name);
         }
         let mut changes = Changes::default();
-        let of = |gate: &Self, network: &NetworkName, vni: Vni| {
-            gate.networks.get(network).filter(|other| other.vni == vni).cloned()
+        let of = |gate: &Self, tunnel: &Carried, vni: Vni| {
+            gate.tunnels.get(tunnel).filter(|other| other.vni == vni).cloned()
         };
         let gone: Vec<_> =
-            known.networks.iter().filter(|(name, there)| of(self, name, there.vni).is_none()).collect();
+            known.tunnels.iter().filter(|(name, there)| of(self, name, there.vni).is_none()).collect();
         let mut others = !gone.is_empty();
-        for (network, wanted) in &self.networks {
-            let (place, there) = (Place(network, wanted.vni), of(known, network, wanted.vni));
+        for (tunnel, wanted) in &self.tunnels {
+            let (place, there) = (Place(tunnel, wanted.vni), of(known, tunnel, wanted.vni));
             let from = there.as_ref().map(|there| there.hosts.clone()).unwrap_or_default();
             if there.is_none() {
                 others = true;
@@ -270,8 +287,8 @@ impl Gate {
         if others {
             changes.refill_chain(name, self.tunnels());
         }
-        for (network, carriers) in gone {
-            let place = Place(network, carriers.vni);
+        for (tunnel, carriers) in gone {
+            let place = Place(tunnel, carriers.vni);
             change_hosts(&mut changes, name, &place, &carriers.hosts, &BTreeSet::new());
             changes.remove_chain(name, &place.chain());
             changes.remove_counter(name, place.counter());
@@ -302,11 +319,11 @@ mod tests {
     use super::*;
 
     fn gate(networks: &[(&str, u32, &[&str])]) -> Gate {
-        let networks = networks.iter().map(|(name, vni, hosts)| {
+        let tunnels = networks.iter().map(|(name, vni, hosts)| {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-            (name.parse().unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
+            (Carried::parse(name).unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
         });
-        Gate { port: 4789, device: None, networks: networks.collect() }
+        Gate { port: 4789, device: None, tunnels: tunnels.collect() }
     }
 
     fn numbers(changes: &Changes) -> Vec<u8> {
@@ -348,14 +365,17 @@ mod tests {
 
     #[test]
     fn the_gate_is_read_back_with_those_who_may_send() {
-        let wanted = gate(&[("shop", 7, &["192.0.2.2", "2001:db8::1"]), ("lab", 8, &[])]);
+        let echo = ("", Vni::ECHO.get(), &["192.0.2.3"][..]);
+        let wanted = gate(&[("shop", 7, &["192.0.2.2", "2001:db8::1"]), ("lab", 8, &[]), echo]);
         let mut listed = rules(&wanted);
-        for host in ["192.0.2.2", "2001:db8::1"].map(|host| host.parse::<IpAddr>().unwrap()) {
+        let seven = Vni::try_from(7).unwrap();
+        for (vni, host) in [(seven, "192.0.2.2"), (seven, "2001:db8::1"), (Vni::ECHO, "192.0.2.3")] {
+            let host: IpAddr = host.parse().unwrap();
             let set = carriers(if host.is_ipv4() { Ip::V4 } else { Ip::V6 });
-            let row = element_of(Vni::try_from(7).unwrap(), host).row(&set);
+            let row = element_of(vni, host).row(&set);
             listed.sets.get_mut(set.name).unwrap().rows.extend([row]);
         }
-        assert_eq!(networks_of(listed.clone()), wanted.networks);
+        assert_eq!(tunnels_of(listed.clone()), wanted.tunnels);
         assert_eq!(Gate::read(listed.clone(), &wanted), Some(wanted.clone()));
         assert_eq!(Gate::read(listed.clone(), &Gate { port: 14789, ..wanted.clone() }), None);
         listed.chains.get_mut(TUNNELS).unwrap().rules.pop();
@@ -378,10 +398,12 @@ mod tests {
 
     #[test]
     fn names_tell_what_belongs_to_which_network() {
-        let (name, vni): (NetworkName, Vni) = ("shop-2".parse().unwrap(), Vni::FIRST);
-        let place = Place(&name, vni);
-        assert_eq!(Place::parse(&place.chain(), "network"), Some((vni, name.clone())));
-        assert_eq!(Refused::of_counter(&place.counter()), Some(Refused::Stranger(name.clone())));
+        for (tunnel, vni) in [("shop-2", Vni::FIRST), ("", Vni::ECHO)] {
+            let tunnel = Carried::parse(tunnel).unwrap();
+            let place = Place(&tunnel, vni);
+            assert_eq!(Place::parse(&place.chain(), "network"), Some((vni, tunnel.clone())));
+            assert_eq!(Refused::of_counter(&place.counter()), Some(Refused::Stranger(tunnel.clone())));
+        }
         assert_eq!(Refused::of_counter(FORGED), Some(Refused::Forged));
         for other in ["input", "network-", "network-zz-shop", "network-1000000-shop", "strangers-100000-Shop"]
         {

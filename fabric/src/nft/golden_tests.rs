@@ -11,7 +11,7 @@ use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{MacAddr, Vni};
 
 use super::content::TableContent;
-use super::gate::{Carriers, Gate};
+use super::gate::{Carried, Carriers, Gate};
 use super::guard::Addresses;
 use super::*;
 use crate::seat::Owner;
@@ -113,9 +113,9 @@ fn gates() -> Vec<(String, Changes)> {
     let gate = |(name, device, networks): (&str, Option<u32>, &[Network<'_>])| {
         let networks = networks.iter().map(|(name, vni, hosts)| {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-            (name.parse().unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
+            (Carried::Network(name.parse().unwrap()), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
         });
-        let gate = Gate { port: 4789, device, networks: networks.collect() };
+        let gate = Gate { port: 4789, device, tunnels: networks.collect() };
         (format!("gate {name}"), gate.replacement(&TableName::new(Family::Inet, GATE)))
     };
     states.map(gate).to_vec()

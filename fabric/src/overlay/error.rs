@@ -51,6 +51,16 @@ pub enum OverlayError {
         /// The UDP port.
         port: u16,
     },
+    /// Another VXLAN device of this host has the VNI of echoes.
+    #[error(
+        "VNI {} on UDP port {port} is in use by another VXLAN device of this host, maybe of a second agent; stop that, or give \
+         this agent another --vxlan-port (the same on every host)",
+        Vni::ECHO
+    )]
+    EchoInUse {
+        /// The UDP port.
+        port: u16,
+    },
     /// The workload's namespace has an interface of that name, of somebody else's.
     #[error(
         "workload {workload}: its namespace has an interface {interface} already; attach another namespace"
@@ -89,6 +99,7 @@ impl OverlayError {
             | Self::Underlay(_)
             | Self::VniTaken { .. }
             | Self::PortTaken { .. }
+            | Self::EchoInUse { .. }
             | Self::NoSuchDevice { .. }
             | Self::Nft(_) => false,
         }

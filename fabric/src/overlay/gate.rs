@@ -2,8 +2,9 @@
 //!
 //! What is there from an agent before this one stays until this one knows better: no network is open in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
 use sealane_proto::resource::Network;
 use sealane_proto::types::{NetworkName, Vni};
@@ -15,7 +16,7 @@ use super::{KernelAccess, lock};
 use crate::netlink::NetlinkError;
 use crate::nft::change::Changes;
 use crate::nft::client::{self, Tables};
-use crate::nft::gate::{Carriers, Gate, networks_of};
+use crate::nft::gate::{Carried, Carriers, Gate, tunnels_of};
 use crate::nft::ruleset::{Family, TableName};
 
 /// Purposes of transactions, for their errors.
@@ -57,21 +58,21 @@ pub(super) struct HostNamespace<'a> {
 
 impl HostGate {
     pub(super) fn new(run_dir: &RunDir, port: u16) -> Self {
-        let wanted = Gate { port, device: None, networks: BTreeMap::new() };
+        let wanted = Gate { port, device: None, tunnels: BTreeMap::new() };
         Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
     }
 
-    /// Lets these hosts into the network, and nobody else. What is known to be so is not looked at.
+    /// Lets these hosts into the tunnel, and nobody else. What is known to be so is not looked at.
     pub(super) fn admit(
         &mut self,
         namespace: HostNamespace<'_>,
-        network: &NetworkName,
+        tunnel: &Carried,
         carriers: Carriers,
     ) -> Result<(), NetlinkError> {
         self.adopt(namespace)?;
         // A number is one network's: of an older one that is still here, packets are not told apart.
-        self.wanted.networks.retain(|other, known| other == network || known.vni != carriers.vni);
-        self.wanted.networks.insert(network.clone(), carriers);
+        self.wanted.tunnels.retain(|other, known| other == tunnel || known.vni != carriers.vni);
+        self.wanted.tunnels.insert(tunnel.clone(), carriers);
         if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(namespace).map(drop) }
     }
 
@@ -83,19 +84,20 @@ impl HostGate {
         vni: Vni,
     ) -> Result<(), NetlinkError> {
         self.adopt(namespace)?;
-        let known = self.wanted.networks.get(network).filter(|known| known.vni == vni);
+        let tunnel = Carried::Network(network.clone());
+        let known = self.wanted.tunnels.get(&tunnel).filter(|known| known.vni == vni);
         let hosts = known.map(|known| known.hosts.clone()).unwrap_or_default();
-        self.admit(namespace, network, Carriers { vni, hosts })
+        self.admit(namespace, &tunnel, Carriers { vni, hosts })
     }
 
-    /// Forgets the networks that are none of `kept`; with the last one the table goes.
+    /// Forgets the tunnels that are none of `kept`; with the last one the table goes.
     pub(super) fn retain(
         &mut self,
         namespace: HostNamespace<'_>,
-        kept: impl Fn(&NetworkName) -> bool,
+        kept: impl Fn(&Carried) -> bool,
     ) -> Result<(), NetlinkError> {
         self.adopt(namespace)?;
-        self.wanted.networks.retain(|network, _| kept(network));
+        self.wanted.tunnels.retain(|tunnel, _| kept(tunnel));
         if self.known.as_ref() == Some(&self.wanted) { Ok(()) } else { self.ensure(namespace).map(drop) }
     }
 
@@ -145,10 +147,10 @@ impl HostGate {
         there: Option<Gate>,
     ) -> Result<(), NetlinkError> {
         let commit = |changes: &Changes, what| client::commit(hopper, host, changes, what);
-        if self.wanted.networks.is_empty() {
+        if self.wanted.tunnels.is_empty() {
             return commit(&removal(&self.table), REMOVE);
         }
-        if let Some(there) = there.filter(|there| !there.networks.is_empty()) {
+        if let Some(there) = there.filter(|there| !there.tunnels.is_empty()) {
             match commit(&self.wanted.difference(&self.table, &there), WHAT) {
                 Err(NetlinkError::Refused { refusal, .. }) => {
                     tracing::debug!(%refusal, "the gate of tunnels is made anew");
@@ -165,8 +167,8 @@ impl HostGate {
             return Ok(());
         }
         let listed = Tables::open(hopper, host)?.read(&self.table)?.unwrap_or_default();
-        for (network, carriers) in networks_of(listed) {
-            self.wanted.networks.entry(network).or_insert(carriers);
+        for (tunnel, carriers) in tunnels_of(listed) {
+            self.wanted.tunnels.entry(tunnel).or_insert(carriers);
         }
         self.adopted = true;
         Ok(())
@@ -181,7 +183,7 @@ impl HostGate {
     ) -> Result<Option<Gate>, NetlinkError> {
         Ok(match Tables::open(hopper, host)?.read(&self.table)? {
             Some(listed) => Gate::read(listed, made),
-            None => Some(Gate { networks: BTreeMap::new(), ..made.clone() }),
+            None => Some(Gate { tunnels: BTreeMap::new(), ..made.clone() }),
         })
     }
 }
@@ -203,7 +205,18 @@ impl KernelAccess {
     /// Lets the hosts that carry the network into it, before there is a way.
     pub(super) fn admit_carriers(&self, network: &Network, desired: &Desired) -> Result<(), NetlinkError> {
         let carriers = Carriers { vni: network.vni, hosts: desired.carriers.clone() };
-        self.with_gate(|gate| gate.admit(self.namespace(), &network.name, carriers))
+        let tunnel = Carried::Network(network.name.clone());
+        self.with_gate(|gate| gate.admit(self.namespace(), &tunnel, carriers))
+    }
+
+    /// Lets the echoes of these hosts in, before there is a device for them; of nobody any more without one.
+    pub(super) fn admit_echoes(&self, hosts: BTreeSet<IpAddr>) -> Result<(), NetlinkError> {
+        let namespace = self.namespace();
+        if hosts.is_empty() {
+            return lock(&self.gate).retain(namespace, |tunnel| *tunnel != Carried::Echo);
+        }
+        let carriers = Carriers { vni: Vni::ECHO, hosts };
+        self.with_gate(|gate| gate.admit(namespace, &Carried::Echo, carriers))
     }
 
     /// Lets nobody into the network of whom nothing was said.
@@ -212,6 +225,10 @@ impl KernelAccess {
     }
 
     pub(super) fn forget_carriers(&self, kept: impl Fn(&NetworkName) -> bool) -> Result<(), NetlinkError> {
+        let kept = |tunnel: &Carried| match tunnel {
+            Carried::Network(network) => kept(network),
+            Carried::Echo => true,
+        };
         lock(&self.gate).retain(self.namespace(), kept)
     }
 

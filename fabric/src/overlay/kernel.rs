@@ -40,6 +40,8 @@ pub(super) struct KernelAccess {
     pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,
     /// Workloads that cannot be mended.
     pub(super) obstacles: Obstacles,
+    /// Namespace of the echo device, while there is one.
+    pub(super) echo: Mutex<Option<NetNs>>,
 }
 
 impl KernelAccess {

@@ -155,10 +155,10 @@ impl Overlay {
             let series = of.map(|(network, _, packets)| (vec![("network", network.clone())], *packets));
             family(name, help, series)
         });
-        let help = "VXLAN packets that no host of their network has sent, by reason (stranger, forged, malformed); dropped.";
+        let help = "VXLAN packets that no host of their network (empty: of echoes) has sent, by reason (stranger, forged, malformed); dropped.";
         let refused = refused.into_iter().map(|(why, packets)| {
             let (reason, network) = match why {
-                Refused::Stranger(network) => ("stranger", network.to_string()),
+                Refused::Stranger(tunnel) => ("stranger", tunnel.as_str().to_owned()),
                 Refused::Forged => ("forged", String::new()),
                 Refused::Malformed => ("malformed", String::new()),
             };

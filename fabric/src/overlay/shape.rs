@@ -56,7 +56,7 @@ pub(super) fn port_settings() -> Vec<InfoBridgePort> {
 }
 
 /// Returns true if the kernel lists a setting with another value. One that it does not list it does not know.
-fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
+pub(super) fn differs<T: PartialEq>(wanted: &[T], actual: &[T]) -> bool {
     wanted.iter().any(|wanted| {
         actual.iter().any(|actual| discriminant(actual) == discriminant(wanted) && actual != wanted)
     })

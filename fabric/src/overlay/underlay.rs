@@ -168,6 +168,14 @@ fn kind_in(net: Ipv4Net, address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
+/// Returns true if an address is one that all hosts of the network beneath have.
+pub(super) fn is_of_all(address: UnderlayAddr, beneath: Option<Ipv4Net>) -> bool {
+    match address.to_ip() {
+        IpAddr::V4(address) => beneath.is_some_and(|net| kind_in(net, address).is_some()),
+        IpAddr::V6(_) => false,
+    }
+}
+
 /// The network without hosts that claim an address of the whole network beneath: what is sent there, all would get. A sentence
 /// names one.
 pub(super) fn without_shared(

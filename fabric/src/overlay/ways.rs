@@ -64,6 +64,11 @@ impl KernelAccess {
         Ok(fitting(network, own, others))
     }
 
+    /// The longest packet that the ways allow inside a tunnel, in bytes.
+    pub(super) fn inner_mtu(&self) -> Result<u32, OverlayError> {
+        self.seen(|seen| seen.inner)
+    }
+
     /// Explains how the network's packets do not fit into this host's ways, if they do not.
     pub(super) fn too_long(&self, network: &Network) -> Option<String> {
         too_long(network, self.seen(|seen| seen.inner).ok()?)

@@ -1,11 +1,12 @@
 //! Addresses on both sides of the tunnel, never mixed up.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::external::unfit;
 
@@ -83,6 +84,22 @@ impl MacAddr {
         let [.., low] = vni.get().to_be_bytes();
         let [a, b, c, d] = address.0.octets();
         Self([0x02, low, a, b, c, d])
+    }
+
+    /// The address of a host's echo device: locally administered and of one interface (IEEE 802, the two low bits of the first
+    /// octet), and for the rest the first six octets of the SHA-256 of the host's name, so that every host knows those of all
+    /// others.
+    #[must_use]
+    pub fn of_host(name: &super::NodeName) -> Self {
+        let hash = Sha256::digest(name.as_str());
+        Self([(hash[0] & 0xfc) | 0x02, hash[1], hash[2], hash[3], hash[4], hash[5]])
+    }
+
+    /// The link-local IPv6 address that goes with it: its modified EUI-64 behind fe80::/64 (RFC 4291, appendix A).
+    #[must_use]
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
     }
 
     /// The six octets in transmission order.
@@ -318,6 +335,18 @@ mod tests {
         let [a, b, c] =
             ["10.0.0.0/8", "10.42.0.0/16", "10.43.0.0/16"].map(|text| text.parse::<Subnet>().unwrap());
         assert!(a.overlaps(b) && b.overlaps(a) && !b.overlaps(c));
+    }
+
+    #[test]
+    fn addresses_of_echo_devices_follow_from_names_and_stay_what_they_are() {
+        let derived = |name: &str| MacAddr::of_host(&name.parse().unwrap());
+        // `printf host-1 | sha256sum`
+        assert_eq!(derived("host-1").to_string(), "4a:17:96:ac:49:35");
+        assert_eq!(derived("host-1").link_local().to_string(), "fe80::4817:96ff:feac:4935");
+        for name in ["a", "host-1", "host-2", "db"] {
+            let mac = derived(name);
+            assert!(mac.is_unicast() && mac.octets()[0] & 2 == 2, "{mac}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ impl Vni {
     pub const MAX: Self = Self(0x00ff_ffff);
     /// The first VNI that networks get: Docker Swarm's start at 4096, Calico's is 4096.
     pub const FIRST: Self = Self(0x0010_0000);
+    /// The VNI of the echoes that hosts send each other, the last one: no network gets it.
+    pub const ECHO: Self = Self::MAX;
 
     /// The number.
     #[must_use]

@@ -34,6 +34,7 @@ mod install;
 mod ipv6;
 mod joining;
 mod limits;
+mod liveness;
 mod machine;
 mod mesos;
 mod moves;

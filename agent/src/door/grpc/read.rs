@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
 use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
+use crate::liveness::{PeerViews, Reach};
 use crate::peer::Channels;
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
@@ -51,6 +52,8 @@ pub(crate) struct ReadApi {
     pub(crate) metrics_problem: watch::Receiver<Option<String>>,
     /// The channels to other hosts.
     pub(crate) channels: watch::Receiver<Channels>,
+    /// The hosts that share a network with this one, as echoes show them.
+    pub(crate) peers: watch::Receiver<Arc<PeerViews>>,
 }
 
 /// Number of instances that are looked into when somebody asks why they are not ready.
@@ -108,6 +111,9 @@ impl Read for ReadApi {
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
         let (idle, owners) = (self.idle(&networks).await, self.workloads.beginnings());
+        let peers = self.peers.borrow().clone();
+        let is_out_of_reach =
+            |node: &NodeName| peers.get(node).is_some_and(|peer| peer.reach == Reach::Unreachable);
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node;
@@ -119,8 +125,10 @@ impl Read for ReadApi {
             let hindered = hindrance
                 .filter(|_| own)
                 .map(|why| format!("network {} cannot be set up on this host: {why}", workload.network));
-            let problem =
-                refused.or(gone.clone()).or(hindered).or_else(|| idle.get(&id).cloned()).or_else(silent);
+            let away = is_out_of_reach(&workload.node);
+            let away = away.then(|| format!("its node {} cannot be reached from this host", workload.node));
+            let other = away.or(gone.clone()).or(hindered);
+            let problem = refused.or(other).or_else(|| idle.get(&id).cloned()).or_else(silent);
             let problem = problem.or_else(|| v1::WorkloadView::drained(workload));
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
@@ -310,6 +318,7 @@ impl ReadApi {
         unreached: &[Unreached],
     ) -> BTreeMap<String, v1::NodeView> {
         let lost = self.views.link.borrow().lost.clone();
+        let peers = self.peers.borrow().clone();
         let mut views: BTreeMap<String, v1::NodeView> = BTreeMap::new();
         let own = v1::NodeView {
             node: Some((&self.own()).into()),
@@ -330,6 +339,9 @@ impl ReadApi {
                     view.last_seen_unix_seconds = since.flatten().copied().flatten().map_or(0, unix_seconds);
                     let silent = unreached.iter().find(|one| one.node == node.name);
                     view.unreached = silent.map(Unreached::words).unwrap_or_default();
+                    if let Some(peer) = peers.get(&node.name) {
+                        peer.show(view);
+                    }
                 }
                 view.drained |= snapshot.drained.contains(&node.name);
                 view.networks.push(snapshot.network.name.to_string());

@@ -1,0 +1,365 @@
+//! Liveness of the hosts that share a network with this one: each is sent echoes over the way that their packets take, through
+//! the port and the gate of every tunnel, and its kernel answers. Instances on a host that does not answer leave the names and
+//! the balancing of this host's workloads.
+//!
+//! What follows from echoes and answers is decided by a pure core ([`core`]). This is the shell around it.
+
+mod core;
+mod show;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::pending;
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use sealane_fabric::netlink::{EchoAnswer, EchoSocket};
+use sealane_fabric::overlay::{EchoDevice, EchoPeers, OverlayError, Reason};
+use sealane_proto::client::CarriedNetworks;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, Vni};
+use tokio::sync::watch;
+
+use crate::workload::Workloads;
+use core::{Echo, LivenessCore};
+pub(crate) use core::{PeerView, Reach};
+pub(crate) use show::families;
+
+/// Every peer as this host sees it.
+pub(crate) type PeerViews = BTreeMap<NodeName, PeerView>;
+
+/// Interval at which the device is compared with what it should be.
+const AUDIT: Duration = Duration::from_secs(60);
+/// Least time between two looks at the device, and interval at which views are shown.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Settings of the watch over other hosts.
+pub(crate) struct Liveness {
+    /// Workloads of this host, with the host and its kernel.
+    pub(crate) workloads: Arc<Workloads>,
+    /// Control's word on the networks that this host carries.
+    pub(crate) carried: watch::Receiver<CarriedNetworks>,
+    /// Time within which a dead host is to be known.
+    pub(crate) timeout: Duration,
+    /// The UDP port of tunnels, for words.
+    pub(crate) port: u16,
+    /// Every peer, shown at each verdict and each second.
+    pub(crate) views: watch::Sender<Arc<PeerViews>>,
+}
+
+impl Liveness {
+    /// Watches the others, until the agent ends.
+    pub(crate) async fn run(self) {
+        let core = LivenessCore::new(self.timeout, rand::random(), Instant::now());
+        let own = self.workloads.kernel().overlay.underlay();
+        let mut watch = Watch {
+            liveness: self,
+            own,
+            core,
+            peers: EchoPeers::new(),
+            lengths: BTreeMap::new(),
+            device: EchoDevice::default(),
+            names: HashMap::new(),
+            socket: None,
+            look: None,
+            wanted: None,
+            looked: None,
+            shown: Instant::now(),
+            verdicts: 0,
+            problem: None,
+        };
+        watch.follow();
+        watch.run().await;
+    }
+}
+
+type Looked = Result<EchoDevice, OverlayError>;
+
+/// The watch under way.
+struct Watch {
+    liveness: Liveness,
+    /// This host's underlay address, from which the device sends.
+    own: watch::Receiver<UnderlayAddr>,
+    core: LivenessCore,
+    /// The hosts that share a network with this one.
+    peers: EchoPeers,
+    /// The longest packets of networks that they share, in bytes, as far as hosts have told.
+    lengths: BTreeMap<NodeName, u32>,
+    /// The device as the last look has left it.
+    device: EchoDevice,
+    /// The peers by their addresses on the device.
+    names: HashMap<Ipv6Addr, NodeName>,
+    socket: Option<EchoSocket>,
+    /// A look at the device that is under way.
+    look: Option<BoxFuture<'static, Looked>>,
+    /// Reason for the next one.
+    wanted: Option<Reason>,
+    /// Time of the last one.
+    looked: Option<Instant>,
+    shown: Instant,
+    /// Verdicts that the host has been told of.
+    verdicts: u64,
+    /// Reason for which nobody is watched.
+    problem: Option<String>,
+}
+
+impl Watch {
+    async fn run(&mut self) {
+        let mut audit = tokio::time::interval_at(tokio::time::Instant::now() + AUDIT, AUDIT);
+        loop {
+            self.begin_look();
+            let due = self.core.poll_timeout();
+            let waits = self.wanted.is_some() && self.look.is_none();
+            let again = self.looked.filter(|_| waits).map(|looked| looked + SECOND);
+            tokio::select! {
+                changed = self.liveness.carried.changed() => match changed {
+                    Ok(()) => self.follow(),
+                    Err(_) => return,
+                },
+                answer = next(self.socket.as_ref()) => match answer {
+                    Ok(answer) => self.hear(answer, Instant::now()),
+                    Err(error) => self.reopen(&error),
+                },
+                Ok(()) = self.own.changed() => (self.wanted, self.looked) = (Some(Reason::Change), None),
+                looked = over(&mut self.look) => self.take(looked),
+                _ = audit.tick() => self.wanted = self.wanted.or(Some(Reason::Audit)),
+                () = sleep_until(due) => {}
+                () = sleep_until(again) => {}
+            }
+            self.step().await;
+        }
+    }
+
+    /// Takes in who shares a network with this host.
+    fn follow(&mut self) {
+        let own = self.liveness.workloads.node().clone();
+        let carried = self.liveness.carried.borrow_and_update().clone();
+        let (peers, taken) = peers_of(&carried, &own);
+        self.lengths = lengths_of(&carried);
+        self.problem = taken.map(|network| words::taken(&network));
+        if self.peers != peers {
+            self.peers = peers;
+            self.wanted = Some(Reason::Change);
+            self.looked = None;
+        }
+        self.complain();
+    }
+
+    /// Begins a look at the device, if one is wanted and the last one was not just now.
+    fn begin_look(&mut self) {
+        let rests = self.looked.is_some_and(|looked| looked.elapsed() < SECOND);
+        if self.look.is_some() || rests {
+            return;
+        }
+        let Some(reason) = self.wanted.take() else { return };
+        let workloads = self.liveness.workloads.clone();
+        let peers = self.peers.clone();
+        self.looked = Some(Instant::now());
+        self.look = Some(Box::pin(async move {
+            workloads.kernel().overlay.ensure_echo(workloads.node(), &peers, reason).await
+        }));
+    }
+
+    fn take(&mut self, looked: Looked) {
+        let device = match looked {
+            Ok(device) => device,
+            Err(error) => {
+                self.problem = Some(words::blind(&error));
+                self.wanted = self.wanted.or(Some(Reason::Change));
+                return self.complain();
+            }
+        };
+        if device.peers != self.device.peers {
+            self.names = device.peers.iter().map(|(name, address)| (*address, name.clone())).collect();
+            self.core.handle_peers(&device.peers.keys().cloned().collect());
+        }
+        let is_new = device.index.is_some() != self.socket.is_some();
+        self.device = device;
+        if is_new {
+            self.open();
+        }
+        if self.device.index.is_some() && self.socket.is_some() {
+            self.problem = None;
+        }
+        self.complain();
+    }
+
+    /// Opens the socket where there is a device, and closes it where there is none.
+    fn open(&mut self) {
+        let opened = match self.device.index {
+            Some(_) => self.liveness.workloads.kernel().overlay.echo_socket(),
+            None => Ok(None),
+        };
+        self.socket = opened.unwrap_or_else(|error| {
+            self.problem = Some(words::blind(&error));
+            self.wanted = Some(Reason::Change);
+            None
+        });
+    }
+
+    fn reopen(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "the socket of echoes has failed, another one is opened");
+        self.socket = None;
+        self.wanted = Some(Reason::Audit);
+    }
+
+    fn hear(&mut self, EchoAnswer { from, token }: EchoAnswer, now: Instant) {
+        if let Some(name) = self.names.get(&from) {
+            self.core.handle_answer(name, token, now);
+        }
+    }
+
+    /// Hears all answers that are there, before anybody is found to owe one; sends what is due; says what is new.
+    async fn step(&mut self) {
+        let now = Instant::now();
+        while let Some(answer) = self.socket.as_ref().and_then(EchoSocket::receive) {
+            self.hear(answer, now);
+        }
+        self.core.handle_time(now);
+        while let Some(echo) = self.core.poll_echo(now) {
+            if self.send(&echo).is_err() {
+                self.core.handle_unsent(&echo, now);
+                if !echo.long {
+                    self.wanted = self.wanted.or(Some(Reason::Audit));
+                }
+            }
+        }
+        if self.core.is_in_doubt() {
+            // It may be this host's own rows that somebody has removed.
+            self.wanted = self.wanted.or(Some(Reason::Audit));
+        }
+        let is_verdict = self.core.verdicts() != self.verdicts;
+        if is_verdict {
+            self.verdicts = self.core.verdicts();
+            self.judge().await;
+        }
+        if is_verdict || now >= self.shown + SECOND {
+            self.shown = now;
+            self.liveness.views.send_replace(Arc::new(self.core.views()));
+        }
+    }
+
+    fn send(&self, echo: &Echo) -> io::Result<()> {
+        let (Some(socket), Some(index)) = (&self.socket, self.device.index) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let to = self.device.peers.get(&echo.to).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let length = match echo.long {
+            true => *self.lengths.get(&echo.to).ok_or(io::ErrorKind::Unsupported)?,
+            false => 0,
+        };
+        socket.send(index, *to, echo.token, usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// Tells the host which others cannot be reached, and people.
+    async fn judge(&mut self) {
+        let unreachable: BTreeSet<NodeName> = self.core.unreachable().cloned().collect();
+        self.liveness.workloads.host().set_unreachable(unreachable).await;
+        self.complain();
+    }
+
+    fn complain(&self) {
+        let (all, port) = (self.device.peers.len(), self.liveness.port);
+        let place = |name| Some((name, self.peers.get(name)?));
+        let mut sentences =
+            words::unreachable(&self.core.unreachable().filter_map(place).collect::<Vec<_>>(), all, port);
+        sentences.extend(words::silent(self.core.silent().filter_map(place), port));
+        let narrow = self.core.narrow().filter_map(place);
+        sentences.extend(words::narrow(narrow.filter_map(|host| Some((host, *self.lengths.get(host.0)?)))));
+        sentences.extend(words::colliding(&self.device.colliding));
+        sentences.extend(self.problem.clone().map(|problem| ("liveness".to_owned(), problem)));
+        self.liveness.workloads.complain_all("liveness", sentences);
+    }
+}
+
+/// The hosts that share one of these networks with `own`; nobody where a network has the VNI of echoes, which is named.
+fn peers_of(carried: &CarriedNetworks, own: &NodeName) -> (EchoPeers, Option<NetworkName>) {
+    let taken = carried.iter().find(|(_, snapshot)| snapshot.network.vni == Vni::ECHO);
+    if let Some((network, _)) = taken {
+        return (EchoPeers::new(), Some(network.clone()));
+    }
+    let nodes = carried.values().flat_map(|snapshot| &snapshot.nodes);
+    let others = nodes.filter(|node| node.name != *own);
+    (others.map(|node| (node.name.clone(), node.underlay)).collect(), None)
+}
+
+/// The longest packets of the networks that each host carries: as a network was created with, or the least that any of its hosts
+/// has told.
+fn lengths_of(carried: &CarriedNetworks) -> BTreeMap<NodeName, u32> {
+    let mut lengths = BTreeMap::new();
+    for snapshot in carried.values() {
+        let told = snapshot.nodes.iter().filter_map(|node| node.mtu).min();
+        let Some(length) = snapshot.network.mtu.or(told).map(u32::from) else { continue };
+        for node in &snapshot.nodes {
+            let known = lengths.entry(node.name.clone()).or_insert(length);
+            *known = length.max(*known);
+        }
+    }
+    lengths
+}
+
+/// Waits for an answer; for ever without a socket.
+async fn next(socket: Option<&EchoSocket>) -> io::Result<EchoAnswer> {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for the end of a look; for ever without one.
+async fn over(look: &mut Option<BoxFuture<'static, Looked>>) -> Looked {
+    let looked = match look {
+        Some(look) => look.await,
+        None => pending().await,
+    };
+    *look = None;
+    looked
+}
+
+/// Returns at this time; never, when there is none.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::snapshot;
+    use sealane_proto::resource::Node;
+
+    #[test]
+    fn hosts_of_all_networks_are_watched_and_nobody_where_a_network_has_the_vni_of_echoes() {
+        let node = |name: &str, last: u8| Node {
+            name: name.parse().unwrap(),
+            underlay: format!("192.0.2.{last}").parse().unwrap(),
+            mtu: None,
+        };
+        let (mut shop, mut lab) = (snapshot(), snapshot());
+        lab.content.network.name = "lab".parse().unwrap();
+        shop.content.nodes = vec![node("host-1", 1), node("host-2", 2)];
+        lab.content.nodes = vec![node("host-1", 1), node("host-2", 2), node("host-3", 3)];
+        let own = "host-1".parse().unwrap();
+        let both = |shop: &_, lab: &_| -> CarriedNetworks {
+            [shop, lab]
+                .map(|snapshot: &sealane_proto::resource::NetworkSnapshot| {
+                    (snapshot.network.name.clone(), Arc::new(snapshot.clone()))
+                })
+                .into()
+        };
+        let (peers, taken) = peers_of(&both(&shop, &lab), &own);
+        assert_eq!(peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["host-2", "host-3"]);
+        assert_eq!(taken, None);
+        assert!(lengths_of(&both(&shop, &lab)).is_empty(), "nobody has told any");
+        shop.content.nodes[1].mtu = "1400".parse().ok();
+        lab.content.network.mtu = "1300".parse().ok();
+        let lengths = lengths_of(&both(&shop, &lab));
+        assert_eq!(lengths.values().copied().collect::<Vec<_>>(), [1400, 1400, 1300]);
+        lab.content.network.vni = Vni::ECHO;
+        assert_eq!(peers_of(&both(&shop, &lab), &own), (EchoPeers::new(), Some("lab".parse().unwrap())));
+    }
+}

@@ -1,0 +1,203 @@
+//! One peer: the echoes that it owes, and what follows from them. Pure.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::long::LongEchoes;
+use super::{MISSING, PeerView, Reach};
+
+/// Echoes that may be under way to one peer: as many as are sent hastily within the longest wait.
+const PENDING: usize = 128;
+/// Longest wait for an answer, after which its echo is lost.
+const LOST: Duration = Duration::from_secs(2);
+/// Answers in a row that make an unreachable peer reachable, and the most that it takes when it comes and goes.
+const ANSWERS: u32 = 3;
+const MOST_ANSWERS: u32 = 24;
+/// A peer that is lost again within this time has to answer twice as often the next time.
+const STEADY: Duration = Duration::from_secs(60);
+/// Echoes without an answer after which a peer that has never answered is named.
+const SILENT: u32 = 2 * MISSING;
+/// Number of echoes whose loss is remembered.
+const HISTORY: u32 = u128::BITS;
+
+/// What is known of a peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    reach: Reach,
+    pending: VecDeque<Pending>,
+    /// Echoes in a row that are owed an answer.
+    missing: u32,
+    /// Answers in a row since the last echo that was owed one.
+    answers: u32,
+    /// Answers in a row that make it reachable.
+    needed: u32,
+    /// Time of its last return.
+    returned: Option<Instant>,
+    round_trip: Option<Duration>,
+    /// The last echoes, newest in the lowest bit: 1 for one that was lost.
+    history: u128,
+    /// Number of bits that say something.
+    echoes: u32,
+    long: LongEchoes,
+}
+
+/// An echo under way.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    token: u64,
+    sent: Instant,
+    /// True once it has been waited for in vain.
+    owed: bool,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            reach: Reach::Unknown,
+            pending: VecDeque::new(),
+            missing: 0,
+            answers: 0,
+            needed: ANSWERS,
+            returned: None,
+            round_trip: None,
+            history: 0,
+            echoes: 0,
+            long: LongEchoes::default(),
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Returns true if it is to be asked hastily: one that owes an answer, or that is coming back.
+    pub(super) fn is_hasty(&self) -> bool {
+        match self.reach {
+            Reach::Suspect => true,
+            Reach::Unreachable => self.answers > 0,
+            Reach::Unknown | Reach::Reachable => false,
+        }
+    }
+
+    /// Returns true if it has never answered although it was asked for a while.
+    pub(super) fn is_silent(&self) -> bool {
+        self.reach == Reach::Unknown && self.missing >= SILENT
+    }
+
+    /// Returns true if it is suspect and has owed this many answers.
+    pub(super) fn is_in_doubt(&self, answers: u32) -> bool {
+        self.reach == Reach::Suspect && self.missing >= answers
+    }
+
+    pub(super) fn view(&self) -> PeerView {
+        let loss = f64::from(self.history.count_ones()) / f64::from(self.echoes.max(1));
+        PeerView {
+            reach: self.reach,
+            round_trip: self.round_trip,
+            loss: (self.echoes > 0).then_some(loss),
+            loses_long: self.loses_long(),
+        }
+    }
+
+    /// Wait for an answer before it is owed: half the way to the peer and back more than that, and never less than `least`.
+    fn patience(&self, least: Duration) -> Duration {
+        self.round_trip.map_or(least, |round_trip| least + round_trip * 3 / 2)
+    }
+
+    /// Time at which the oldest echo that is waited for is owed an answer.
+    pub(super) fn deadline(&self, least: Duration) -> Option<Instant> {
+        let oldest = self.pending.iter().find(|pending| !pending.owed)?;
+        Some(oldest.sent + self.patience(least))
+    }
+
+    pub(super) fn handle_sent(&mut self, token: u64, now: Instant) {
+        if self.pending.len() == PENDING {
+            self.pending.pop_front();
+            self.remember(true);
+        }
+        self.pending.push_back(Pending { token, sent: now, owed: false });
+    }
+
+    /// An echo that was not sent after all.
+    pub(super) fn forget(&mut self, token: u64, now: Instant) {
+        self.pending.retain(|pending| pending.token != token);
+        self.long.handle_unsent(token, now);
+    }
+
+    /// Returns true if long packets are lost on the way, and short ones are not.
+    pub(super) fn loses_long(&self) -> bool {
+        self.reach != Reach::Unreachable && self.long.are_lost()
+    }
+
+    /// Time since which a long echo is due; `None` when none is, as while short ones are not answered.
+    pub(super) fn long_due(&mut self, least: Duration, now: Instant) -> Option<Option<Instant>> {
+        let answers = self.reach == Reach::Reachable;
+        // A long one takes longer, too.
+        self.long.handle_time(2 * self.patience(least), answers, now);
+        self.long.due(now).filter(|_| answers)
+    }
+
+    pub(super) fn handle_long_sent(&mut self, token: u64, now: Instant) {
+        self.long.handle_sent(token, now);
+    }
+
+    pub(super) fn handle_answer(&mut self, token: u64, now: Instant) {
+        self.long.handle_answer(token, now);
+        let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
+        let Some(answered) = self.pending.remove(at) else { return };
+        // A late one as well: the way may have become longer.
+        let took = now.saturating_duration_since(answered.sent);
+        self.round_trip = Some(self.round_trip.map_or(took, |known| (known * 7 + took) / 8));
+        self.remember(false);
+        self.missing = 0;
+        self.answers = self.answers.saturating_add(1);
+        match self.reach {
+            Reach::Unreachable if self.answers < self.needed => {}
+            Reach::Unreachable => {
+                self.reach = Reach::Reachable;
+                self.returned = Some(now);
+            }
+            Reach::Unknown | Reach::Suspect | Reach::Reachable => self.reach = Reach::Reachable,
+        }
+    }
+
+    /// Counts the echoes that are owed an answer by now; all those of a time in which nobody watched (`late`) count as one.
+    pub(super) fn handle_time(&mut self, least: Duration, late: bool, now: Instant) {
+        let patience = self.patience(least);
+        let mut owed = 0;
+        for pending in &mut self.pending {
+            if !pending.owed && now >= pending.sent + patience {
+                pending.owed = true;
+                owed += 1;
+            }
+        }
+        if late {
+            owed = owed.min(1);
+        }
+        while self.pending.front().is_some_and(|pending| now >= pending.sent + LOST) {
+            self.pending.pop_front();
+            self.remember(true);
+        }
+        if owed == 0 {
+            return;
+        }
+        self.missing = self.missing.saturating_add(owed);
+        self.answers = 0;
+        match self.reach {
+            Reach::Reachable => self.reach = Reach::Suspect,
+            Reach::Suspect if self.missing >= MISSING => {
+                let again = self.returned.is_some_and(|returned| now < returned + STEADY);
+                self.needed = if again { (self.needed * 2).min(MOST_ANSWERS) } else { ANSWERS };
+                self.reach = Reach::Unreachable;
+            }
+            Reach::Unknown | Reach::Suspect | Reach::Unreachable => {}
+        }
+    }
+
+    fn remember(&mut self, lost: bool) {
+        self.history = (self.history << 1) | u128::from(lost);
+        self.echoes = (self.echoes + 1).min(HISTORY);
+    }
+}

@@ -1,0 +1,113 @@
+//! Sentences about hosts that cannot be reached, by keys that begin with `liveness`.
+
+use std::collections::BTreeMap;
+
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, Vni};
+
+/// Number of hosts with a sentence of their own.
+const NAMED: usize = 8;
+
+/// Names the hosts that do not answer, of `all` that are watched.
+pub(super) fn unreachable(
+    hosts: &[(&NodeName, &UnderlayAddr)],
+    all: usize,
+    port: u16,
+) -> BTreeMap<String, String> {
+    if all > 1 && hosts.len() == all {
+        let alone = format!(
+            "this host reaches none of the {all} hosts that share a network with it: its workloads call instances on this host \
+             alone, where there are some; see that its network is up and that no firewall drops UDP port {port}"
+        );
+        return BTreeMap::from([("liveness/all".to_owned(), alone)]);
+    }
+    let sentence = |(name, underlay): &(&NodeName, &UnderlayAddr)| {
+        let sentence = format!(
+            "node {name} ({underlay}) cannot be reached from this host by UDP port {port}: its instances get no calls from here \
+             where others are ready; see that it is up and that no firewall drops that port in either direction"
+        );
+        (format!("liveness/{name}"), sentence)
+    };
+    let mut sentences: BTreeMap<String, String> = hosts.iter().take(NAMED).map(sentence).collect();
+    if let Some(more) = hosts.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        let more =
+            format!("{more} further nodes cannot be reached from this host; `sealane node ls` shows them");
+        sentences.insert("liveness/more".to_owned(), more);
+    }
+    sentences
+}
+
+/// Names hosts that have never answered.
+pub(super) fn silent<'a>(
+    hosts: impl Iterator<Item = (&'a NodeName, &'a UnderlayAddr)>,
+    port: u16,
+) -> BTreeMap<String, String> {
+    let sentence = |(name, underlay): (&NodeName, &UnderlayAddr)| {
+        let sentence = format!(
+            "node {name} ({underlay}) has answered no echo of this host since its agent started, and gets calls all the same: it is \
+             down, or a firewall drops UDP port {port} in one direction, or its agent is older than this one"
+        );
+        (format!("liveness/silent/{name}"), sentence)
+    };
+    hosts.take(NAMED).map(sentence).collect()
+}
+
+/// Names hosts on the way to whom packets of a length are lost.
+pub(super) fn narrow<'a>(
+    hosts: impl Iterator<Item = ((&'a NodeName, &'a UnderlayAddr), u32)>,
+) -> BTreeMap<String, String> {
+    let sentence = |((name, underlay), length): ((&NodeName, &UnderlayAddr), u32)| {
+        let sentence = format!(
+            "packets of {length} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not, and nobody says so: \
+             raise the MTU of the network beneath, or create the networks with a smaller --mtu"
+        );
+        (format!("liveness/length/{name}"), sentence)
+    };
+    hosts.take(NAMED).map(sentence).collect()
+}
+
+/// Names hosts that are not watched as their addresses are those of others.
+pub(super) fn colliding(hosts: &BTreeMap<NodeName, NodeName>) -> BTreeMap<String, String> {
+    let sentence = |(name, other): (&NodeName, &NodeName)| {
+        let sentence = format!(
+            "node {name} is not watched from here: the address that follows from its name is node {other}'s; let one of them join \
+             under another name"
+        );
+        (format!("liveness/address/{name}"), sentence)
+    };
+    hosts.iter().take(NAMED).map(sentence).collect()
+}
+
+/// Explains that a network has the VNI of echoes.
+pub(super) fn taken(network: &NetworkName) -> String {
+    format!(
+        "network {network} has VNI {}, by which hosts watch each other: dead hosts keep getting calls from here until the network \
+         is created again",
+        Vni::ECHO
+    )
+}
+
+/// Explains that the device cannot be set up.
+pub(super) fn blind(error: &dyn std::fmt::Display) -> String {
+    format!("this host cannot find out which others are dead, and keeps calling them: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_named_up_to_a_number_and_who_reaches_nobody_is_alone() {
+        let hosts: Vec<(NodeName, UnderlayAddr)> = (1..=10)
+            .map(|last| (format!("h{last:02}").parse().unwrap(), format!("192.0.2.{last}").parse().unwrap()))
+            .collect();
+        let of = |count: usize, all: usize| {
+            let hosts: Vec<_> = hosts.iter().take(count).map(|(name, underlay)| (name, underlay)).collect();
+            unreachable(&hosts, all, 4789)
+        };
+        assert_eq!(of(0, 0).len() + of(0, 3).len(), 0);
+        assert!(of(1, 1)["liveness/h01"].starts_with("node h01 (192.0.2.1) cannot be reached"), "one of one");
+        assert_eq!(of(2, 3).len(), 2);
+        assert!(of(10, 20)["liveness/more"].starts_with("2 further nodes"));
+        assert!(of(3, 3)["liveness/all"].starts_with("this host reaches none of the 3 hosts"));
+    }
+}

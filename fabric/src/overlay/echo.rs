@@ -1,0 +1,300 @@
+//! The echo device: a VXLAN device by which hosts that share a network ask each other for a sign of life.
+//!
+//! It is in a namespace of its own, has the UDP port and the gate of every tunnel, and a VNI that no network has. The kernel
+//! answers: a host whose agent is down answers all the same. Outer packets may not be fragmented (DF), so that the size of an
+//! echo says what the way takes. Addresses follow from hosts' names ([`MacAddr::of_host`]); nothing is learned or flooded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, VxlanDf};
+use sealane_proto::types::{MacAddr, NodeName, UnderlayAddr, Vni};
+use sealane_sys::NetNs;
+
+use super::applied::{Applied, Table};
+use super::pass::{ensure_only_address, remove_links};
+use super::plan::{FdbRow, NeighbourRow, Row, diff};
+use super::shape::differs;
+use super::tunnel::VXLAN;
+use super::underlay::is_of_all;
+use super::{KernelAccess, Overlay, OverlayError, Reason, blocking, lock};
+use crate::netlink::{
+    Address, EchoSocket, Link, LinkRequest, NetlinkError, NetlinkRequest, Socket, Sysctl, neighbour_entry,
+    vxlan_fdb_entry,
+};
+use netlink_packet_route::neighbour::NeighbourMessage;
+
+/// The hosts that share a network with this one, with their underlay addresses.
+pub type EchoPeers = BTreeMap<NodeName, UnderlayAddr>;
+
+/// The echo device as a look has left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EchoDevice {
+    /// Number of the device in its namespace; `None` while there is none, as without peers.
+    pub index: Option<u32>,
+    /// Addresses of the peers there.
+    pub peers: BTreeMap<NodeName, Ipv6Addr>,
+    /// Peers whose address is another host's as well, with that host: they are not asked.
+    pub colliding: BTreeMap<NodeName, NodeName>,
+    /// Number of things that somebody else had changed and that were mended.
+    pub mended: u64,
+}
+
+/// Rows of the device. Pure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rows {
+    fdb: BTreeSet<FdbRow>,
+    neighbours: BTreeSet<NeighbourRow>,
+    peers: BTreeMap<NodeName, Ipv6Addr>,
+    colliding: BTreeMap<NodeName, NodeName>,
+}
+
+impl Rows {
+    /// A row per peer; of hosts with one address, this host goes first and then the one whose name comes first.
+    fn of(own: &NodeName, peers: &EchoPeers) -> Self {
+        let mut holders = BTreeMap::from([(MacAddr::of_host(own), own)]);
+        let mut rows = Self::default();
+        for (name, underlay) in peers {
+            let mac = MacAddr::of_host(name);
+            if let Some(holder) = holders.get(&mac) {
+                rows.colliding.insert(name.clone(), (*holder).clone());
+                continue;
+            }
+            holders.insert(mac, name);
+            rows.fdb.insert(FdbRow { mac, peer: underlay.to_ip() });
+            rows.neighbours.insert(NeighbourRow { address: mac.link_local().into(), mac });
+            rows.peers.insert(name.clone(), mac.link_local());
+        }
+        rows
+    }
+}
+
+impl Overlay {
+    /// Makes the kernel exchange echoes with these peers and nobody else; takes the device away when there are none.
+    ///
+    /// # Errors
+    /// With the first thing that could not be mended; [`OverlayError::EchoInUse`] where another device has the VNI of echoes.
+    ///
+    /// # Cancel safety
+    /// A look that has begun runs to its end.
+    pub async fn ensure_echo(
+        &self,
+        own: &NodeName,
+        peers: &EchoPeers,
+        reason: Reason,
+    ) -> Result<EchoDevice, OverlayError> {
+        let (kernel, own, peers) = (self.kernel.clone(), own.clone(), peers.clone());
+        let (device, applied) = blocking(move || kernel.ensure_echo(&own, &peers)).await?;
+        let mended = if reason == Reason::Audit { applied.total() } else { 0 };
+        if mended > 0 {
+            self.metrics.count_drift("the echo device", &applied);
+        }
+        Ok(EchoDevice { mended, ..device })
+    }
+
+    /// Opens a socket for echoes; `None` while there is no device for them.
+    ///
+    /// # Errors
+    /// When the socket cannot be made, or outside a runtime.
+    pub fn echo_socket(&self) -> Result<Option<EchoSocket>, OverlayError> {
+        let echo = lock(&self.kernel.echo);
+        let socket = echo.as_ref().map(|ns| EchoSocket::open(&self.kernel.hopper, ns));
+        Ok(socket.transpose()?)
+    }
+}
+
+impl KernelAccess {
+    fn ensure_echo(&self, own: &NodeName, peers: &EchoPeers) -> Result<(EchoDevice, Applied), OverlayError> {
+        let mut handle = lock(&self.echo);
+        let beneath = self.beneath();
+        let single = peers.iter().filter(|(_, underlay)| !is_of_all(**underlay, beneath));
+        let peers = single.map(|(name, underlay)| (name.clone(), *underlay)).collect();
+        let Rows { fdb, neighbours, peers, colliding } = Rows::of(own, &peers);
+        if peers.is_empty() {
+            self.remove_echo(&mut handle)?;
+            self.admit_echoes(BTreeSet::new())?;
+            return Ok((EchoDevice { colliding, ..EchoDevice::default() }, Applied::default()));
+        }
+        self.admit_echoes(fdb.iter().map(|row| row.peer).collect())?;
+        let ns = match handle.as_ref() {
+            Some(known) => {
+                known.bind_at(self.config.run_dir.echo_namespace())?;
+                known
+            }
+            None => &*handle.insert(NetNs::ensure_at(self.config.run_dir.echo_namespace())?),
+        };
+        let mut look = EchoLook { kernel: self, ns, applied: Applied::default() };
+        let index = look.ensure_device(MacAddr::of_host(own))?;
+        look.ensure_rows(index, &fdb, &neighbours)?;
+        let applied = look.applied;
+        Ok((EchoDevice { index: Some(index), peers, colliding, mended: 0 }, applied))
+    }
+
+    /// The device goes before its namespace, whoever keeps that alive.
+    fn remove_echo(&self, handle: &mut Option<NetNs>) -> Result<(), OverlayError> {
+        let path = self.config.run_dir.echo_namespace();
+        if let Some(known) = handle.take() {
+            known.bind_at(&path)?;
+        }
+        remove_links(self, &path, |link| link.kind.is_some())?;
+        Ok(NetNs::remove_at(&path)?)
+    }
+}
+
+/// A look at the device under way.
+struct EchoLook<'a> {
+    kernel: &'a KernelAccess,
+    ns: &'a NetNs,
+    applied: Applied,
+}
+
+impl EchoLook<'_> {
+    /// Makes the device what it should be; answers its number.
+    fn ensure_device(&mut self, mac: MacAddr) -> Result<u32, OverlayError> {
+        // Addresses are what this agent gives; the kernel answers whoever the gate lets in.
+        let settings = vec![
+            Sysctl::new("net/ipv6/conf/all/disable_ipv6", "0"),
+            Sysctl::new("net/ipv6/conf/default/disable_ipv6", "0"),
+            Sysctl::new("net/ipv6/conf/default/addr_gen_mode", "1"),
+            Sysctl::new("net/ipv6/conf/default/accept_ra", "0"),
+            Sysctl::optional("net/ipv6/conf/vxlan0/disable_ipv6", "0"),
+            Sysctl::optional("net/ipv6/icmp/echo_ignore_all", "0"),
+        ];
+        let changed = Sysctl::ensure(&self.kernel.hopper, self.ns, settings)??;
+        self.applied.count(Table::Link, changed);
+        let mtu = self.kernel.inner_mtu()?;
+        let mut socket = Socket::open(&self.kernel.hopper, self.ns)?;
+        let wanted = self.settings();
+        let mut link = socket.link(VXLAN)?;
+        if let Some(other) = link.take_if(|link| !has(link, &wanted)) {
+            let request = LinkRequest::of(other.index).remove();
+            self.change(&mut socket, request, "remove another device than that of echoes")?;
+        }
+        let link = match link {
+            Some(link) => link,
+            None => self.create(&mut socket, wanted, mtu)?,
+        };
+        if !(link.up && link.mac == Some(mac) && link.mtu == mtu) {
+            let request = LinkRequest::of(link.index).mtu(mtu).mac(mac).up().change();
+            self.change(&mut socket, request, "set up the device of echoes")?;
+        }
+        let address = Address { index: link.index, address: mac.link_local().into(), prefix_len: 64 };
+        let changed = ensure_only_address(&mut socket, address, || "the address of echoes".to_owned())?;
+        self.applied.count(Table::Address, changed);
+        Ok(link.index)
+    }
+
+    fn settings(&self) -> Vec<InfoVxlan> {
+        let local = match self.kernel.underlay().to_ip() {
+            IpAddr::V4(address) => InfoVxlan::Local(address),
+            IpAddr::V6(address) => InfoVxlan::Local6(address),
+        };
+        vec![
+            local,
+            InfoVxlan::Id(Vni::ECHO.get()),
+            InfoVxlan::Port(self.kernel.config.vxlan_port),
+            InfoVxlan::Learning(false),
+            InfoVxlan::Df(VxlanDf::Set),
+        ]
+    }
+
+    /// Made by the host's socket and born in its namespace, as a network's: the outer UDP socket is the host's.
+    fn create(
+        &mut self,
+        socket: &mut Socket,
+        settings: Vec<InfoVxlan>,
+        mtu: u32,
+    ) -> Result<Link, OverlayError> {
+        let mut host = Socket::open(&self.kernel.hopper, &self.kernel.host)?;
+        let request = LinkRequest::named(VXLAN).mtu(mtu).in_namespace(self.ns);
+        let request = request.data(InfoKind::Vxlan, InfoData::Vxlan(settings)).create();
+        match host.request(request, || "make the device of echoes".to_owned()) {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_already_there() => {
+                return Err(OverlayError::EchoInUse { port: self.kernel.config.vxlan_port });
+            }
+            outcome => outcome?,
+        }
+        self.applied.count(Table::Link, 1);
+        let made = socket.link(VXLAN)?;
+        made.ok_or_else(|| std::io::Error::other("the device of echoes was removed as it was made").into())
+    }
+
+    fn change(
+        &mut self,
+        socket: &mut Socket,
+        request: NetlinkRequest,
+        what: &str,
+    ) -> Result<(), OverlayError> {
+        socket.request(request, || what.to_owned())?;
+        self.applied.count(Table::Link, 1);
+        Ok(())
+    }
+
+    fn ensure_rows(
+        &mut self,
+        index: u32,
+        fdb: &BTreeSet<FdbRow>,
+        neighbours: &BTreeSet<NeighbourRow>,
+    ) -> Result<(), OverlayError> {
+        let mut socket = Socket::open(&self.kernel.hopper, self.ns)?;
+        let there = socket.fdb()?.into_iter().filter(|entry| entry.fixed && entry.index == index);
+        let there = there.filter_map(|entry| Some(FdbRow { mac: entry.mac, peer: entry.peer? })).collect();
+        let message = |row: &FdbRow| vxlan_fdb_entry(index, row.mac, row.peer);
+        self.applied.count(Table::Fdb, mend(&mut socket, fdb, &there, message)?);
+        let there = socket.neighbours()?.into_iter().filter(|row| row.index == index);
+        let there = there.map(|row| NeighbourRow { address: row.address, mac: row.mac }).collect();
+        let message = |row: &NeighbourRow| neighbour_entry(index, row.address, row.mac);
+        self.applied.count(Table::Neighbour, mend(&mut socket, neighbours, &there, message)?);
+        Ok(())
+    }
+}
+
+/// Brings rows to their state; answers how many were wrong.
+fn mend<R: Row>(
+    socket: &mut Socket,
+    wanted: &BTreeSet<R>,
+    there: &BTreeSet<R>,
+    message: impl Fn(&R) -> NeighbourMessage,
+) -> Result<usize, NetlinkError> {
+    let changes = diff(wanted, there);
+    let removed = changes.remove.len();
+    let remove = changes.remove.iter().map(|row| NetlinkRequest::remove_row(message(row)));
+    let add = changes.add.iter().map(|row| NetlinkRequest::set_row(message(row)));
+    let refusals = socket.batch(remove.chain(add))?;
+    let refused = refusals.into_iter().find(|(place, refusal)| !(*place < removed && refusal.is_gone()));
+    match refused {
+        Some((_, refusal)) => {
+            Err(NetlinkError::Refused { what: "change a row of echoes".to_owned(), refusal })
+        }
+        None => Ok(removed + changes.add.len()),
+    }
+}
+
+/// Returns true if the device has these settings, as far as the kernel tells of them; it always tells of an address.
+fn has(link: &Link, wanted: &[InfoVxlan]) -> bool {
+    let Some(InfoData::Vxlan(data)) = &link.data else { return false };
+    !differs(wanted, data) && wanted.first().is_some_and(|local| data.contains(local))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_has_a_row_and_nobody_has_this_hosts() {
+        let own: NodeName = "a".parse().unwrap();
+        let peers: EchoPeers = [("a", "192.0.2.9"), ("b", "192.0.2.2"), ("c", "2001:db8::3")]
+            .map(|(name, underlay)| (name.parse().unwrap(), underlay.parse().unwrap()))
+            .into();
+        let rows = Rows::of(&own, &peers);
+        assert_eq!(rows.peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(rows.colliding, BTreeMap::from([(own.clone(), own)]), "a peer with this host's name");
+        let hosts: Vec<String> = rows.fdb.iter().map(|row| row.peer.to_string()).collect();
+        assert!(hosts.len() == 2 && !hosts.contains(&"192.0.2.9".to_owned()), "{hosts:?}");
+        for (name, address) in &rows.peers {
+            let mac = MacAddr::of_host(name);
+            assert!(rows.neighbours.contains(&NeighbourRow { address: (*address).into(), mac }));
+            assert!(rows.fdb.contains(&FdbRow { mac, peer: peers[name].to_ip() }));
+        }
+    }
+}

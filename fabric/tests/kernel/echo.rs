@@ -1,0 +1,163 @@
+//! Echoes between hosts, answered by their kernels.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use sealane_fabric::overlay::{EchoPeers, OverlayError, Reason};
+use sealane_proto::types::{MacAddr, NodeName};
+use sealane_sys::NetNs;
+
+use crate::hosts::{Host, Hosts, sh, two_hosts};
+
+fn peers(of: &[(&str, &str)]) -> EchoPeers {
+    of.iter().map(|(name, underlay)| (name.parse().unwrap(), underlay.parse().unwrap())).collect()
+}
+
+async fn ensure(host: &Host, of: &[(&str, &str)], reason: Reason) -> sealane_fabric::overlay::EchoDevice {
+    host.overlay.ensure_echo(&host.node, &peers(of), reason).await.unwrap()
+}
+
+async fn joined() -> Hosts {
+    let hosts = two_hosts();
+    ensure(&hosts.a, &[("b", "192.0.2.2")], Reason::Change).await;
+    ensure(&hosts.b, &[("a", "192.0.2.1")], Reason::Change).await;
+    hosts
+}
+
+fn address(name: &str) -> Ipv6Addr {
+    MacAddr::of_host(&name.parse::<NodeName>().unwrap()).link_local()
+}
+
+/// Sends short echoes until one is answered, for at most so long.
+async fn answers(from: &Host, to: &str, within: Duration) -> bool {
+    answers_of(from, to, 0, within).await
+}
+
+/// The same, with packets of this length.
+async fn answers_of(from: &Host, to: &str, length: usize, within: Duration) -> bool {
+    let socket = from.overlay.echo_socket().unwrap().unwrap();
+    let device = number(from);
+    let asking = async {
+        for token in 1.. {
+            // Nothing is said while the device is down.
+            let _ = socket.send(device, address(to), token, length);
+            let answer = tokio::time::timeout(Duration::from_millis(50), socket.next()).await;
+            if let Ok(Ok(answer)) = answer {
+                assert_eq!((answer.from, (1..=token).contains(&answer.token)), (address(to), true));
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(within, asking).await.is_ok()
+}
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(400);
+
+fn namespace(host: &str) -> NetNs {
+    NetNs::open(format!("/tmp/{host}/netns/echo")).unwrap()
+}
+
+fn number(host: &Host) -> u32 {
+    let index = sh(&namespace(host.node.as_str()), "cat /proc/net/if_inet6 | grep vxlan0");
+    u32::from_str_radix(index.split_whitespace().nth(1).unwrap(), 16).unwrap()
+}
+
+#[tokio::test]
+async fn the_kernel_of_a_host_answers_without_its_agent() {
+    let Hosts { a, b, .. } = joined().await;
+    assert!(answers(&a, "b", LONG).await);
+    assert!(answers(&b, "a", LONG).await);
+    drop(b.overlay);
+    assert!(answers(&a, "b", LONG).await);
+}
+
+#[tokio::test]
+async fn echoes_come_in_from_peers_alone_and_only_as_long_as_they_are_some() {
+    let Hosts { a, b, .. } = joined().await;
+    // Host b is told that a is somebody else.
+    ensure(&b, &[("c", "192.0.2.3")], Reason::Change).await;
+    assert!(!answers(&a, "b", SHORT).await);
+    let counters = sh(&b.ns, "nft list counters");
+    let refused = counters.split("counter strangers-ffffff- {").nth(1).unwrap();
+    assert!(!refused.trim_start().starts_with("packets 0 "), "{counters}");
+    ensure(&b, &[("a", "192.0.2.1")], Reason::Change).await;
+    assert!(answers(&a, "b", LONG).await);
+}
+
+#[tokio::test]
+async fn a_packet_that_does_not_fit_is_not_fragmented() {
+    let Hosts { a, b, .. } = joined().await;
+    assert!(answers(&a, "b", LONG).await);
+    // 1,500 bytes without the outer headers.
+    assert!(answers_of(&a, "b", 1450, LONG).await);
+    sh(&b.ns, "ip link set under0 mtu 1400");
+    assert!(answers_of(&a, "b", 1350, LONG).await);
+    assert!(!answers_of(&a, "b", 1450, SHORT).await, "the receiver drops what its device does not take");
+}
+
+#[tokio::test]
+async fn the_device_goes_with_the_last_peer_and_nothing_of_it_stays() {
+    let Hosts { a, b: _b, .. } = joined().await;
+    let open = namespace("a");
+    let device = ensure(&a, &[], Reason::Change).await;
+    assert_eq!((device.index, device.peers.len()), (None, 0));
+    assert!(NetNs::open("/tmp/a/netns/echo").is_err());
+    assert!(!sh(&open, "ip -o link").contains("vxlan0"), "its VNI is free, whoever keeps the namespace");
+    assert!(!sh(&a.ns, "nft list tables").contains("sealane-tunnels"));
+    assert!(a.overlay.echo_socket().unwrap().is_none());
+    // Again is no error, and back is as before.
+    ensure(&a, &[], Reason::Change).await;
+    ensure(&a, &[("b", "192.0.2.2")], Reason::Change).await;
+    assert!(answers(&a, "b", LONG).await);
+}
+
+#[tokio::test]
+async fn what_others_change_of_it_is_mended_and_counted() {
+    let Hosts { a, b: _b, .. } = joined().await;
+    let ns = namespace("a");
+    let (mac, to) = (MacAddr::of_host(&"b".parse().unwrap()), address("b"));
+    let table = [
+        format!("bridge fdb del {mac} dev vxlan0 dst 192.0.2.2"),
+        format!("bridge fdb replace {mac} dev vxlan0 dst 192.0.2.9"),
+        "bridge fdb append 02:00:00:00:00:66 dev vxlan0 dst 192.0.2.9".to_owned(),
+        format!("ip neigh del {to} dev vxlan0"),
+        "ip link set vxlan0 down".to_owned(),
+        "ip link set vxlan0 mtu 1300".to_owned(),
+        "ip addr flush dev vxlan0".to_owned(),
+        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1".to_owned(),
+        "ip link del vxlan0".to_owned(),
+    ];
+    for line in &table {
+        let clean = ensure(&a, &[("b", "192.0.2.2")], Reason::Audit).await;
+        assert_eq!(clean.mended, 0, "before {line}");
+        sh(&ns, line);
+        let mended = ensure(&a, &[("b", "192.0.2.2")], Reason::Audit).await.mended;
+        assert!(mended > 0, "{line}");
+        assert!(answers(&a, "b", LONG).await, "after {line}");
+    }
+    sh(&ns, "umount -l /tmp/a/netns/echo");
+    ensure(&a, &[("b", "192.0.2.2")], Reason::Audit).await;
+    assert_eq!(namespace("a").inode().unwrap(), ns.inode().unwrap(), "it is the same, with its name");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_back_takes_up_what_is_there() {
+    let Hosts { a, b, .. } = joined().await;
+    let before = namespace("a").inode().unwrap();
+    let restarted = Host::start(a.ns.try_clone().unwrap(), "a", 1, "/tmp/a", 4789);
+    drop(a);
+    let device = ensure(&restarted, &[("b", "192.0.2.2")], Reason::Audit).await;
+    assert_eq!((device.mended, namespace("a").inode().unwrap()), (0, before));
+    assert!(answers(&restarted, "b", LONG).await && answers(&b, "a", LONG).await);
+}
+
+#[tokio::test]
+async fn a_vni_that_another_device_has_is_named_with_the_port() {
+    let hosts = two_hosts();
+    sh(&hosts.a.ns, "ip link add other type vxlan id 16777215 dstport 4789");
+    let refused =
+        hosts.a.overlay.ensure_echo(&hosts.a.node, &peers(&[("b", "192.0.2.2")]), Reason::Change).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, OverlayError::EchoInUse { port: 4789 }), "{error}");
+}
