@@ -276,7 +276,7 @@ mod tests {
         let refused = async |underlay: &str| start(None, Some(underlay)).await.unwrap_err();
         let said = refused("192.0.2.9").await;
         assert!(said.contains("no device of this host has the underlay address 192.0.2.9"), "{said}");
-        assert!(refused("192.0.2.0/24").await.contains("no address of this host that others can send to"));
+        assert!(refused("203.0.113.0/24").await.contains("no address of this host that others can send to"));
         assert!(refused("no-such-link").await.contains("this host has no interface no-such-link"));
         assert!(start(Some("host-2"), None).await.unwrap_err().contains("joined the mesh as host-1"));
         assert_eq!(start(None, None).await, at("192.0.2.1", "auto", false), "it may come later, as at boot");

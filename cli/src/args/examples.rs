@@ -157,6 +157,7 @@ mod tests {
         "Revoke",
         "Run",
         "Serve",
+        "Give",
         "Set",
         "Show",
         "Undrain",
