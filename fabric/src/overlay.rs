@@ -284,9 +284,11 @@ impl Overlay {
         self.metrics.count_one(&format!("workload {workload}"), Table::Rules);
     }
 
-    /// Counts the handle of the namespace of `workload` that somebody took away or bound elsewhere, and that was bound again.
-    pub fn count_handle_drift(&self, workload: &dyn std::fmt::Display) {
+    /// Counts a workload's handle that was made again, and has its network looked at as a whole: a port that was gone meanwhile can be
+    /// made again only by it.
+    pub fn handle_drifted(&self, network: &NetworkName, workload: &dyn std::fmt::Display) {
         self.metrics.count_one(&format!("workload {workload}"), Table::Handle);
+        self.ears.doubt([network.clone()]);
     }
 
     /// Tells when another program changes rules in `netns`, the namespace of a workload.

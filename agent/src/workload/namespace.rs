@@ -188,7 +188,7 @@ impl NamespaceDns {
     fn ensure_handles(&self, context: &WorkloadContext, id: &AttachmentId) {
         for path in self.handles.iter().filter(|path| !self.netns.is_bound_at(path)) {
             match self.netns.bind_at(path) {
-                Ok(()) => context.kernel.overlay.count_handle_drift(id),
+                Ok(()) => context.kernel.overlay.handle_drifted(&id.network, id),
                 Err(error) => {
                     tracing::debug!(%error, workload = %id, "cannot bind a workload's namespace again")
                 }

@@ -51,8 +51,9 @@ impl NetworkCache {
         reason: Reason,
     ) -> Result<Applied, OverlayError> {
         let began = Instant::now();
-        let standing = self.settled.take();
-        let standing = standing.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
+        let settled = self.settled.take();
+        let known = settled.is_some();
+        let standing = settled.map_or_else(|| desired.clone(), |settled| settled.standing(desired));
         let mut pass = Pass::open(kernel, network)?;
         // A network that has grown is another one to each workload, also to those of which nothing else has changed.
         let has_grown = self.subnet.is_some_and(|subnet| subnet != desired.base.subnet);
@@ -66,6 +67,9 @@ impl NetworkCache {
             self.looked.send_replace(Look { took: began.elapsed(), mended });
         }
         self.settled = Settled::of(&pass, desired.clone(), outcome?);
+        if let Some(settled) = self.settled.as_mut().filter(|_| known) {
+            settled.miss(&standing);
+        }
         self.subnet = Some(desired.base.subnet);
         Ok(pass.applied)
     }

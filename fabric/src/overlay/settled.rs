@@ -70,6 +70,15 @@ impl Settled {
         standing
     }
 
+    /// Keeps in mind the ports of `standing` that the pass could not make, as somebody removed their workloads' handles: the next one
+    /// tries again.
+    pub(super) fn miss(&mut self, standing: &Desired) {
+        let names = standing.ports.iter().map(|port| &port.name);
+        let missing =
+            names.filter(|name| !self.ports.contains_key(*name) && !standing.ending.contains(*name));
+        self.obstructed.extend(missing.cloned());
+    }
+
     /// A port has its device, of this number.
     pub(super) fn enter(&mut self, port: Port, device: u32) {
         self.ports.insert(port.name.clone(), StandingPort { port, device });

@@ -86,8 +86,10 @@ fn instances_of_a_service_get_calls_while_its_check_over_http_passes() {
     mesh.await_instances("web", 2);
     let report = load.stop().ok();
     println!("{} requests, none failed", report.requests);
-    let checks = mesh.site(1).metrics().sum("sealane_health_checks_total", &[("probe", "http")]);
-    assert!(checks > 0.0, "{checks}");
+    eventually(PATIENCE, "checks are counted", || {
+        let checks = mesh.site(1).metrics().sum("sealane_health_checks_total", &[("probe", "http")]);
+        (checks > 0.0).then_some(())
+    });
     // Nobody who calls does so from where checks come from.
     let log = fs::read_to_string(folders[0].join("access.log")).unwrap();
     let (asked, called): (Vec<&str>, Vec<&str>) =
