@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use sealane_base::timer::sleep_until;
 use sealane_fabric::netlink::{EchoAnswer, EchoSocket};
 use sealane_fabric::overlay::{EchoDevice, EchoPeers, OverlayError, Reason};
 use sealane_proto::client::CarriedNetworks;
@@ -316,14 +317,6 @@ async fn over(look: &mut Option<BoxFuture<'static, Looked>>) -> Looked {
     };
     *look = None;
     looked
-}
-
-/// Returns at this time; never, when there is none.
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -60,13 +60,13 @@ pub struct Spoke(Arc<AtomicBool>);
 /// Reasons for which a newcomer was turned away.
 #[derive(Debug)]
 pub enum Turned {
-    /// It said nothing.
+    /// The client said nothing.
     Silent,
     /// The handshake failed.
     Failed(io::Error),
     /// The handshake took too long.
     Late,
-    /// Its place was given to somebody else.
+    /// The client's place was given to somebody else.
     Displaced,
 }
 

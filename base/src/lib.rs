@@ -21,3 +21,4 @@ pub mod socket;
 pub mod task;
 pub mod telemetry;
 pub mod text;
+pub mod timer;

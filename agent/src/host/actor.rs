@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
+use sealane_base::timer::sleep_until;
 use sealane_fabric::overlay::Overlay;
 use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
 use sealane_proto::types::{Generation, NetworkName};
@@ -358,14 +359,6 @@ impl<F: Fabric> HostActor<F> {
         self.reservations.remove(&Reservation::record_name(hold))?;
         self.core.mesh.release(hold, Instant::now());
         Ok(())
-    }
-}
-
-/// Returns at this time; never, when there is none.
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sealane_base::task;
+use sealane_base::timer::sleep_until;
 use sealane_sys::resident;
 use tokio::time::Instant;
 
@@ -23,10 +24,7 @@ impl IdleMemory {
 
     /// Returns when nothing has changed for a while; never, when nothing has changed since the last time.
     pub(super) async fn over(&self) {
-        match self.until {
-            Some(until) => tokio::time::sleep_until(until).await,
-            None => std::future::pending().await,
-        }
+        sleep_until(self.until).await;
     }
 
     /// Gives back what the heap holds free.

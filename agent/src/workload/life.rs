@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sealane_base::task::Task;
+use sealane_base::timer::sleep_until;
 use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
@@ -30,7 +31,7 @@ use super::anchor::Lifeline;
 use super::meddling::Meddling;
 use super::names::Names;
 use super::plumbing::Fixtures;
-use super::pulse::{ProcessPulse, next, until};
+use super::pulse::{ProcessPulse, next};
 use super::readiness::ReadinessFacts;
 use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
 use crate::host::{DataPlane, HostNetwork};
@@ -202,7 +203,7 @@ impl Life {
                 _turn = queue.turn(), if self.wants_turn() => self.follow().await,
                 () = meddling.told() => self.audit(&mut meddling).await,
                 heard = ears.told() => self.handle_heard(&mut ears, heard),
-                () = until(due.into_iter().flatten().min()) => {
+                () = sleep_until(due.into_iter().flatten().min()) => {
                     let now = Instant::now();
                     core.handle_time(watches.ports.as_ref().map(|ports| *ports.seen.borrow()), now);
                     self.rules.handle_time(now);

@@ -65,14 +65,6 @@ pub(super) async fn next<T: Clone>(receiver: Option<&mut watch::Receiver<T>>) ->
     }
 }
 
-/// Returns at this time; never, when there is none. Cancel safe.
-pub(super) async fn until(due: Option<std::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

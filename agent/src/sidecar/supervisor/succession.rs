@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sealane_base::task;
+use sealane_base::timer::sleep_until;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -124,8 +125,5 @@ impl Run {
 
 /// Returns when a sidecar has had its time to take over from another; never, when it follows none.
 pub(super) async fn overdue(followed: Option<&Followed>) {
-    match followed {
-        Some(followed) => tokio::time::sleep_until(followed.until).await,
-        None => std::future::pending().await,
-    }
+    sleep_until(followed.map(|followed| followed.until)).await;
 }
