@@ -16,9 +16,7 @@ use mesh::{PATIENCE, TestMesh, address, facts};
 #[tokio::test]
 async fn hosts_tell_each_other_what_they_own_and_when_they_end() {
     let mesh = TestMesh::new();
-    let (mut a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));
-    a.shares(&[("host-b", 2, &["shop"])]);
-    b.shares(&[("host-a", 1, &["shop"])]);
+    let (mut a, mut b) = mesh.pair();
     a.says(facts("host-a", (4, 1), &["api-1"]));
     assert_eq!(
         b.hears().await,
@@ -49,9 +47,7 @@ async fn the_host_with_the_greater_name_calls_when_nobody_calls_it() {
 #[tokio::test]
 async fn a_host_that_shares_no_network_any_more_is_parted_from() {
     let mesh = TestMesh::new();
-    let (a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));
-    a.shares(&[("host-b", 2, &["shop"])]);
-    b.shares(&[("host-a", 1, &["shop"])]);
+    let (a, mut b) = mesh.pair();
     a.says(facts("host-a", (1, 1), &["api-1"]));
     b.hears().await;
     a.shares(&[]);
@@ -66,9 +62,7 @@ async fn a_host_that_shares_no_network_any_more_is_parted_from() {
 #[tokio::test]
 async fn a_removed_host_is_parted_from_and_does_not_come_back() {
     let mesh = TestMesh::new();
-    let (a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));
-    a.shares(&[("host-b", 2, &["shop"])]);
-    b.shares(&[("host-a", 1, &["shop"])]);
+    let (a, mut b) = mesh.pair();
     a.says(facts("host-a", (1, 1), &["api-1"]));
     b.hears().await;
     let serial = SerialPrefix::of(&a.identity.borrow().chain[0]).unwrap();
@@ -158,9 +152,7 @@ async fn what_is_no_frame_ends_the_connection() {
 #[tokio::test]
 async fn a_host_that_moves_is_found_where_it_is() {
     let mesh = TestMesh::new();
-    let (a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));
-    a.shares(&[("host-b", 2, &["shop"])]);
-    b.shares(&[("host-a", 1, &["shop"])]);
+    let (a, mut b) = mesh.pair();
     a.says(facts("host-a", (1, 1), &["api-1"]));
     b.hears().await;
     b.underlay.send_replace(address(5).ip().into());

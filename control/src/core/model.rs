@@ -89,6 +89,25 @@ pub(crate) fn beginning() -> State {
     state
 }
 
+/// A workload of host-1 at this address of network shop.
+pub(crate) fn workload(address: OverlayIp) -> Workload {
+    let [_, b, c, d] = address.to_ipv4().octets();
+    Workload {
+        name: format!("w-{d}").parse().unwrap(),
+        network: "shop".parse().unwrap(),
+        node: "host-1".parse().unwrap(),
+        address,
+        mac: MacAddr::new([2, 0, 10, b, c, d]),
+        service: None,
+        ports: vec![],
+        sidecar: true,
+        ready: true,
+        ready6: true,
+        weight: Default::default(),
+        aliases: Default::default(),
+    }
+}
+
 /// The decision's changes; a refusal has none.
 #[allow(clippy::too_many_lines, reason = "an arm per command")]
 pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {

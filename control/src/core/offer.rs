@@ -80,8 +80,7 @@ fn take(
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::{Egress, Node, Workload};
-    use sealane_proto::types::MacAddr;
+    use sealane_proto::resource::{Egress, Node};
 
     use super::*;
     use crate::core::{CarryNetwork, CreateNetwork, NodeRecord, model};
@@ -115,29 +114,10 @@ mod tests {
         state
     }
 
-    fn workload(address: &str) -> Workload {
-        let address: OverlayIp = address.parse().unwrap();
-        let [_, b, c, d] = address.to_ipv4().octets();
-        Workload {
-            name: format!("w-{d}").parse().unwrap(),
-            network: "shop".parse().unwrap(),
-            node: "host-1".parse().unwrap(),
-            address,
-            mac: MacAddr::new([2, 0, 10, b, c, d]),
-            service: None,
-            ports: vec![],
-            sidecar: true,
-            ready: true,
-            ready6: true,
-            weight: Default::default(),
-            aliases: Default::default(),
-        }
-    }
-
-    /// What comes back when host-1 has workloads at these addresses and offers these ranges; what it has then.
+    /// Returns what comes back when host-1 has workloads at these addresses and offers these ranges, and what it has then.
     fn offer(state: &mut State, workloads: &[&str], ranges: &[&str]) -> (Vec<String>, Vec<String>) {
         let (node, shop): (NodeName, NetworkName) = ("host-1".parse().unwrap(), "shop".parse().unwrap());
-        let workloads = workloads.iter().map(|address| workload(address)).collect();
+        let workloads = workloads.iter().map(|address| model::workload(address.parse().unwrap())).collect();
         let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
         let report = Report { node: node.clone(), workloads, editions: Default::default() };
         let report = OfferingReport { report, offers: [(shop.clone(), ranges)].into() };
@@ -185,11 +165,11 @@ mod tests {
     #[test]
     fn nothing_comes_back_where_a_workload_is_that_control_does_not_accept() {
         let mut state = state();
-        let mut other = workload("10.42.0.20");
-        other.mac = workload("10.42.0.2").mac;
+        let mut other = model::workload("10.42.0.20".parse().unwrap());
+        other.mac = model::workload("10.42.0.2".parse().unwrap()).mac;
         let report = Report {
             node: "host-1".parse().unwrap(),
-            workloads: vec![workload("10.42.0.2"), other],
+            workloads: vec![model::workload("10.42.0.2".parse().unwrap()), other],
             editions: Default::default(),
         };
         let ranges = ["10.42.0.16/28".parse().unwrap()].into();

@@ -116,6 +116,14 @@ impl TestMesh {
         secured
     }
 
+    /// Two hosts, `host-a` and `host-b`, that share network shop.
+    pub(super) fn pair(&self) -> (TestHost, TestHost) {
+        let (a, b) = (self.host("host-a", 1), self.host("host-b", 2));
+        a.shares(&[("host-b", 2, &["shop"])]);
+        b.shares(&[("host-a", 1, &["shop"])]);
+        (a, b)
+    }
+
     /// A host that runs.
     pub(super) fn host(&self, node: &str, at: u8) -> TestHost {
         self.host_for(node, at, Duration::from_secs(3_600))

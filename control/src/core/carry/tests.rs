@@ -1,5 +1,5 @@
-use sealane_proto::resource::{Egress, Node, Service, Workload};
-use sealane_proto::types::{MacAddr, OverlayIp};
+use sealane_proto::resource::{Egress, Node, Service};
+use sealane_proto::types::OverlayIp;
 
 use super::*;
 use crate::core::{CreateNetwork, NodeRecord, Rest, model};
@@ -178,7 +178,7 @@ fn the_last_addresses_are_counted_in_words() {
 
 fn put_workload(state: &mut State, last: u8) {
     let address = OverlayIp::from(std::net::Ipv4Addr::new(10, 42, 0, last));
-    state.apply(&Change::put_in(&"shop".parse().unwrap(), workload(address)));
+    state.apply(&Change::put_in(&"shop".parse().unwrap(), model::workload(address)));
 }
 
 #[test]
@@ -205,24 +205,6 @@ fn exhaustion_counts_what_rests_and_what_is_used() {
     let error = carry(&mut state, "host-2", 0).unwrap_err().to_string();
     assert!(error.contains("its hosts hold 1 and its services 0") && error.contains("2 are used"), "{error}");
     assert!(error.contains(", 61 rest until every host knows"), "{error}");
-}
-
-fn workload(address: OverlayIp) -> Workload {
-    let last = address.to_ipv4().octets()[3];
-    Workload {
-        name: format!("w-{last}").parse().unwrap(),
-        network: "shop".parse().unwrap(),
-        node: "host-1".parse().unwrap(),
-        address,
-        mac: MacAddr::new([2, 0, 0, 0, 0, last]),
-        service: None,
-        ports: vec![],
-        sidecar: true,
-        ready: true,
-        ready6: true,
-        weight: Default::default(),
-        aliases: Default::default(),
-    }
 }
 
 #[test]
