@@ -64,9 +64,9 @@ pub(crate) struct PeerInputs {
 /// News of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerWord {
-    /// It says this of its own workloads.
+    /// The peer says this of its own workloads.
     Facts(OwnerFacts),
-    /// It is not heard any more.
+    /// The peer is not heard any more.
     Silent,
 }
 

@@ -45,7 +45,7 @@ pub enum SourceError {
         "cannot look up {0}, where control should be: {1}; hint: name control by its address in --control, or see resolv.conf(5)"
     )]
     Lookup(ControlAddr, #[source] io::Error),
-    /// There is no control to look towards.
+    /// No control to look towards.
     #[error("no address of control is known; give one with --control")]
     NoControl,
     /// No address of the host fits.

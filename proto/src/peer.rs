@@ -73,7 +73,7 @@ pub struct FactsPart {
     pub last: bool,
 }
 
-/// What a host has heard of another one's workloads in one network.
+/// Report of a host about what it has heard of another one's workloads in one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldFacts {
     /// The network.

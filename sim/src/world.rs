@@ -37,7 +37,7 @@ pub struct World {
     pub(crate) told: BTreeMap<(NodeName, NetworkName), Generation>,
     /// The newest generation that each host has acknowledged of each network.
     pub(crate) acknowledged: BTreeMap<(NodeName, NetworkName), Generation>,
-    /// What hosts say to each other.
+    /// Channels over which hosts speak to each other.
     pub(crate) channels: Channels,
     /// The newest word of each host that each other one has gone by.
     pub(crate) went_by: BTreeMap<(NodeName, NodeName, NetworkName), Edition>,

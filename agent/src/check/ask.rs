@@ -19,7 +19,7 @@ pub(crate) struct Way<'a> {
     pub(crate) place: SocketAddr,
     /// Makes the socket for it.
     pub(crate) open: &'a (dyn Fn(IpAddr) -> io::Result<TcpSocket> + Send + Sync),
-    /// Where its commands run, if it has a namespace here.
+    /// Place in which its commands run, if it has a namespace here.
     pub(crate) shell: Option<&'a Shell>,
 }
 

@@ -9,9 +9,9 @@ use sealane_proto::types::{Check, Interval, Threshold};
 pub(crate) enum Health {
     /// Nothing is decided since it began; with the last bad answer, if there was one.
     Starting(Option<String>),
-    /// It works.
+    /// The workload works.
     Healthy,
-    /// It does not work, for this reason.
+    /// The workload does not work, for this reason.
     Unhealthy(String),
 }
 
@@ -42,7 +42,7 @@ impl Judge {
         }
     }
 
-    /// Its health now.
+    /// Returns the workload's health now.
     #[must_use]
     pub(crate) fn health(&self) -> &Health {
         &self.health

@@ -28,7 +28,7 @@ pub(crate) struct Subject {
     pub(crate) addresses: (IpAddr, Option<IpAddr>),
     /// Makes the sockets.
     pub(crate) open: Box<dyn Fn(IpAddr) -> io::Result<TcpSocket> + Send + Sync>,
-    /// Where its commands run.
+    /// Place in which its commands run.
     pub(crate) shell: Shell,
     /// Families at which it listens, which are waited for; `None` when it offers no port.
     pub(crate) listening: Option<watch::Receiver<Families>>,

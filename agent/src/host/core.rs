@@ -206,7 +206,7 @@ impl HostCore {
         self.takes_blocks = takes_blocks;
     }
 
-    /// There is no stream to control: what this host has it may need.
+    /// The stream to control is gone: this host may need what it has.
     pub(crate) fn handle_down(&mut self) {
         self.takes_blocks = false;
     }

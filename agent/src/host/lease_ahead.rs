@@ -13,7 +13,7 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// Networks of which this host may need more addresses.
 #[derive(Debug, Default)]
 pub(super) struct LeaseAhead {
-    /// Those whose addresses or blocks have changed since they were last looked at.
+    /// Networks whose addresses or blocks have changed since they were last looked at.
     changed: BTreeSet<NetworkName>,
     /// The number of blocks beyond which each was last asked for, and when.
     asked: BTreeMap<NetworkName, (usize, Instant)>,

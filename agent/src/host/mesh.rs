@@ -39,9 +39,9 @@ pub(crate) struct Mesh {
     incarnation: u64,
     /// Counts the changes of its words.
     revision: u64,
-    /// What this host says of itself.
+    /// Facts that this host says of itself.
     facts: BTreeMap<NetworkName, Arc<OwnerFacts>>,
-    /// What others say of themselves.
+    /// Words of other hosts about themselves.
     words: Words,
 }
 

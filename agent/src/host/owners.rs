@@ -115,7 +115,7 @@ enum Backing {
     Control,
     /// Control has the name under this owner, at another address.
     Name,
-    /// Its owner alone says so.
+    /// The owner alone says so.
     Owner,
 }
 

@@ -29,13 +29,13 @@ const MISSING: u32 = 24;
 /// Reachability of a host, as another one sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// It has never answered: its agent may be older than echoes. It counts as reachable.
+    /// The host has never answered: its agent may be older than echoes. It counts as reachable.
     Unknown,
-    /// It answers.
+    /// The host answers.
     Reachable,
-    /// It owes an answer. It counts as reachable.
+    /// The host owes an answer. It counts as reachable.
     Suspect,
-    /// It does not answer.
+    /// The host does not answer.
     Unreachable,
 }
 
@@ -183,7 +183,7 @@ impl LivenessCore {
         }
     }
 
-    /// Those who have waited longest for a long echo get one.
+    /// Peers that have waited longest for a long echo get one.
     fn begin_long(&mut self, now: Instant) {
         let mut waiting = Vec::new();
         for (name, peer) in &mut self.peers {

@@ -41,7 +41,7 @@ pub(super) enum Ended {
     /// The other side reads nothing.
     #[error("it reads nothing")]
     Stuck,
-    /// Its certificate has come to its end.
+    /// The peer's certificate has come to its end.
     #[error("its certificate has ended")]
     Expired,
     /// The host was removed from the mesh.

@@ -45,7 +45,7 @@ pub(super) struct Secured {
 }
 
 impl Credentials {
-    /// What this host shows and whom it trusts from now on.
+    /// Sets what this host shows and whom it trusts from now on.
     ///
     /// # Errors
     /// When the identity cannot be used.

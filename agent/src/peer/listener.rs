@@ -27,13 +27,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Answers calls.
 #[derive(Clone, Debug)]
 pub(super) struct Listener {
-    /// What this host shows, and whom it trusts.
+    /// Identity that this host shows, and the hosts it trusts.
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// Addresses of peers.
     pub(super) known: watch::Receiver<Arc<BTreeSet<IpAddr>>>,
     /// Takes connections whose handshake is done.
     pub(super) ready: mpsc::Sender<Secured>,
-    /// Where obstacles are shown.
+    /// Place in which obstacles are shown.
     pub(super) shown: Shown,
     /// Counts.
     pub(super) metrics: PeerMetrics,

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 pub(crate) struct PeerMetrics {
     /// Hosts that share a network with this one.
     pub(super) peers: IntGauge,
-    /// Those to which the channel stands.
+    /// Peers to which the channel stands.
     pub(super) connected: IntGauge,
     /// Parts of facts, by direction.
     facts: IntCounterVec,

@@ -46,13 +46,13 @@ pub(super) struct Peering {
     pub(super) peer: watch::Receiver<Peer>,
     /// Connections that the peer has dialled.
     pub(super) calls: mpsc::Receiver<Secured>,
-    /// What this host shows, and whom it trusts.
+    /// Identity that this host shows, and the hosts it trusts.
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// This host's own facts.
     pub(super) said: watch::Receiver<Said>,
     /// Takes the peer's words.
     pub(super) words: mpsc::Sender<(NodeName, PeerWord)>,
-    /// Where the state is shown.
+    /// Place in which the state is shown.
     pub(super) shown: Shown,
     /// Counts.
     pub(super) metrics: PeerMetrics,

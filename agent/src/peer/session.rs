@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// What the peer has said, when the connection is gone.
+    /// Returns what the peer has said, when the connection is gone.
     pub(crate) fn into_heard(self) -> Heard {
         self.heard
     }

@@ -38,7 +38,7 @@ pub(crate) struct Obstacle {
 /// Kinds of obstacles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObstacleKind {
-    /// It has not been tried yet.
+    /// The channel has not been tried yet.
     New,
     /// The host answers, and nobody listens there.
     Refused,

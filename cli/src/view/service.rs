@@ -117,7 +117,7 @@ impl ServiceView {
         }
     }
 
-    /// Who checks its instances.
+    /// Says who checks its instances.
     fn checked_by(&self) -> &'static str {
         if self.external.is_empty() { "by the host of each instance" } else { "by every host for itself" }
     }

@@ -22,7 +22,7 @@ pub(crate) struct WorkloadView {
     ready: bool,
     /// The same at its IPv6 address; where the network has none, as `ready`.
     ready6: bool,
-    /// Its share of new calls: 0 while it is drained.
+    /// Share of new calls: 0 while it is drained.
     weight: u32,
     /// Null: it is not drained. Otherwise the weight that it has again afterwards.
     kept_weight: Option<u32>,

@@ -19,7 +19,7 @@ pub struct GrowNetwork {
 /// Reasons for which a network does not grow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrowRefusal {
-    /// There is none.
+    /// No such network.
     #[error("there is no network {0}; see `sealane network ls`")]
     NotFound(NetworkName),
     /// Addresses would be lost.

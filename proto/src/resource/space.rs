@@ -11,11 +11,11 @@ const SHORT: usize = 10;
 pub struct AddressSpace {
     /// All of them.
     pub all: usize,
-    /// Those in blocks of hosts.
+    /// Addresses in blocks of hosts.
     pub hosts: usize,
-    /// Those in blocks of services.
+    /// Addresses in blocks of services.
     pub services: usize,
-    /// Those that workloads have.
+    /// Addresses that workloads have.
     pub workloads: usize,
 }
 

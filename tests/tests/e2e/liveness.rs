@@ -6,7 +6,7 @@ use sealane_lab::isolated;
 use sealane_sys::Process;
 use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, testapp};
 
-/// How a host sees another one.
+/// Returns a host's view of another one.
 fn reach(from: &Site, node: &str) -> String {
     let nodes = from.json(&["node", "ls"]);
     let of = nodes.as_array().unwrap().iter().find(|view| view["name"] == node).unwrap();

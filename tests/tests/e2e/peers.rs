@@ -9,7 +9,7 @@ fn await_channels(site: &Site, connected: u64) {
     });
 }
 
-/// What is known on a host of the channel to another one, once there is an answer.
+/// Returns what is known on a host of the channel to another one, once there is an answer.
 fn channel_problem(site: &Site, peer: &str) -> Option<String> {
     let nodes = site.json(&["node", "ls"]);
     let node = nodes.as_array()?.iter().find(|node| node["name"] == peer)?;

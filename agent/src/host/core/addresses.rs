@@ -46,7 +46,7 @@ impl HostCore {
         due.map(|(network, ranges)| (network.clone(), &ranges | &self.mesh.offered(&network))).collect()
     }
 
-    /// What is given back of a network is on disk: from now on nothing is assigned from it, and control is told.
+    /// Ranges given back of a network are on disk: from now on nothing is assigned from them, and control is told.
     pub(crate) fn handle_offered(&mut self, network: &NetworkName, ranges: &BTreeSet<Ipv4Net>) {
         self.mesh.offer(network, ranges);
     }

@@ -12,7 +12,7 @@ use super::{Mesh, Peer, owners};
 use crate::attachment::AttachmentId;
 
 impl Mesh {
-    /// What this host says of its own workloads, per network that it carries.
+    /// Facts about this host's own workloads, per network that it carries.
     #[must_use]
     pub(crate) fn facts(&self) -> &BTreeMap<NetworkName, Arc<OwnerFacts>> {
         &self.facts

@@ -327,7 +327,7 @@ impl Model {
         self.told = Some(next);
     }
 
-    /// What the observer goes by; nothing is there twice, and nothing is a stranger's.
+    /// Workloads that the observer goes by; nothing is there twice, and nothing is a stranger's.
     fn observed(&self) -> BTreeSet<(String, NodeName)> {
         let Some(told) = &self.told else { return BTreeSet::new() };
         let mut content = told.content.clone();

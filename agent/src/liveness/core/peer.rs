@@ -20,7 +20,7 @@ const SILENT: u32 = 2 * MISSING;
 /// Number of echoes whose loss is remembered.
 const HISTORY: u32 = u128::BITS;
 
-/// What is known of a peer.
+/// Knowledge of a peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     reach: Reach,

@@ -52,7 +52,7 @@ impl World {
         self.random.random_range(0..100) < self.loss
     }
 
-    /// What a wake of the shell does: answers, then time, then echoes.
+    /// Does what a wake of the shell does: answers, then time, then echoes.
     fn wake(&mut self) {
         while let Some(Reverse((at, from, token))) = self.answers.peek().cloned()
             && at <= self.now

@@ -1,4 +1,4 @@
-//! What a peer has said of its workloads, kept from one connection to the next.
+//! Words of a peer about its workloads, kept from one connection to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,7 +132,7 @@ impl Heard {
         Ok((name, Row { digest: row_digest(encoded), workload }))
     }
 
-    /// What the peer is told of a network.
+    /// Answer to the peer about a network.
     pub(super) fn held(&self, network: &NetworkName) -> HeldFacts {
         let (edition, digest) =
             self.networks.get(network).map(|known| (known.edition, known.digest)).unwrap_or_default();

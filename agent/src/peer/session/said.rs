@@ -10,10 +10,10 @@ use sealane_proto::resource::{OwnerFacts, Workload};
 use sealane_proto::types::{NetworkName, WorkloadName};
 use sealane_proto::wire::v1;
 
-/// What this host says of its workloads, network by network.
+/// Words of this host about its workloads, network by network.
 pub(crate) type Said = Arc<BTreeMap<NetworkName, Arc<SaidFacts>>>;
 
-/// What this host says of its workloads in one network.
+/// Words of this host about its workloads in one network.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SaidFacts {
     /// Version, and digest of all rows.

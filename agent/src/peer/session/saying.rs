@@ -28,7 +28,7 @@ pub(super) struct Saying {
 #[derive(Debug)]
 struct Telling {
     newest: Arc<SaidFacts>,
-    /// What the peer has, as it said.
+    /// State that the peer has, as it said.
     acknowledged: Option<Arc<SaidFacts>>,
     under_way: Option<Transfer>,
     /// Times in a row that all was told and something else was heard.

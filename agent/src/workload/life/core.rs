@@ -45,7 +45,7 @@ impl ReadinessCore {
         self.facts.listens = Some(listens);
     }
 
-    /// Its processes are in another condition, maybe.
+    /// The workload's processes are in another condition, maybe.
     pub(super) fn handle_condition(&mut self, condition: ContainerCondition) {
         self.facts.condition = condition;
     }
@@ -56,18 +56,18 @@ impl ReadinessCore {
         self.handle_health(healthy);
     }
 
-    /// Its check has found something, or nothing yet of one of before.
+    /// The workload's check has found something, or nothing yet of one of before.
     pub(super) fn handle_health(&mut self, healthy: Option<bool>) {
         self.facts.healthy = healthy;
     }
 
-    /// Its sidecar works by some state, or is not connected.
+    /// The workload's sidecar works by some state, or is not connected.
     pub(super) fn handle_sidecar(&mut self, connected: bool, now: Instant) {
         self.facts.sidecar |= connected;
         self.lost = (!connected).then_some(now + SILENCE);
     }
 
-    /// Its sidecar is connected and does not answer.
+    /// The workload's sidecar is connected and does not answer.
     pub(super) fn handle_silence(&mut self) {
         self.facts.sidecar = false;
     }
@@ -114,7 +114,7 @@ impl RulesCore {
         self.ruled
     }
 
-    /// There is a newer state; `carried` says that the rules are right for it as they are.
+    /// The network has a newer state; `carried` says that the rules are right for it as they are.
     pub(super) fn handle_newest(&mut self, sequence: u64, carried: bool) {
         self.refused = None;
         if carried {
@@ -147,7 +147,7 @@ impl RulesCore {
         std::mem::take(&mut self.audit_due)
     }
 
-    /// They could not be compared: they count as of no state, and are made anew after a pause.
+    /// The rules could not be compared: they count as of no state, and are made anew after a pause.
     pub(super) fn handle_unknown(&mut self, now: Instant) {
         self.ruled = 0;
         self.refuse(now);
@@ -181,7 +181,7 @@ mod tests {
         began + Duration::from_millis(millis)
     }
 
-    /// Where it is declared ready, if that is news.
+    /// Returns the families at which it is declared ready, if that is news.
     fn declared(core: &mut ReadinessCore) -> Option<Option<Families>> {
         core.poll_declaration().map(ReadinessFacts::ready)
     }

@@ -81,7 +81,7 @@ impl Life {
         healthy
     }
 
-    /// Its check: its own, or else its service's.
+    /// The workload's check: its own, or else its service's.
     fn check(&self) -> Option<Check> {
         let of_service = || {
             let host_network = self.host_network.borrow();

@@ -1,6 +1,6 @@
 //! Decision how long what served a workload that has ended stays in the kernel. Pure.
 //!
-//! It stays until nobody sends to the workload any more, and refuses calls at once until then, instead of leaving them unanswered.
+//! Namespace and sidecar stay until nobody sends to the workload any more, and refuse calls at once, instead of leaving them unanswered.
 //! While control is not there, nobody confirms that; the other hosts hear of the end from this one.
 
 use std::time::{Duration, Instant};

@@ -51,7 +51,7 @@ struct Host {
     session: Session,
     /// Frames on their way here.
     inbox: VecDeque<PeerFrame>,
-    /// What the rest of the agent has been told of the other host.
+    /// Words about the other host that the rest of the agent was told.
     told: BTreeMap<NetworkName, OwnerFacts>,
 }
 

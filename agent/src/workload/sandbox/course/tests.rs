@@ -44,7 +44,7 @@ impl Twin {
         self.done.lock().unwrap().clone()
     }
 
-    /// What was done before the end, which must be whole.
+    /// Returns the steps before the end, which must be whole.
     fn before_end(&self) -> Vec<&'static str> {
         let mut done = self.done();
         assert!(done.ends_with(&END), "{done:?}");
