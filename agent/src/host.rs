@@ -202,4 +202,6 @@ pub(crate) struct HostViews {
     pub(crate) peers: watch::Receiver<Arc<BTreeMap<NodeName, Peer>>>,
     /// The certificates that nobody accepts any more, as control says.
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
+    /// The hosts that cannot be reached from here.
+    pub(crate) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
 }

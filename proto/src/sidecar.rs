@@ -9,6 +9,7 @@ mod channel;
 pub(crate) mod convert;
 mod told;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
@@ -114,6 +115,8 @@ pub struct Hello {
     pub follows: bool,
     /// True if it knows [`Down::Ping`].
     pub answers: bool,
+    /// True if it knows [`Down::Away`].
+    pub fails_over: bool,
 }
 
 /// From the agent.
@@ -127,6 +130,9 @@ pub enum Down {
     Config(Box<Config>),
     /// Another configuration, by its difference from the one before.
     Change(Change),
+    /// The addresses of the workloads, and of no others, whose hosts cannot be reached from here: calls under way there are not worth
+    /// waiting for.
+    Away(BTreeSet<IpAddr>),
     /// Asks for [`Up::Metrics`].
     Collect,
     /// Asks for [`Up::Pong`]: one that does not answer hangs, or is stopped.

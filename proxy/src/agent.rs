@@ -116,6 +116,7 @@ async fn serve(
         leaves: true,
         follows: true,
         answers: true,
+        fails_over: true,
     };
     if let Err(error) = sender.send(Up::Hello(hello)).await {
         return End::Lost(error);
@@ -198,6 +199,10 @@ async fn handle(message: Down, core: &mut Core) -> Result<Option<Up>, ChannelErr
             Err(ChannelError::Malformed(format!(
                 "a change of configuration {since}, which is not this one's"
             )))
+        }
+        Down::Away(addresses) => {
+            core.set_away(Arc::new(addresses)).await;
+            Ok(None)
         }
         Down::Collect => Ok(Some(Up::Metrics(core.counts()()))),
         // Nothing is said for workers that hang.

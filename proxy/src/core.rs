@@ -17,7 +17,7 @@ use crate::listen::{Listener, OriginalDst};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tls::{TlsError, TlsSource};
-use crate::tunnel::TunnelStats;
+use crate::tunnel::{AwayPeers, TunnelStats};
 use crate::worker::{Command, Plan, WorkerThread};
 
 /// Bytes that a worker may hold for requests in progress, where nothing else is said.
@@ -163,6 +163,14 @@ impl Core {
         }
     }
 
+    /// The hosts of these workloads, and of no others, cannot be reached, as the agent knows: calls do not wait for them.
+    pub async fn set_away(&self, peers: AwayPeers) {
+        for worker in &self.workers {
+            // One that died has no calls.
+            worker.tell(Command::Away(peers.clone())).await;
+        }
+    }
+
     /// Returns when every worker has had a turn; whether none has died.
     pub(crate) async fn turn(&self) -> bool {
         let mut waiting = Vec::new();
@@ -207,6 +215,7 @@ impl Core {
             for (counter, count) in [
                 (&telemetry.handshake_failures, &stats.handshakes_failed),
                 (&telemetry.bounds.floods, &stats.floods),
+                (&telemetry.bounds.abandoned, &stats.streams_abandoned),
             ] {
                 counter.inc_by(count.value().saturating_sub(counter.get()));
             }

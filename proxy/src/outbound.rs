@@ -24,6 +24,7 @@ use crate::protocol::Protocol;
 use crate::refusal::refuse;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::tunnel::AwayPeers;
 use opaque::Opened;
 
 /// Calls of the workload, as one worker serves them.
@@ -67,6 +68,11 @@ impl Outbound {
     pub(crate) fn update(&self, snapshot: &Snapshot) {
         self.backends.update(snapshot);
         self.pools.update(snapshot);
+    }
+
+    /// Calls do not wait for these peers.
+    pub(crate) fn set_away(&self, peers: &AwayPeers) {
+        self.pools.tunnels.set_away(peers);
     }
 
     /// Serves one redirected connection to its end.

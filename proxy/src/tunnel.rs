@@ -66,6 +66,7 @@
 //! - Each side closes with close_notify. A tunnel that ends otherwise has lost its streams.
 
 mod accept;
+mod away;
 mod connect;
 mod core;
 mod driver;
@@ -82,6 +83,7 @@ mod stats;
 mod stream;
 
 pub use accept::{AcceptError, Acceptor, Incoming, TunnelPeer};
+pub use away::AwayPeers;
 pub use error::{OpenError, StreamError};
 pub(crate) use frame::DATA_SENT;
 pub use frame::ResetCode;

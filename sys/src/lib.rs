@@ -18,6 +18,7 @@ pub mod resident;
 pub mod run_dir;
 pub mod spawn;
 pub mod tap;
+pub mod tcp;
 
 pub use netns::{NetNs, NetNsError};
 pub use process::{Process, ProcessError, boot_id};

@@ -1,6 +1,7 @@
 //! Load that goes on until it is stopped, and what came of it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub struct LoadReport {
     pub requests: u64,
     /// Number of requests that failed.
     pub failures: u64,
+    /// Time of the last failure.
+    pub failed: Option<SystemTime>,
     /// Errors, some of them.
     pub errors: Vec<String>,
     /// Number of answers by body.
@@ -90,6 +93,9 @@ impl LoadReport {
         Self {
             requests: count("requests"),
             failures: count("failures"),
+            failed: report["failed_unix_ms"]
+                .as_f64()
+                .map(|millis| UNIX_EPOCH + Duration::from_secs_f64(millis / 1000.0)),
             errors: report["errors"].as_array().unwrap().iter().map(words).collect(),
             answers: answers.map(|(body, count)| (body.clone(), count.as_u64().unwrap())).collect(),
             max_ms: report["max_ms"].as_f64().unwrap(),

@@ -24,6 +24,11 @@ impl Mesh {
         concerned.map(|(network, _)| network).collect()
     }
 
+    /// The hosts that cannot be reached.
+    pub(super) fn unreachable(&self) -> &BTreeSet<NodeName> {
+        &self.unreachable
+    }
+
     /// Makes instances on such hosts unready where their service has another one that is ready; the last ones stay.
     pub(super) fn leave_unreachable(&self, snapshot: &mut NetworkSnapshot) {
         if self.unreachable.is_empty() {

@@ -1,11 +1,13 @@
 //! A sidecar that another one has followed: it carries what it had begun to its end, and still hears what changes.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::metrics::Family;
 use sealane_proto::sidecar::{Config, Down, Up};
-use sealane_proto::types::TrustDomain;
+use sealane_proto::types::{NodeName, TrustDomain};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,12 +34,24 @@ pub(super) struct Feed {
     pub(super) trust_domain: TrustDomain,
     pub(super) identity: watch::Receiver<Arc<WorkloadIdentity>>,
     pub(super) host_network: watch::Receiver<Arc<HostNetwork>>,
+    pub(super) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
 }
 
 impl Feed {
     /// Builds the message with its newest identity.
     pub(super) fn identity(&mut self) -> Down {
         Down::Identity(self.identity.borrow_and_update().to_message())
+    }
+
+    /// The addresses of workloads whose hosts cannot be reached now.
+    pub(super) fn away(&mut self) -> BTreeSet<IpAddr> {
+        let unreachable = self.unreachable.borrow_and_update().clone();
+        if unreachable.is_empty() {
+            return BTreeSet::new();
+        }
+        let host_network = self.host_network.borrow();
+        let away = host_network.snapshot.workloads.iter().filter(|other| unreachable.contains(&other.node));
+        away.map(|other| other.address.to_ipv4().into()).collect()
     }
 
     /// The newest state as a configuration; `None` once the workload is not in it any more.
@@ -98,6 +112,13 @@ impl Leaving {
                         match self.feed.config(&host_network) {
                             Some(config) => break config,
                             None => continue,
+                        }
+                    }
+                    Ok(()) = self.feed.unreachable.changed() => {
+                        let away = self.feed.away();
+                        match hello.fails_over {
+                            true => break Down::Away(away),
+                            false => continue,
                         }
                     }
                     received = channel.receiver.recv() => received.ok()?,

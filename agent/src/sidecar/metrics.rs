@@ -46,6 +46,7 @@ pub(super) fn kind(message: &Down) -> Option<&'static str> {
         Down::Change(_) => Some("change"),
         Down::Listeners(_)
         | Down::Identity(_)
+        | Down::Away(_)
         | Down::Collect
         | Down::Ping
         | Down::Drain { .. }

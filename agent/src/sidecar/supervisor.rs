@@ -4,6 +4,7 @@ mod signs;
 mod succession;
 mod talk;
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use sealane_base::backoff::Backoff;
 use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::Measured;
-use sealane_proto::types::TrustDomain;
+use sealane_proto::types::{NodeName, TrustDomain};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, RunDir};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -74,6 +75,8 @@ pub(crate) struct SidecarParts {
     pub(crate) equipment: oneshot::Receiver<Equipment>,
     /// State that it works by.
     pub(crate) host_network: watch::Receiver<Arc<HostNetwork>>,
+    /// Hosts that cannot be reached from this one.
+    pub(crate) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
     /// Counts what it is told.
     pub(crate) told: ToldMetrics,
 }
@@ -156,6 +159,7 @@ async fn begin(
         trust_domain: parts.trust_domain.clone(),
         identity,
         host_network: parts.host_network.clone(),
+        unreachable: parts.unreachable.clone(),
     };
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -173,7 +177,7 @@ async fn begin(
         beat,
         asked: None,
         registry,
-        telling: Telling::to(false),
+        telling: Telling::to_nobody(),
         collecting: Vec::new(),
         last: Vec::new(),
         followed: None,

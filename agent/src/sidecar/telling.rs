@@ -1,17 +1,24 @@
 //! State that a connected sidecar was told of its network, and its next messages: a change where it can follow one, or
 //! the whole state. Pure.
 
-use sealane_proto::sidecar::{Change, Down};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use sealane_proto::sidecar::{Change, Down, Hello};
 
 use super::leaving::Feed;
 use crate::host::HostNetwork;
 
 /// State that one connection has carried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Telling {
     /// True if the sidecar can be told changes.
     follows: bool,
+    /// True if it can be told who is away.
+    fails_over: bool,
     sent: Option<Sent>,
+    /// Workloads that it was told are away; `None` before the first word.
+    away: Option<BTreeSet<IpAddr>>,
 }
 
 /// A configuration on its way.
@@ -26,9 +33,24 @@ struct Sent {
 }
 
 impl Telling {
-    /// To a sidecar that has just connected, and can be told changes or not.
-    pub(super) fn to(follows: bool) -> Self {
-        Self { follows, sent: None }
+    /// To a sidecar that has just introduced itself.
+    pub(super) fn to(hello: &Hello) -> Self {
+        Self { follows: hello.follows, fails_over: hello.fails_over, sent: None, away: None }
+    }
+
+    /// To nobody.
+    pub(super) fn to_nobody() -> Self {
+        Self { follows: false, fails_over: false, sent: None, away: None }
+    }
+
+    /// The message that says which workloads are away, if that is news to a sidecar that wants to know. An agent before this one may
+    /// have told it of others.
+    pub(super) fn away(&mut self, away: BTreeSet<IpAddr>) -> Option<Down> {
+        if !self.fails_over || self.away.as_ref() == Some(&away) {
+            return None;
+        }
+        self.away = Some(away.clone());
+        Some(Down::Away(away))
     }
 
     /// The sequence of the last configuration, when that says all that the newest state does: whoever works by it works by
@@ -101,7 +123,39 @@ mod tests {
             trust_domain: "sealane".parse().unwrap(),
             identity: watch::Sender::new(identity()).subscribe(),
             host_network: watch::Sender::new(host_network.clone()).subscribe(),
+            unreachable: watch::Sender::default().subscribe(),
         }
+    }
+
+    fn hello(newer: bool) -> Hello {
+        Hello {
+            workload: "own".parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            version: String::new(),
+            has_listeners: false,
+            leaves: newer,
+            follows: newer,
+            answers: newer,
+            fails_over: newer,
+        }
+    }
+
+    #[test]
+    fn a_sidecar_is_told_who_is_away_when_that_is_news_and_one_of_before_is_not() {
+        let away: BTreeSet<IpAddr> = [IpAddr::from([10, 42, 1, 1])].into();
+        let told = |telling: &mut Telling, away: &BTreeSet<IpAddr>| match telling.away(away.clone()) {
+            Some(Down::Away(told)) => Some(told),
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        let mut telling = Telling::to(&hello(true));
+        let nobody = BTreeSet::new();
+        assert_eq!(told(&mut telling, &nobody), Some(nobody.clone()), "an earlier agent may have named some");
+        assert_eq!(told(&mut telling, &nobody), None);
+        assert_eq!(told(&mut telling, &away), Some(away.clone()));
+        assert_eq!(told(&mut telling, &away), None);
+        assert_eq!(told(&mut telling, &nobody), Some(nobody));
+        assert_eq!(told(&mut Telling::to(&hello(false)), &away), None);
     }
 
     /// Describes the messages: whole states by their sequence, changes by those that they lead from and to.
@@ -111,6 +165,7 @@ mod tests {
             Down::Change(change) => format!("{} to {}", change.since, change.sequence),
             Down::Listeners(_)
             | Down::Identity(_)
+            | Down::Away(_)
             | Down::Collect
             | Down::Ping
             | Down::Drain { .. }
@@ -122,7 +177,7 @@ mod tests {
     #[test]
     fn a_sidecar_is_told_a_state_and_then_what_changes_beside_its_own_workload() {
         let first = Arc::new(HostNetwork::new(7, Arc::new(network(1)), None));
-        let (feed, mut telling) = (feed(&first), Telling::to(true));
+        let (feed, mut telling) = (feed(&first), Telling::to(&hello(true)));
         assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 7"]);
         let second = after(&first, network(2));
         let third = after(&second, network(3));
@@ -147,7 +202,7 @@ mod tests {
     #[test]
     fn a_sidecar_that_knows_no_changes_is_told_states() {
         let first = Arc::new(HostNetwork::new(1, Arc::new(network(1)), None));
-        let (feed, mut telling) = (feed(&first), Telling::to(false));
+        let (feed, mut telling) = (feed(&first), Telling::to(&hello(false)));
         assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 1"]);
         assert_eq!(kinds(&telling.lead(&feed, &after(&first, network(2)))), ["state 2"]);
     }
@@ -157,7 +212,7 @@ mod tests {
         let mut lengths = Vec::new();
         for others in [1, 200] {
             let first = Arc::new(HostNetwork::new(1, Arc::new(network(others)), None));
-            let (feed, mut telling) = (feed(&first), Telling::to(true));
+            let (feed, mut telling) = (feed(&first), Telling::to(&hello(true)));
             telling.lead(&feed, &first);
             let mut more = network(others);
             more.workloads.push(workload("p", "10.42.2.1"));

@@ -1,5 +1,6 @@
 //! Messages of the sidecar channel to domain types and back.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,6 +59,7 @@ impl Message for Up {
                 leaves: hello.leaves,
                 follows: hello.follows,
                 answers: hello.answers,
+                fails_over: hello.fails_over,
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
             Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
@@ -81,6 +83,7 @@ impl Message for Up {
                 leaves: hello.leaves,
                 follows: hello.follows,
                 answers: hello.answers,
+                fails_over: hello.fails_over,
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
             M::Metrics(measured) => {
@@ -117,6 +120,10 @@ impl Message for Down {
                 let change = change.encoded();
                 Parcel::bare(M::Change(v1::SidecarChange { sequence, since, change }))
             }
+            Self::Away(addresses) => {
+                let addresses = addresses.into_iter().map(octets).collect();
+                Parcel::bare(M::Away(v1::Away { addresses }))
+            }
             Self::Collect => Parcel::bare(M::Collect(v1::Collect {})),
             Self::Ping => Parcel::bare(M::Ping(v1::Ping {})),
             Self::Drain { deadline } => {
@@ -147,12 +154,28 @@ impl Message for Down {
             M::Change(v1::SidecarChange { sequence, since, change }) => {
                 Self::Change(Change { sequence, since, change: Told::decode(change)? })
             }
+            M::Away(v1::Away { addresses }) => {
+                Self::Away(addresses.iter().map(|octets| address(octets)).collect::<Result<_, _>>()?)
+            }
             M::Collect(v1::Collect {}) => Self::Collect,
             M::Ping(v1::Ping {}) => Self::Ping,
             M::Drain(drain) => Self::Drain { deadline: Duration::from_millis(drain.deadline_millis.into()) },
             M::Leave(leave) => Self::Leave { deadline: Duration::from_millis(leave.deadline_millis.into()) },
         })
     }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
+    }
+}
+
+fn address(octets: &[u8]) -> Result<IpAddr, ChannelError> {
+    let v4 = || Some(<[u8; 4]>::try_from(octets).ok()?.into());
+    let v6 = || Some(<[u8; 16]>::try_from(octets).ok()?.into());
+    v4().or_else(v6).ok_or_else(|| malformed("an address of other than 4 or 16 octets"))
 }
 
 fn millis(deadline: Duration) -> u32 {

@@ -101,6 +101,8 @@ fn failure(work: &Work, error: &OpenError) -> OpenFailure {
     let (outcome, reason) = match error {
         OpenError::Connect { .. } => (Outcome::Refused, "connect"),
         OpenError::Timeout { .. } => (Outcome::Refused, "timeout"),
+        OpenError::Away { .. } => (Outcome::Refused, "away"),
+        OpenError::Silent { .. } => (Outcome::Refused, "silent"),
         OpenError::Identity { .. } => (Outcome::Refused, "identity"),
         OpenError::Handshake { .. } => (Outcome::Refused, "handshake"),
         OpenError::Closing { .. } => (Outcome::Refused, "gone"),
@@ -108,5 +110,6 @@ fn failure(work: &Work, error: &OpenError) -> OpenFailure {
         OpenError::NoIdentity | OpenError::Draining => (Outcome::Abandoned, "not_ready"),
     };
     work.report_failure(outcome, reason);
-    OpenFailure { text: error.to_string(), reason, timed_out: matches!(error, OpenError::Timeout { .. }) }
+    let timed_out = matches!(error, OpenError::Timeout { .. } | OpenError::Away { .. });
+    OpenFailure { text: error.to_string(), reason, timed_out }
 }

@@ -16,6 +16,8 @@ pub(crate) struct BoundMetrics {
     pub(crate) streams_refused: IntCounter,
     /// Tunnels that ended since their peer flooded them. Copied from what tunnels count.
     pub(crate) floods: IntCounter,
+    /// Streams that ended since their peer did not answer.
+    pub(crate) abandoned: IntCounter,
     /// Number of times that a connection of the workload had to wait for a place.
     pub(crate) outbound_full: IntCounter,
     /// Number of times that a connection closed without waiting for the rest of a request that was answered already.
@@ -56,6 +58,10 @@ impl BoundMetrics {
             floods: one(
                 "sealane_tunnel_floods_total",
                 "Tunnels that ended since their peer did more of something than anybody has use for.",
+            )?,
+            abandoned: one(
+                "sealane_streams_abandoned_total",
+                "Calls under way that ended, or went on elsewhere, since their peer did not answer.",
             )?,
             outbound_full: one(
                 "sealane_outbound_full_total",

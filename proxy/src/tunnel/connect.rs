@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,8 +15,10 @@ use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::MARK;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::away::Away;
 use super::core::{Core, Side};
 use super::driver::Driver;
 use super::error::OpenError;
@@ -44,16 +47,24 @@ pub(super) struct Connector {
     pub(super) tls: TlsSource,
     pub(super) settings: Rc<Settings>,
     pub(super) stats: Arc<TunnelStats>,
+    pub(super) away: Away,
 }
 
 impl Connector {
     pub(super) async fn connect(&self, key: &PeerKey) -> Result<Tunnel, OpenError> {
-        let (peer, after) = (key.address, self.settings.connect_timeout);
-        match tokio::time::timeout(after, self.attempt(key)).await {
-            Ok(result) => result,
-            Err(_) => {
-                self.stats.connects_failed.increment();
-                Err(OpenError::Timeout { peer, after })
+        let (peer, began) = (key.address, Instant::now());
+        let (mut attempt, mut away) = (pin!(self.attempt(key)), self.away.watch());
+        loop {
+            let is_away = away.has(peer.ip());
+            let after = if is_away { self.settings.away_timeout } else { self.settings.connect_timeout };
+            let late = if is_away { OpenError::Away { peer } } else { OpenError::Timeout { peer, after } };
+            tokio::select! {
+                result = &mut attempt => return result,
+                () = tokio::time::sleep_until(began + after) => {
+                    self.stats.connects_failed.increment();
+                    return Err(late);
+                }
+                () = away.changed() => {}
             }
         }
     }

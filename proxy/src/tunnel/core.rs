@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use self::map::StreamMap;
-use self::state::State;
+use self::state::{Pace, State};
 use super::error::StreamError;
-use super::frame::{Decoder, StreamId, encode};
+use super::frame::{Decoder, ResetCode, StreamId, encode};
+use super::liveness::Silence;
 use super::open::OpenHeader;
 use crate::protocol::Protocol;
 
@@ -75,6 +76,14 @@ pub(super) struct Core {
     going: bool,
     /// True if the peer may be about to go.
     doubted: bool,
+    /// True if the peer's host cannot be reached, as this host's agent knows.
+    away: bool,
+    /// The peer's silence, while calls do not wait for its end.
+    silence: Option<Silence>,
+    /// Number of streams on which the last word is ours.
+    waiting: usize,
+    /// True if something was said on a stream since somebody asked.
+    talked: bool,
     dead: Option<Rc<str>>,
     /// Streams that wait for less output, in order.
     blocked: std::collections::VecDeque<StreamId>,
@@ -101,6 +110,10 @@ impl Core {
             greeting: None,
             going: false,
             doubted: false,
+            away: false,
+            silence: None,
+            waiting: 0,
+            talked: false,
             dead: None,
             blocked: std::collections::VecDeque::new(),
             growth: GROWTH,
@@ -124,7 +137,17 @@ impl Core {
 
     /// Returns true if the tunnel is alive and takes new streams, as far as it is not full.
     pub(super) fn accepts_work(&self) -> bool {
-        !self.going && self.dead.is_none()
+        !self.going && self.dead.is_none() && self.silence.is_none()
+    }
+
+    /// Returns true if the peer is known to be silent, so that another tunnel would fare no better.
+    pub(super) fn is_silent(&self) -> bool {
+        self.dead.is_none()
+            && match self.silence {
+                Some(Silence::Mute) => true,
+                Some(Silence::Away) => self.away,
+                Some(Silence::Unknown) | None => false,
+            }
     }
 
     /// Returns the number of streams, including those that are over but still held.
@@ -137,6 +160,7 @@ impl Core {
         self.last += 1;
         let id = self.last;
         self.streams.insert(id, State::new(self.taken + self.output.len() as u64));
+        (self.waiting, self.talked) = (self.waiting + 1, true);
         encode::open(&mut self.output, id, header);
         self.notify();
         id
@@ -215,6 +239,56 @@ impl Core {
         self.doubted
     }
 
+    /// The peer's host cannot be reached, or can.
+    pub(super) fn set_away(&mut self, away: bool) {
+        if std::mem::replace(&mut self.away, away) != away {
+            self.notify();
+        }
+    }
+
+    /// Returns true if the peer's host cannot be reached, as this host's agent knows.
+    pub(super) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Returns true if a stream waits for the peer.
+    pub(super) fn waits(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Returns true if something was said on a stream since the last time.
+    pub(super) fn take_talked(&mut self) -> bool {
+        std::mem::take(&mut self.talked)
+    }
+
+    /// The peer has answered: it is not silent, and nothing is expected on streams on which the last word is its own.
+    pub(super) fn settle(&mut self) {
+        for state in self.streams.values_mut().filter(|state| state.pace == Pace::Talking) {
+            state.pace = Pace::Quiet;
+        }
+    }
+
+    /// The peer is heard.
+    pub(super) fn resume(&mut self) {
+        self.silence = None;
+    }
+
+    /// The peer does not answer: streams that expect something of it end, the others stay, and there are no new ones until it is heard.
+    /// Returns the number of streams that end.
+    pub(super) fn abandon(&mut self, silence: Silence) -> usize {
+        self.silence = Some(silence);
+        let reason: Rc<str> = silence.words().into();
+        let expectant = |(_, state): &(&StreamId, &State)| state.pace != Pace::Quiet && state.reset.is_none();
+        let ids: Vec<StreamId> = self.streams.iter().filter(expectant).map(|(id, _)| *id).collect();
+        for id in &ids {
+            if let Some(state) = self.streams.get_mut(id) {
+                state.abandoned = Some(reason.clone());
+            }
+            self.reset(*id, ResetCode::Cancelled);
+        }
+        ids.len()
+    }
+
     /// The connection died: every stream learns of it. The first reason stands.
     pub(super) fn lose(&mut self, reason: &str) {
         if self.dead.is_some() {
@@ -287,6 +361,7 @@ impl Core {
             && state.is_over(self.dead.is_some())
         {
             self.growth += state.window - INITIAL_WINDOW;
+            self.waiting -= usize::from(state.pace == Pace::Waiting);
             self.streams.remove(&id);
             self.counts.finished += 1;
             if self.going {

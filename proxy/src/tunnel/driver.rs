@@ -13,16 +13,12 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::core::{Core, Counts, Opened};
 use super::link::{Link, LinkError};
-use super::liveness::{Liveness, Verdict};
+use super::liveness::{Liveness, Look, Verdict};
 use super::piece;
 use super::settings::Settings;
 use super::share::{Member, Turn};
 use super::stats::TunnelStats;
 
-/// Interval at which silence, disuse and age are looked at.
-const TICK: Duration = Duration::from_secs(2);
-/// And where the peer may be about to go.
-const DOUBTED: Duration = Duration::from_millis(500);
 /// Bytes that are encrypted and written at once: whole records. From so much output on it goes out without waiting for
 /// tasks that are ready to run. More would make the allocator give pages back and fault them in again.
 const BATCH: usize = 4 * 16_384;
@@ -41,7 +37,8 @@ pub(super) struct Driver {
     born: Instant,
     expires: Option<SystemTime>,
     tick: Interval,
-    doubted: bool,
+    /// Tidings of the peer that the last look knew: it may be about to go, its host is away.
+    tidings: (bool, bool),
     heard: bool,
     yielded: bool,
     /// Output of the core on its way, of which `sealed` bytes are encrypted.
@@ -61,7 +58,7 @@ impl Driver {
         expires: Option<SystemTime>,
     ) -> Self {
         let now = Instant::now();
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(settings.patience.look_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         stats.tunnels_opened.increment();
         let liveness = Liveness::new(now);
@@ -76,7 +73,7 @@ impl Driver {
             born: now,
             expires: expires.map(|expires| if connecting { in_good_time(expires) } else { expires }),
             tick,
-            doubted: false,
+            tidings: (false, false),
             heard: false,
             yielded: false,
             plain: Vec::new(),
@@ -122,19 +119,7 @@ impl Driver {
         let paced = self.announce(on_opened);
         read?;
         paced?;
-        let doubted = self.core.borrow().is_doubted();
-        if doubted && !std::mem::replace(&mut self.doubted, doubted) {
-            self.tick.reset_after(DOUBTED);
-        }
-        if self.tick.poll_tick(cx).is_ready() {
-            self.check()?;
-            self.doubted = doubted;
-            if doubted {
-                self.tick.reset_after(DOUBTED);
-            }
-            // The interval must have been polled to wake us again.
-            while self.tick.poll_tick(cx).is_ready() {}
-        }
+        self.poll_look(cx, link)?;
         if let Err(error) = self.poll_writes(cx, link) {
             // What the peer said before it went (GOAWAY, RESET) still counts.
             let _ = self.poll_reads(cx, link);
@@ -223,7 +208,27 @@ impl Driver {
         }
     }
 
-    fn check(&mut self) -> Result<(), LinkError> {
+    /// Looks after the tunnel when it is time, which comes sooner when there is news of the peer or a stream begins to wait.
+    fn poll_look(&mut self, cx: &mut Context<'_>, link: &Link) -> Result<(), LinkError> {
+        let (tidings, waits) = {
+            let core = self.core.borrow();
+            ((core.is_doubted(), core.is_away()), core.waits() && core.is_connecting())
+        };
+        if std::mem::replace(&mut self.tidings, tidings) != tidings {
+            self.tick.reset_immediately();
+        } else if waits && !self.liveness.is_hasty() {
+            self.tick.reset_after(self.liveness.hurry(Instant::now()));
+        }
+        // The interval must have been polled to wake us again.
+        while self.tick.poll_tick(cx).is_ready() {
+            self.check(link)?;
+            let patience = self.settings.patience(tidings.0);
+            self.tick.reset_after(self.liveness.next(Instant::now(), patience));
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, link: &Link) -> Result<(), LinkError> {
         let mut core = self.core.borrow_mut();
         let heard = std::mem::take(&mut self.heard);
         if !heard && core.output_len() == 0 && self.sealed == self.plain.len() {
@@ -232,11 +237,29 @@ impl Driver {
             piece::shrink();
             (self.plain, self.sealed) = (Vec::new(), 0);
         }
-        let in_use = core.stream_count() > 0 || !core.is_connecting();
+        if heard {
+            core.resume();
+        }
+        let connecting = core.is_connecting();
+        let look = Look {
+            heard,
+            // The side that accepts has nobody else to turn to.
+            talked: core.take_talked() && connecting,
+            waits: core.waits() && connecting,
+            in_use: core.stream_count() > 0 || !connecting,
+            away: core.is_away(),
+            traffic: if self.liveness.is_hasty() { link.traffic() } else { None },
+        };
         let patience = self.settings.patience(core.is_doubted());
-        match self.liveness.check(Instant::now(), heard, (in_use, self.settings.idle_timeout), patience) {
+        match self.liveness.check(Instant::now(), look, self.settings.idle_timeout, patience) {
             Verdict::Fine => {}
+            Verdict::Settled => core.settle(),
             Verdict::Ping => core.ping(),
+            Verdict::Abandon(silence) => {
+                let streams = core.abandon(silence);
+                self.stats.streams_abandoned.add(streams as u64);
+                tracing::debug!(peer = %self.peer, streams, silence = silence.words(), "calls do not wait any longer");
+            }
             Verdict::Lost => return Err(LinkError::Silent),
             Verdict::Idle => core.go_away(),
         }

@@ -70,6 +70,18 @@ pub enum OpenError {
         /// Peer that came and the one that was expected, or the fault of the certificate.
         reason: Rc<str>,
     },
+    /// No tunnel in the short time that there is for a peer whose host cannot be reached.
+    #[error("the host of {peer} cannot be reached")]
+    Away {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+    },
+    /// The peer does not answer on the tunnels that there are.
+    #[error("{peer} does not answer")]
+    Silent {
+        /// The sidecar that was called.
+        peer: SocketAddr,
+    },
     /// TLS or the protocol failed otherwise; also when the peer does not accept our identity.
     #[error("no tunnel to {peer}: {reason}")]
     Handshake {

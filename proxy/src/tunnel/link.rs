@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::Connection;
+use sealane_sys::tcp::TcpTraffic;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -180,6 +181,11 @@ impl Link {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Traffic of the connection, where the kernel tells.
+    pub(super) fn traffic(&self) -> Option<TcpTraffic> {
+        TcpTraffic::of(&self.tcp).ok().flatten()
     }
 
     /// Sends what waits for more to follow (TCP_NODELAY in tcp(7): setting it flushes).

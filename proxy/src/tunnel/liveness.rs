@@ -1,107 +1,263 @@
-//! Liveness of a tunnel: it asks if its peer is there, gives it up, and closes for want of use. Pure.
+//! Liveness of a tunnel: it asks if its peer is there, leaves calls that wait for one that does not answer, gives the tunnel up, and
+//! closes it for want of use. Pure.
+//!
+//! While a stream waits, a tunnel that is silent asks hastily. A question counts once the peer's kernel has taken it: then it was not
+//! lost, and who does not answer several is frozen or hangs. A question that is not taken counts only where this host knows the peer's
+//! host to be away, or for long. A worker that was itself late counts nothing. The tunnel stays: whoever answers after all is
+//! called again.
+
+mod losses;
 
 use std::time::{Duration, Instant};
 
+use sealane_sys::tcp::TcpTraffic;
+
 use super::settings::Patience;
+use losses::Losses;
+
+/// Interval of looks while something is expected; after one without a word the peer is asked.
+const WATCH: Duration = Duration::from_millis(200);
+/// Part of the time since something was last said that the interval grows to: a call that has waited for long waits on.
+const WATCH_PART: u32 = 50;
+/// Interval of looks, and of questions, while an answer is owed.
+const HASTE: Duration = Duration::from_millis(100);
+/// Questions that the peer has taken and not answered, after which calls do not wait for it.
+const UNANSWERED: u32 = 6;
+/// They are as many times more as segments were sent again lately, up to so many times: on a way that loses packets, answers
+/// may be lost too.
+const MOST_LOSSES: u32 = 6;
+/// They are as many times more, and one, as looks were late by so much, up to so many times: the peer may be as short of time as this worker.
+const LATE: Duration = Duration::from_millis(50);
+const MOST_LATE: u32 = 2;
+/// Time that a peer has for an answer whose host is said to be away.
+const AWAY: Duration = Duration::from_millis(200);
+/// Time for which a peer that came back gets more questions the next time, twice as many for each time.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MOST_LAPSES: u32 = 3;
 
 /// Action on a tunnel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Fine,
+    /// The peer has answered, and nothing is expected of it.
+    Settled,
     Ping,
+    /// Streams that wait do so in vain.
+    Abandon(Silence),
     Lost,
     Idle,
+}
+
+/// Kind of a peer's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// The peer's kernel takes what is sent, and nobody answers.
+    Mute,
+    /// The peer's host cannot be reached, as this host's agent knows.
+    Away,
+    /// Nothing is known but that nothing is heard.
+    Unknown,
+}
+
+impl Silence {
+    /// Reason for callers not to wait.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Mute => "its sidecar does not answer",
+            Self::Away => "its host cannot be reached",
+            Self::Unknown => "nothing is heard of its sidecar",
+        }
+    }
+}
+
+/// Observations on a tunnel since the look before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Look {
+    /// Bytes have come.
+    pub(super) heard: bool,
+    /// Something was said on a stream, by whichever side.
+    pub(super) talked: bool,
+    /// A stream waits for the peer now.
+    pub(super) waits: bool,
+    /// There are streams.
+    pub(super) in_use: bool,
+    /// The peer's host cannot be reached, as this host's agent knows.
+    pub(super) away: bool,
+    /// Traffic of the connection, where the kernel tells.
+    pub(super) traffic: Option<TcpTraffic>,
 }
 
 /// Memory of a tunnel's silence.
 #[derive(Debug)]
 pub(super) struct Liveness {
     heard: Instant,
-    pinged: Option<Instant>,
     used: Instant,
+    /// Time at which something was last said.
+    talked: Instant,
+    /// Something was said since the peer last answered a question.
+    restless: bool,
+    asked: Option<Asked>,
+    losses: Losses,
+    /// Times that a peer came back that calls did not wait for, and the last of them.
+    lapses: u32,
+    lapsed: Option<Instant>,
+    /// True while something is expected.
+    hasty: bool,
+    /// Time at which the next look is due.
+    due: Option<Instant>,
+}
+
+/// Questions without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    since: Instant,
+    taken: u32,
+    late: u32,
+    received: u32,
+    abandoned: Option<Silence>,
 }
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { heard: now, pinged: None, used: now }
+        Self {
+            heard: now,
+            used: now,
+            talked: now,
+            restless: false,
+            asked: None,
+            losses: Losses::new(now),
+            lapses: 0,
+            lapsed: None,
+            hasty: false,
+            due: None,
+        }
     }
 
-    /// To be asked regularly: whether something was `heard` since the last time, and whether there are streams, without which
-    /// a tunnel is kept for so long.
+    /// A stream waits, and none did before: returns the time until the next look.
+    pub(super) fn hurry(&mut self, now: Instant) -> Duration {
+        (self.hasty, self.talked) = (true, now);
+        self.due = Some(now + WATCH);
+        WATCH
+    }
+
+    /// Returns true while the peer is watched, as something is expected of it.
+    pub(super) fn is_hasty(&self) -> bool {
+        self.hasty
+    }
+
+    /// To be asked when [`Liveness::next`] says, or before: says what is to be done. A tunnel without streams is kept for
+    /// `idle_timeout`.
     pub(super) fn check(
         &mut self,
         now: Instant,
-        heard: bool,
-        (in_use, idle_timeout): (bool, Duration),
+        look: Look,
+        idle_timeout: Duration,
         patience: Patience,
     ) -> Verdict {
-        if heard {
-            (self.heard, self.pinged) = (now, None);
-        }
-        if in_use {
+        let late = self.due.take().is_some_and(|due| now >= due + LATE);
+        let settled = self.note(now, look);
+        if look.in_use {
             self.used = now;
         }
-        match self.pinged {
-            Some(pinged) if now - pinged >= patience.lost_after => Verdict::Lost,
-            Some(_) => Verdict::Fine,
+        self.restless &= look.in_use;
+        self.hasty = look.in_use && (look.waits || self.restless);
+        let quiet = !look.heard && !look.talked;
+        let verdict = match self.asked {
+            Some(asked) => self.judge(now, look, late, asked, patience),
+            None if settled => Verdict::Settled,
             None if now - self.used >= idle_timeout => Verdict::Idle,
-            None if now - self.heard >= patience.ping_after => {
-                self.pinged = Some(now);
+            None if (self.hasty && quiet) || now - self.heard >= patience.ping_after => {
+                let received = look.traffic.unwrap_or_default().received;
+                self.asked = Some(Asked { since: now, taken: 0, late: 0, received, abandoned: None });
                 Verdict::Ping
             }
             None => Verdict::Fine,
+        };
+        self.due = Some(now + self.next(now, patience));
+        verdict
+    }
+
+    /// Time until the next look.
+    pub(super) fn next(&self, now: Instant, patience: Patience) -> Duration {
+        let watch = ((now - self.talked) / WATCH_PART).max(WATCH).min(patience.look_every);
+        match self.asked {
+            Some(Asked { abandoned: None, .. }) if self.hasty => HASTE,
+            Some(Asked { abandoned: Some(_), .. }) => WATCH,
+            None if self.hasty => watch,
+            Some(_) | None => patience.look_every,
         }
+    }
+
+    /// Takes in what was heard; returns true if the peer has answered and nothing is expected any more.
+    fn note(&mut self, now: Instant, look: Look) -> bool {
+        self.losses.note(look.traffic.unwrap_or_default().sent_again, now);
+        if look.talked {
+            (self.restless, self.talked) = (true, now);
+        }
+        if !look.heard {
+            return false;
+        }
+        self.heard = now;
+        let asked = self.asked.take();
+        if asked.is_some_and(|asked| asked.abandoned == Some(Silence::Mute)) {
+            let recent = self.lapsed.is_some_and(|lapsed| now - lapsed < REMEMBERED);
+            self.lapses = if recent { (self.lapses + 1).min(MOST_LAPSES) } else { 1 };
+            self.lapsed = Some(now);
+        }
+        let settled = self.restless && !look.talked;
+        self.restless &= !settled;
+        settled
+    }
+
+    /// Judges a silence that was asked about.
+    fn judge(
+        &mut self,
+        now: Instant,
+        look: Look,
+        late: bool,
+        mut asked: Asked,
+        patience: Patience,
+    ) -> Verdict {
+        asked.late += u32::from(late);
+        let taken = look.traffic.is_some_and(|traffic| traffic.unacknowledged == 0);
+        let received = look.traffic.map_or(asked.received, |traffic| traffic.received);
+        if received != asked.received {
+            // Something has come whose turn is not yet, since something before it was lost: the peer lives.
+            (asked.received, asked.taken) = (received, 0);
+        } else if taken && !late {
+            asked.taken += 1;
+        }
+        let silent = now - asked.since;
+        let silence = if silent >= patience.lost_after {
+            Some(Silence::Unknown)
+        } else if asked.taken >= self.unanswered(asked.late, now) {
+            Some(Silence::Mute)
+        } else {
+            (look.away && !late && silent >= AWAY).then_some(Silence::Away)
+        };
+        asked.abandoned = asked.abandoned.or(silence.filter(|_| self.hasty));
+        self.asked = Some(asked);
+        if silent >= patience.lost_after && now - self.heard >= patience.lost_after + patience.ping_after {
+            return Verdict::Lost;
+        }
+        match asked.abandoned {
+            Some(silence) if self.hasty => {
+                self.restless = false;
+                Verdict::Abandon(silence)
+            }
+            // A question behind one that was not taken would wait for that.
+            Some(_) | None if taken => Verdict::Ping,
+            Some(_) | None => Verdict::Fine,
+        }
+    }
+
+    /// Number of questions that a peer may leave unanswered.
+    fn unanswered(&self, late: u32, now: Instant) -> u32 {
+        let recent = self.lapsed.is_some_and(|lapsed| now - lapsed < REMEMBERED);
+        let lapses = if recent { self.lapses } else { 0 };
+        UNANSWERED * self.losses.lately().min(MOST_LOSSES).max(1 << lapses).max(1 + late.min(MOST_LATE))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::settings::Settings;
-    use super::*;
-
-    #[test]
-    fn silence_is_asked_about_and_then_ends_the_tunnel_and_so_does_disuse() {
-        let settings = Settings::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut liveness = Liveness::new(start);
-        let table = [
-            (2, false, true, Verdict::Fine),
-            (3, false, true, Verdict::Ping),
-            (5, true, true, Verdict::Fine),
-            (8, false, true, Verdict::Ping),
-            (12, false, true, Verdict::Fine),
-            (13, false, true, Verdict::Lost),
-            (36, true, true, Verdict::Fine),
-            (95, true, false, Verdict::Fine),
-            (96, true, false, Verdict::Idle),
-        ];
-        for (seconds, heard, in_use, expected) in table {
-            let in_use = (in_use, settings.idle_timeout);
-            let verdict = liveness.check(at(seconds), heard, in_use, settings.patience(false));
-            assert_eq!(verdict, expected, "at {seconds} s");
-        }
-    }
-
-    #[test]
-    fn a_peer_that_may_be_about_to_go_is_asked_sooner_and_given_up_sooner_but_not_while_it_answers() {
-        let settings = Settings::default();
-        let start = Instant::now();
-        let mut liveness = Liveness::new(start);
-        let table = [
-            (500, false, true, Verdict::Ping),
-            (1_000, true, true, Verdict::Fine),
-            (1_500, false, true, Verdict::Ping),
-            (3_000, false, true, Verdict::Fine),
-            // Taken back: it is as patient as with any.
-            (4_000, false, false, Verdict::Fine),
-            (5_000, false, true, Verdict::Lost),
-        ];
-        for (millis, heard, doubted, expected) in table {
-            let in_use = (true, settings.idle_timeout);
-            let now = start + Duration::from_millis(millis);
-            let verdict = liveness.check(now, heard, in_use, settings.patience(doubted));
-            assert_eq!(verdict, expected, "at {millis} ms");
-        }
-    }
-}
+mod tests;

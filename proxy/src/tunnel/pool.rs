@@ -11,6 +11,7 @@ use futures_util::future::{LocalBoxFuture, Shared};
 use sealane_base::task::{self, Task};
 use sealane_proto::identity::Principal;
 
+use super::away::{Away, AwayPeers};
 use super::connect::{Connector, Tunnel};
 use super::error::OpenError;
 use super::open::OpenHeader;
@@ -54,7 +55,8 @@ impl TunnelPool {
     /// A pool without tunnels.
     #[must_use]
     pub fn new(tls: TlsSource, settings: Settings, stats: Arc<TunnelStats>) -> Self {
-        let connector = Rc::new(Connector { tls, settings: Rc::new(settings), stats });
+        let away = Away::default();
+        let connector = Rc::new(Connector { tls, settings: Rc::new(settings), stats, away });
         Self(Rc::new(Pool { connector, peers: RefCell::default(), draining: false.into() }))
     }
 
@@ -83,6 +85,9 @@ impl TunnelPool {
             if wasted >= ROUNDS {
                 break;
             }
+            if self.is_silent(key) {
+                return Err(OpenError::Silent { peer: key.address });
+            }
             let (connecting, _task) = self.connecting(key)?;
             connecting.await?;
             wasted += usize::from(!self.has_live(key));
@@ -95,6 +100,13 @@ impl TunnelPool {
         let peers = self.0.peers.borrow();
         let accepts = |tunnel: &Tunnel| tunnel.core.borrow().accepts_work();
         peers.get(key).is_some_and(|peer| peer.tunnels.iter().any(accepts))
+    }
+
+    /// Returns true if the peer is known not to answer.
+    fn is_silent(&self, key: &PeerKey) -> bool {
+        let peers = self.0.peers.borrow();
+        let silent = |tunnel: &Tunnel| tunnel.core.borrow().is_silent();
+        peers.get(key).is_some_and(|peer| peer.tunnels.iter().any(silent))
     }
 
     /// Opens a stream on a tunnel that is there already.
@@ -153,6 +165,15 @@ impl TunnelPool {
         }
     }
 
+    /// The hosts of these peers, and of no others, cannot be reached: calls do not wait for them.
+    pub fn set_away(&self, away: &AwayPeers) {
+        self.0.connector.away.set(away.clone());
+        for (key, peer) in &*self.0.peers.borrow() {
+            let is_away = away.contains(&key.address.ip());
+            peer.tunnels.iter().for_each(|tunnel| tunnel.core.borrow_mut().set_away(is_away));
+        }
+    }
+
     /// Closes the tunnels to peers that `keep` does not want, when their streams have ended.
     pub fn retain(&self, keep: impl Fn(&PeerKey) -> bool) {
         self.0.peers.borrow_mut().retain(|key, peer| {
@@ -195,6 +216,7 @@ fn settle(pool: &Weak<Pool>, key: &PeerKey, result: Result<Tunnel, OpenError>) -
     peer.connecting = None;
     match result {
         Ok(tunnel) => {
+            tunnel.core.borrow_mut().set_away(pool.connector.away.has(key.address.ip()));
             peer.tunnels.push(tunnel);
             Ok(())
         }

@@ -13,6 +13,8 @@ pub struct Settings {
     pub tunnels_per_peer: usize,
     /// Connecting: for TCP, TLS and the peer's greeting together.
     pub connect_timeout: Duration,
+    /// Connecting: the same to a peer whose host cannot be reached, as this host's agent knows.
+    pub away_timeout: Duration,
     /// Accepting: for TLS.
     pub handshake_timeout: Duration,
     /// Connecting: a tunnel without streams is closed after this long.
@@ -32,6 +34,8 @@ pub struct Patience {
     pub ping_after: Duration,
     /// A peer that is silent this long after a PING is lost.
     pub lost_after: Duration,
+    /// Interval of looks at a tunnel on which nothing is expected.
+    pub look_every: Duration,
 }
 
 impl Settings {
@@ -48,10 +52,19 @@ impl Default for Settings {
             streams_per_tunnel: 250,
             tunnels_per_peer: 8,
             connect_timeout: Duration::from_secs(2),
+            away_timeout: Duration::from_millis(300),
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            patience: Patience { ping_after: Duration::from_secs(3), lost_after: Duration::from_secs(5) },
-            doubted: Patience { ping_after: Duration::from_millis(500), lost_after: Duration::from_secs(2) },
+            patience: Patience {
+                ping_after: Duration::from_secs(3),
+                lost_after: Duration::from_secs(5),
+                look_every: Duration::from_secs(2),
+            },
+            doubted: Patience {
+                ping_after: Duration::from_millis(500),
+                lost_after: Duration::from_secs(2),
+                look_every: Duration::from_millis(500),
+            },
             max_age: Duration::from_secs(24 * 3600),
         }
     }

@@ -45,6 +45,8 @@ pub struct TunnelStats {
     pub streams_closed: Count,
     /// Streams that were refused for being too many.
     pub streams_refused: Count,
+    /// Streams that ended since their peer did not answer.
+    pub streams_abandoned: Count,
     /// Encrypted bytes received.
     pub bytes_received: Count,
     /// Encrypted bytes sent.
@@ -66,6 +68,7 @@ impl TunnelStats {
             ("connect_failures_total", "Connections that were not made.", count(&self.connects_failed)),
             ("streams_opened_total", "Streams opened.", count(&self.streams_opened)),
             ("streams_refused_total", "Streams refused for being too many.", count(&self.streams_refused)),
+            ("streams_abandoned_total", "Streams whose peer did not answer.", count(&self.streams_abandoned)),
             ("streams_open", "Streams that are open.", open(&self.streams_opened, &self.streams_closed)),
             ("received_bytes_total", "Encrypted bytes received.", count(&self.bytes_received)),
             ("sent_bytes_total", "Encrypted bytes sent.", count(&self.bytes_sent)),

@@ -13,6 +13,7 @@ use super::{Plan, Worker};
 use crate::dial;
 use crate::listen::Listener;
 use crate::snapshot::Snapshot;
+use crate::tunnel::AwayPeers;
 
 /// Command to a worker.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Listen(Listener, StdListener),
     /// Work by this, and say so.
     Apply(Arc<Snapshot>, oneshot::Sender<()>),
+    /// These peers cannot be reached.
+    Away(AwayPeers),
     /// Say that it has its turn.
     Turn(oneshot::Sender<()>),
 }
@@ -99,6 +102,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
                     // An error means that nobody waits any more.
                     let _ = done.send(());
                 }
+                Some(Command::Away(peers)) => worker.outbound.set_away(&peers),
                 Some(Command::Turn(done)) => drop(done.send(())),
             },
         }
@@ -113,6 +117,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
                 worker.apply(snapshot);
                 let _ = done.send(());
             }
+            Command::Away(peers) => worker.outbound.set_away(&peers),
             Command::Turn(done) => drop(done.send(())),
             Command::Listen(..) => {}
         }

@@ -26,6 +26,7 @@ mod documents;
 mod draining;
 mod egress;
 mod external;
+mod failover;
 mod freshness;
 mod health;
 mod held;

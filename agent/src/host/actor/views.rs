@@ -37,6 +37,7 @@ pub(super) struct Shown {
     facts: watch::Sender<Arc<OwnFacts>>,
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
+    unreachable: watch::Sender<Arc<BTreeSet<NodeName>>>,
     report: watch::Sender<Arc<LinkReport>>,
     applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
     carried: watch::Sender<CarriedNetworks>,
@@ -58,6 +59,7 @@ impl Shown {
             facts: watch::Sender::default(),
             peers: watch::Sender::new(Arc::new(mesh.peers())),
             revoked: watch::Sender::new(Arc::new(mesh.revoked())),
+            unreachable: watch::Sender::default(),
             report,
             applied,
             carried,
@@ -79,6 +81,7 @@ impl Shown {
             facts: self.facts.subscribe(),
             peers: self.peers.subscribe(),
             revoked: self.revoked.subscribe(),
+            unreachable: self.unreachable.subscribe(),
         }
     }
 
@@ -122,6 +125,10 @@ impl Shown {
 
     /// Tells control and the other hosts of this host's workloads, and control by what the host works.
     pub(super) fn tell(&self, core: &HostCore) {
+        // Calls under way do not wait for the kernel's pass.
+        if **self.unreachable.borrow() != *core.mesh.unreachable() {
+            self.unreachable.send_replace(Arc::new(core.mesh.unreachable().clone()));
+        }
         show(&self.facts, Arc::new(core.mesh.facts().clone()));
         let version = core.mesh.version();
         self.report.send_if_modified(|report| {

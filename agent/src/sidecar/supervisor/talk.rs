@@ -98,13 +98,14 @@ impl Run {
             return Ok(TalkEnd::Follow(Some(connected), Some(answer)));
         }
         let Connected { mut hello, mut channel, pid } = connected;
-        self.telling = Telling::to(hello.follows);
+        self.telling = Telling::to(&hello);
         // One that ended meanwhile is found out soon enough.
         let other = process.is_of_this_program().is_ok_and(|same| !same).then(|| hello.version.clone());
         self.registry.note_program(&self.parts.id, other);
         // Listeners last: a sidecar that accepts calls must know where they go, and who it is.
         tell(&mut channel, self.feed.identity()).await?;
         self.configure(&mut channel).await?;
+        self.tell_away(&mut channel).await?;
         if !hello.has_listeners {
             tell(&mut channel, Down::Listeners(self.listeners()?)).await?;
         }
@@ -118,6 +119,11 @@ impl Run {
                 }
                 Ok(()) = self.feed.host_network.changed() => {
                     self.configure(&mut channel).await?;
+                    self.tell_away(&mut channel).await?;
+                    Turn::On
+                }
+                Ok(()) = self.feed.unreachable.changed() => {
+                    self.tell_away(&mut channel).await?;
                     Turn::On
                 }
                 order = self.orders.recv() => self.obey(process, &mut channel, order).await?,
@@ -245,6 +251,15 @@ impl Run {
             let kind = metrics::kind(&message);
             let length = tell(channel, message).await?;
             self.parts.told.count(kind, length);
+        }
+        Ok(())
+    }
+
+    /// Tells the sidecar which workloads are away, when that is news.
+    async fn tell_away(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
+        let away = self.feed.away();
+        if let Some(message) = self.telling.away(away) {
+            tell(channel, message).await?;
         }
         Ok(())
     }

@@ -222,6 +222,7 @@ impl Life {
             trust_domain: self.context.identities.trust_domain().clone(),
             equipment,
             host_network: self.host_network.clone(),
+            unreachable: self.context.host.views.unreachable.clone(),
             told: self.context.sidecars.told.clone(),
         };
         self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.registry.clone()));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::state::State;
+use super::state::{Pace, State};
 use super::{Core, OUTPUT_FLOOD, Opened, Side};
 use crate::tunnel::frame::{Event, FrameError, ResetCode, StreamId, encode};
 use crate::tunnel::open::{OpenHeader, OpenHeaderError};
@@ -103,6 +103,7 @@ impl Core {
         match (refusal, header) {
             (None, Ok(header)) => {
                 self.streams.insert(id, State::new(0));
+                self.waiting += 1;
                 self.opened.push(Opened { id, header });
             }
             (code, _) => encode::reset(&mut self.output, id, code.unwrap_or(ResetCode::ProtocolError), ""),
@@ -122,8 +123,14 @@ impl Core {
         }
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         state.allowed = state.allowed.checked_sub(length).ok_or(TunnelError::Credit(id))?;
-        if !state.receiver_gone && state.reset.is_none() {
+        let is_open = state.reset.is_none();
+        if !state.receiver_gone && is_open {
             state.deliver(data, own);
+        }
+        if is_open {
+            let before = std::mem::replace(&mut state.pace, Pace::Talking);
+            self.waiting -= usize::from(before == Pace::Waiting);
+            self.talked = true;
         }
         Ok(())
     }
@@ -133,6 +140,7 @@ impl Core {
         if state.reset.is_none() {
             state.ended = true;
             state.wake_receiver();
+            self.rest(id);
             self.release(id);
         }
         Ok(())
@@ -150,6 +158,7 @@ impl Core {
             (state.reset, state.reason) = (Some(code), reason);
         }
         state.wake();
+        self.rest(id);
         if gives_up && self.side != Side::Connecting {
             self.counts.given_up += 1;
             self.stillborn |= self.opened.first().is_some_and(|first| id >= first.id);
@@ -171,11 +180,24 @@ impl Core {
             return;
         }
         self.going = true;
-        for (_, state) in self.streams.iter_mut().filter(|&(&id, _)| id > last) {
-            state.reset.get_or_insert(ResetCode::Gone);
-            state.wake();
+        let unprocessed: Vec<StreamId> = self.streams.keys().copied().filter(|&id| id > last).collect();
+        for id in unprocessed {
+            if let Some(state) = self.streams.get_mut(&id) {
+                state.reset.get_or_insert(ResetCode::Gone);
+                state.wake();
+            }
+            self.rest(id);
         }
         self.notify();
+    }
+
+    /// Nothing more is expected on the stream.
+    pub(super) fn rest(&mut self, id: StreamId) {
+        if let Some(state) = self.streams.get_mut(&id) {
+            let before = std::mem::replace(&mut state.pace, Pace::Quiet);
+            self.waiting -= usize::from(before == Pace::Waiting);
+            self.talked = true;
+        }
     }
 
     /// The stream, unless it is over.

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::state::{State, register};
+use super::state::{Pace, State, register};
 use super::{Core, INITIAL_WINDOW, MAX_WINDOW, OUTPUT_LIMIT};
 use crate::tunnel::error::StreamError;
 use crate::tunnel::frame::{DATA_SENT, ResetCode, StreamId, encode};
@@ -65,6 +65,11 @@ impl Core {
     fn write(&mut self, id: StreamId, data: &[u8]) {
         if let Some(state) = self.streams.get_mut(&id) {
             state.credit = state.credit.saturating_sub(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            let pace = if state.ended { Pace::Talking } else { Pace::Waiting };
+            let before = std::mem::replace(&mut state.pace, pace);
+            self.waiting =
+                self.waiting + usize::from(pace == Pace::Waiting) - usize::from(before == Pace::Waiting);
+            self.talked = true;
         }
         for piece in data.chunks(DATA_SENT) {
             encode::data(&mut self.output, id, piece);
@@ -78,6 +83,12 @@ impl Core {
         let Some(state) = self.streams.get_mut(&id) else { return };
         if alive && state.reset.is_none() && !std::mem::replace(&mut state.finished, true) {
             encode::end(&mut self.output, id);
+            let before = state.pace;
+            if !state.ended && before != Pace::Waiting {
+                state.pace = Pace::Waiting;
+                self.waiting += 1;
+            }
+            self.talked = true;
             self.notify();
         }
     }
@@ -95,6 +106,7 @@ impl Core {
             state.reset = Some(code);
             state.wake();
             encode::reset(&mut self.output, id, code, reason);
+            self.rest(id);
             self.notify();
         }
     }
@@ -174,6 +186,9 @@ impl Core {
         let Some(state) = self.streams.get(&id) else {
             return Some(gone());
         };
+        if let Some(reason) = &state.abandoned {
+            return Some(StreamError::TunnelLost { never_sent: false, reason: reason.clone() });
+        }
         let reset = state.reset.map(|code| match &state.reason {
             None => StreamError::Reset(code),
             Some(reason) => StreamError::Explained { code, reason: reason.clone() },

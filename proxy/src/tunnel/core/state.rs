@@ -14,6 +14,17 @@ const MANY: usize = 16;
 /// Size of a small piece.
 const SMALL: usize = 2048;
 
+/// Course of a stream's conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Nothing is expected of the peer.
+    Quiet,
+    /// The peer has said something, and may be about to go on.
+    Talking,
+    /// The last word is ours.
+    Waiting,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     /// Offset in the tunnel's output at which the stream begins.
@@ -22,6 +33,9 @@ pub(super) struct State {
     pub(super) reset: Option<ResetCode>,
     /// Reason, in the words of the other side.
     pub(super) reason: Option<Rc<str>>,
+    /// Reason for which we wait for the other side no longer.
+    pub(super) abandoned: Option<Rc<str>>,
+    pub(super) pace: Pace,
 
     /// Bytes that the peer lets us send.
     pub(super) credit: u32,
@@ -53,6 +67,8 @@ impl State {
             opened_at,
             reset: None,
             reason: None,
+            abandoned: None,
+            pace: Pace::Waiting,
             credit: INITIAL_WINDOW,
             finished: false,
             sender_gone: false,

@@ -1,7 +1,7 @@
 //! Tally of many attempts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,8 @@ const MAX_ERRORS: usize = 20;
 pub(crate) struct Tally {
     failures: u64,
     errors: Vec<String>,
+    /// Time of the last failure since 1970.
+    failed: Option<Duration>,
     answers: BTreeMap<String, u64>,
     latencies: Vec<Duration>,
 }
@@ -23,6 +25,7 @@ impl Tally {
             Ok(answer) => *self.answers.entry(answer).or_default() += 1,
             Err(error) => {
                 self.failures += 1;
+                self.failed = SystemTime::now().duration_since(UNIX_EPOCH).ok();
                 if self.errors.len() < MAX_ERRORS {
                     self.errors.push(format!("{error} after {took:?}, attempt {}", self.latencies.len()));
                 }
@@ -49,6 +52,7 @@ impl Tally {
         };
         json!({
             "requests": self.latencies.len(), "failures": self.failures, "errors": self.errors,
+            "failed_unix_ms": self.failed.map(|failed| failed.as_secs_f64() * 1000.0),
             "answers": self.answers, "p50_ms": at(50), "p99_ms": at(99), "max_ms": at(100),
         })
     }
