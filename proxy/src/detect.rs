@@ -138,6 +138,7 @@ mod tests {
             (b"\r\nGET / HTTP/1.0", Some(Http1)),
             (b"\r", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Http2)),
+            (PREFACE, Some(Http2)),
             (b"PRI * HTTP/2.0\r\n\r\n", None),
             (b"PRI * HTTP/", None),
             (b"PRI * HTTP/2.0\r\n\r\nXX", Some(Http1)),
@@ -155,6 +156,11 @@ mod tests {
             (b"\0\0\0\x08\x04\xd2\x16\x2f", Some(Opaque)),
             (b"get / HTTP/1.1\r\n", Some(Opaque)),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Some(Opaque)),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWXY", Some(Opaque)),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWX", None),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWX / HTTP/1.1\r\n", Some(Http1)),
+            (b" / HTTP/1.1\r\n", Some(Opaque)),
+            (b"GET  HTTP/1.1\r\n", Some(Opaque)),
         ];
         for &(bytes, expected) in table {
             assert_eq!(client(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));

@@ -126,6 +126,36 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_refused_is_counted_by_its_fault_and_said_to_be_malformed_where_it_is() {
+        for (text, reason, words) in [
+            ("GET / HTTP/1.1\r\na\0: b\r\n\r\n", "malformed", "the head is malformed: a field's name"),
+            ("GET / HTTP/1.1\r\na: \0\r\n\r\n", "malformed", "the head is malformed: a field's value"),
+            ("GET / HTTP/1.1\rx", "malformed", "the head is malformed: a line's end"),
+            ("G\0T / HTTP/1.1\r\n\r\n", "malformed", "the head is malformed: the first line"),
+            ("GET / HTTP/3.1\r\n\r\n", "malformed", "the head is malformed: the version"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "ambiguous_host", "more than one Host"),
+            (
+                "GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+                "ambiguous_length",
+                "the length of the body is ambiguous",
+            ),
+        ] {
+            let error = request::parse(text.as_bytes()).unwrap_err();
+            assert!(!error.is_size() && error.to_string().contains(words), "{text:?}: {error}");
+            assert_eq!(error.reason(), reason, "{text:?}");
+        }
+        let error = response::parse(b"HTTP/1.1 2x0 OK\r\n\r\n", Method::Other).unwrap_err();
+        assert_eq!(error, HeadError::Malformed("the status"));
+        for (error, reason, is_size) in [
+            (HeadError::TooLong, "too_long", true),
+            (HeadError::TooManyFields(200), "too_many_fields", true),
+            (HeadError::UnaskedSwitch, "unasked_switch", false),
+        ] {
+            assert_eq!((error.reason(), error.is_size()), (reason, is_size));
+        }
+    }
+
+    #[test]
     fn a_newline_without_its_carriage_return_is_seen_wherever_it_stands() {
         for head in ["\n", "a\nb\r\n", "a\r\n\n", "a\r\n\r\n\n", "a\r\r\nb\n\r"] {
             assert!(has_bare_newline(head.as_bytes()), "{head:?}");

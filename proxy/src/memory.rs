@@ -138,13 +138,28 @@ mod tests {
         let memory = |held| Memory::held_is(1000, held);
         for (held, in_progress, expected) in [
             ((|| 400) as fn() -> usize, 1000, false),
+            (|| 500, 1000, false),
             (|| 600, 64, false),
             (|| 600, 65, true),
+            (|| 1000, 0, false),
             (|| 1001, 0, true),
         ] {
             let peer = Usage { requests: Cell::new(in_progress), ..Usage::default() };
             assert_eq!(memory(held).refuses(&peer), expected, "{in_progress}");
+            assert_eq!(memory(held).is_exhausted(), held() > 1000);
         }
+        assert_eq!(memory(|| 0).budget(), 1000);
+    }
+
+    #[test]
+    fn a_request_counts_until_it_ends() {
+        let peer = Rc::new(Usage::default());
+        let mut requests: Vec<InProgress> = (0..=FEW).map(|_| peer.begin()).collect();
+        assert!(peer.is_heavy());
+        requests.pop();
+        assert!(!peer.is_heavy());
+        requests.push(peer.begin());
+        assert!(peer.is_heavy());
     }
 
     #[test]
@@ -157,5 +172,8 @@ mod tests {
         assert_eq!(memory.window(&shares[0], grown[0], 0, 10), 10);
         assert_eq!(memory.window(&shares[2], 10, 100, 10), 100);
         assert_eq!(memory.window(&shares[1], 260, 300, 10), 260);
+        // And no more than that.
+        assert_eq!(memory.window(&shares[1], 260, 200, 10), 200);
+        assert_eq!(memory.window(&shares[1], 200, 400, 10), 260);
     }
 }

@@ -365,4 +365,25 @@ mod tests {
         check(told(&instance, &api, P, 80), "as service api says, and this one is plain", service);
         check(told(&instance, &api, P, 99), "as service api says, only offered ports", service);
     }
+
+    #[test]
+    fn the_network_says_it_where_nobody_has_told_of_the_service_yet() {
+        let own = workload("api-1", "10.42.0.2", Some("api"), &["80"]);
+        let mut config = config(own.clone(), vec![], vec![own]);
+        config.network.network.mtls = Some(Mtls::Strict);
+        let policy = Policy::new(&config);
+        assert_eq!(policy.decide(call(None, 80)), Err(Denial::Plain(Voice::Network)));
+        let told = policy.text(Denial::NotOffered(Voice::Network), 99);
+        assert!(told.contains("; start its instances with --port 99, or"), "{told}");
+    }
+
+    #[test]
+    fn refusals_are_logged_with_the_caller_and_counted_by_their_reason() {
+        let principal = Principal::Service("shop".parse().unwrap(), "web".parse().unwrap());
+        let known = call(Some(&principal), 80).caller.to_string();
+        assert_eq!(known, format!("{principal} at 10.42.0.9"));
+        assert_eq!(call(None, 80).caller.to_string(), "10.42.0.9");
+        let denials = [Denial::Plain(Voice::Port), Denial::NotOffered(Voice::Port)];
+        assert_eq!(denials.map(Denial::reason), ["plain", "not_offered"]);
+    }
 }

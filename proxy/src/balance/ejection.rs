@@ -63,3 +63,58 @@ impl Ejection {
         self.until = self.until.map(|until| until - PROBE.min(FIRST));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Returns the time for which nothing is sent there.
+    fn absence(ejection: &Ejection, now: Instant) -> Duration {
+        let until = ejection.until.unwrap();
+        assert!(!ejection.admits(until - MS) && ejection.admits(until));
+        until - now
+    }
+
+    #[test]
+    fn each_absence_is_twice_as_long_as_the_one_before_up_to_a_limit() {
+        let mut now = Instant::now();
+        let (mut refusing, mut hanging) = (Ejection::default(), Ejection::default());
+        for wait in [200_u32, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+            assert_eq!(refusing.handle_refusal(now), wait == 200, "only the first one ejects");
+            assert_eq!(absence(&refusing, now), wait * MS);
+        }
+        for wait in [1_u32, 2, 4, 8, 16, 30, 30] {
+            assert_eq!(hanging.handle_hang(now), wait == 1, "only the first one ejects");
+            assert_eq!(absence(&hanging, now), wait * 1000 * MS);
+            now += wait * 1000 * MS;
+        }
+        hanging.handle_success();
+        assert!(hanging.admits(now) && hanging.handle_hang(now), "a success forgets everything");
+        assert_eq!(absence(&hanging, now), FIRST_HANG);
+    }
+
+    #[test]
+    fn of_clients_that_give_up_together_the_first_one_counts() {
+        let (mut ejection, now) = (Ejection::default(), Instant::now());
+        assert!(ejection.handle_hang(now));
+        assert!(!ejection.handle_hang(now + MS));
+        assert_eq!(absence(&ejection, now), FIRST_HANG);
+    }
+
+    #[test]
+    fn a_probe_keeps_others_out_for_a_second_and_for_less_once_it_ended_without_a_verdict() {
+        let (mut ejection, now) = (Ejection::default(), Instant::now());
+        ejection.handle_start(now);
+        assert!(ejection.admits(now), "work on one that is not ejected is no probe");
+        ejection.handle_refusal(now);
+        ejection.handle_start(now + MS);
+        assert_eq!(absence(&ejection, now), FIRST, "neither is work while all are ejected");
+        let back = now + FIRST;
+        ejection.handle_start(back);
+        assert_eq!(absence(&ejection, back), PROBE);
+        ejection.handle_abandoned();
+        assert_eq!(absence(&ejection, back), PROBE - FIRST);
+    }
+}

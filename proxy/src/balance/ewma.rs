@@ -45,3 +45,32 @@ impl PeakEwma {
 fn weight(elapsed: Duration) -> f64 {
     (-elapsed.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_rises_at_once_and_is_forgotten_over_ten_seconds() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let (now, mut latency) = (Instant::now(), PeakEwma::default());
+        let check = |latency: &PeakEwma, at: Instant, expected: f64| {
+            let estimate = latency.estimate(at).unwrap();
+            assert!((estimate - expected).abs() < 1e-9, "{estimate} in place of {expected}");
+        };
+        assert_eq!((latency.last(), latency.estimate(now)), (None, None));
+        latency.observe(SECOND, now);
+        let in_e = (-1.0_f64).exp();
+        for (millis, expected) in [(0, 1.0), (99, 1.0), (100, (-0.01_f64).exp()), (10_000, in_e)] {
+            check(&latency, now + Duration::from_millis(millis), expected);
+        }
+        assert_eq!(latency.last(), Some(SECOND), "however long ago");
+        latency.observe(3 * SECOND, now + 10 * SECOND);
+        check(&latency, now + 10 * SECOND, 3.0);
+        latency.observe(SECOND, now + 20 * SECOND);
+        check(&latency, now + 20 * SECOND, 3.0 * in_e + (1.0 - in_e));
+        let mut instant = PeakEwma::default();
+        instant.observe(Duration::ZERO, now);
+        check(&instant, now, FLOOR);
+    }
+}

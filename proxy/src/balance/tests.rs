@@ -115,18 +115,52 @@ fn shares(balancer: &mut Balancer<&'static str>, now: Instant) -> HashMap<&'stat
 }
 
 fn refuse(balancer: &mut Balancer<&'static str>, key: &str, now: Instant) {
+    finish_one(balancer, key, Outcome::Refused, now);
+}
+
+/// Ends a piece of work of this endpoint so; returns true if that ejected it.
+fn finish_one(balancer: &mut Balancer<&'static str>, key: &str, outcome: Outcome, now: Instant) -> bool {
+    let pick = hold(balancer, key, now);
+    balancer.finish(pick, outcome, now)
+}
+
+/// Begins a piece of work at this endpoint.
+fn hold(balancer: &mut Balancer<&'static str>, key: &str, now: Instant) -> Pick {
     let mut others = Vec::new();
-    loop {
+    let held = loop {
         let pick = balancer.pick(now, 0, &others).unwrap();
         if *balancer.key(pick).unwrap() == key {
-            balancer.finish(pick, Outcome::Refused, now);
-            break;
+            break pick;
         }
         others.push(pick);
-    }
+    };
     for pick in others {
         balancer.finish(pick, Outcome::Abandoned, now);
     }
+    held
+}
+
+/// The endpoint that is taken by this chance, for work that comes to nothing.
+fn taken(balancer: &mut Balancer<&'static str>, random: u64, now: Instant) -> &'static str {
+    let pick = balancer.pick(now, random, &[]).unwrap();
+    let key = *balancer.key(pick).unwrap();
+    balancer.finish(pick, Outcome::Abandoned, now);
+    key
+}
+
+/// The endpoints of two that are taken when the one and when the other is drawn first.
+fn taken_of_two(balancer: &mut Balancer<&'static str>, now: Instant) -> [&'static str; 2] {
+    [0, 1].map(|first| taken(balancer, first << 32, now))
+}
+
+/// A balancer of endpoints of these weights and latencies, of which one that is not known is zero.
+fn learned(endpoints: &[(&'static str, u32, Duration)], now: Instant) -> Balancer<&'static str> {
+    let weighted = endpoints.iter().map(|&(key, weight, _)| (key, Weight::try_from(weight).unwrap()));
+    let mut balancer = Balancer::new(weighted);
+    for &(key, _, latency) in endpoints.iter().filter(|(_, _, latency)| !latency.is_zero()) {
+        finish_one(&mut balancer, key, Outcome::Answered(latency), now);
+    }
+    balancer
 }
 
 #[test]
@@ -192,6 +226,8 @@ fn what_was_learned_survives_a_change_of_endpoints() {
     balancer.update(weighted(["d", "c", "b", "a"]));
     assert_eq!(balancer.key(kept), Some(&key));
     assert_eq!(shares(&mut balancer, now).get("c"), None);
+    balancer.update(weighted(["d", "c", "b", "a"]));
+    assert_eq!(balancer.key(kept), Some(&key), "in the order of before as well");
     balancer.update(weighted(["d"]));
     assert_eq!(balancer.key(kept), None);
     assert!(!balancer.finish(kept, Outcome::Refused, now));
@@ -260,4 +296,108 @@ fn when_all_hang_all_are_asked() {
         counts[*balancer.key(pick).unwrap()] += 1;
     }
     assert!(counts.iter().all(|&count| count >= 40), "{counts:?}");
+}
+
+#[test]
+fn two_different_ones_are_drawn_and_the_quicker_is_taken() {
+    let now = Instant::now();
+    let mut balancer = learned(&[("a", 1, 64 * MS), ("b", 1, 32 * MS), ("c", 1, 16 * MS)], now);
+    for (first, expected) in [(0, ["b", "c"]), (1, ["c", "b"]), (2, ["c", "c"])] {
+        for second in 0..8_usize {
+            let random = first << 32 | second as u64;
+            assert_eq!(taken(&mut balancer, random, now), expected[second % 2], "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn work_that_waits_makes_an_endpoint_as_costly_as_a_slower_one() {
+    let now = Instant::now();
+    let mut balancer = learned(&[("a", 1, 16 * MS), ("b", 1, 64 * MS)], now);
+    let mut held = Vec::new();
+    for expected in [["a", "a"], ["a", "a"], ["a", "a"], ["a", "b"], ["b", "b"]] {
+        assert_eq!(taken_of_two(&mut balancer, now), expected, "with {} pieces of work", held.len());
+        held.push(hold(&mut balancer, "a", now));
+    }
+    held.into_iter().for_each(|pick| balancer.release(pick));
+    assert_eq!(taken_of_two(&mut balancer, now), ["a", "a"]);
+    let mut unknown = learned(&[("a", 1, Duration::ZERO), ("b", 1, Duration::ZERO)], now);
+    hold(&mut unknown, "a", now);
+    assert_eq!(taken_of_two(&mut unknown, now), ["b", "b"], "nobody has answered yet");
+}
+
+#[test]
+fn weights_decide_until_one_costs_four_times_as_much_for_its_weight() {
+    let now = Instant::now();
+    // Chances in quarters: the first is for the endpoint that is drawn first.
+    let by_chance = |balancer: &mut Balancer<_>, [first, second]: [u64; 2]| {
+        taken(balancer, (first << 30) << 32 | second << 30, now)
+    };
+    let mut equal = learned(&[("a", 1, MS), ("b", 1, MS), ("c", 2, MS)], now);
+    assert_eq!([0, 1, 2, 3].map(|chance| by_chance(&mut equal, [chance, 0])), ["a", "b", "c", "c"]);
+    for (latency, expected) in [(11, "b"), (13, "a")] {
+        let mut balancer = learned(&[("a", 1, 16 * MS), ("b", 3, latency * MS)], now);
+        assert_eq!(by_chance(&mut balancer, [0, 3]), "a");
+        // With half of the mean weight, one piece of work counts as two: 48 ms against 4 times those of the other.
+        hold(&mut balancer, "a", now);
+        assert_eq!(by_chance(&mut balancer, [0, 3]), expected, "{latency} ms");
+        assert_eq!(by_chance(&mut balancer, [3, 0]), "b");
+    }
+}
+
+#[test]
+fn a_newcomer_counts_as_the_others_do_on_average() {
+    let now = Instant::now();
+    let mut balancer = learned(&[("a", 1, 16 * MS), ("b", 1, 48 * MS), ("c", 1, Duration::ZERO)], now);
+    let (a_or_c, b_or_c) = (1, 1 << 32);
+    assert_eq!((taken(&mut balancer, a_or_c, now), taken(&mut balancer, b_or_c, now)), ("a", "c"));
+    hold(&mut balancer, "a", now);
+    hold(&mut balancer, "a", now);
+    assert_eq!(taken(&mut balancer, a_or_c, now), "c");
+}
+
+#[test]
+fn answers_of_failing_endpoints_count_as_slow_however_quick_they_are() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    for (outcome, latency) in [
+        (Outcome::Overloaded(MS), second),
+        (Outcome::Overloaded(3 * second), 3 * second),
+        (Outcome::Broken, second),
+    ] {
+        for (other, expected) in [(latency - 100 * MS, ["b", "b"]), (latency + 100 * MS, ["a", "a"])] {
+            let mut balancer = learned(&[("a", 1, Duration::ZERO), ("b", 1, other)], now);
+            assert!(!finish_one(&mut balancer, "a", outcome, now), "it was not refused");
+            assert_eq!(taken_of_two(&mut balancer, now), expected, "{outcome:?}, {other:?}");
+        }
+    }
+}
+
+#[test]
+fn one_that_has_work_may_be_silent_for_eight_times_its_latency_and_half_a_second_at_least() {
+    let began = Instant::now();
+    for (latency, patience) in [(10, 500), (100, 800), (1000, 8000)] {
+        let mut balancer = learned(&[("a", 1, latency * MS), ("b", 1, 1_000_000 * MS)], began);
+        let since = began + 9000 * MS;
+        let (work, last) = (hold(&mut balancer, "a", since), since + patience * MS - MS);
+        let other = hold(&mut balancer, "a", last);
+        balancer.settle(other, None, last);
+        assert_eq!(taken(&mut balancer, 0, last), "a", "{latency} ms");
+        assert_eq!(taken(&mut balancer, 0, last + MS), "b", "{latency} ms");
+        assert!(!balancer.finish(other, Outcome::Abandoned, last + MS), "it was waited for a moment only");
+        assert!(balancer.finish(work, Outcome::Abandoned, last + MS), "a client gives up");
+    }
+    let mut balancer = learned(&[("a", 1, 100 * MS), ("b", 1, 1_000_000 * MS)], began);
+    let impatient = hold(&mut balancer, "a", began);
+    assert!(!balancer.finish(impatient, Outcome::Abandoned, began + 799 * MS));
+}
+
+#[test]
+fn a_probe_that_comes_to_nothing_makes_way_for_the_next_one() {
+    let now = Instant::now();
+    let mut balancer = Balancer::new(weighted(["a", "b"]));
+    refuse(&mut balancer, "a", now);
+    let back = now + 200 * MS;
+    assert_eq!(taken(&mut balancer, 0, back), "a");
+    assert_eq!(taken(&mut balancer, 0, back + 799 * MS), "b");
+    assert_eq!(taken(&mut balancer, 0, back + 800 * MS), "a");
 }

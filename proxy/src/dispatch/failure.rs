@@ -189,3 +189,73 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HeadError;
+    use crate::message::Unreadable;
+    use crate::tunnel::{ResetCode, StreamError};
+
+    fn lost(reason: &'static str) -> Failure {
+        Failure::Lost { reason, text: "words".into() }
+    }
+
+    #[test]
+    fn a_connection_that_broke_off_may_be_repeated_as_far_as_it_says_who_has_seen_the_request() {
+        let reset = |code| LegError::Stream(StreamError::Reset(code));
+        let never_sent =
+            |never_sent| LegError::Stream(StreamError::TunnelLost { never_sent, reason: "gone".into() });
+        let unprocessed = |reason| Failure::Unprocessed { reason, text: "words".into() };
+        for (error, expected) in [
+            (reset(ResetCode::Denied), Failure::Denied),
+            (reset(ResetCode::Refused), unprocessed("refused")),
+            (reset(ResetCode::ProtocolError), lost("protocol")),
+            (never_sent(true), unprocessed("connection_lost")),
+            (never_sent(false), lost("connection_lost")),
+            (LegError::Tcp(io::ErrorKind::ConnectionReset.into()), lost("connection_lost")),
+        ] {
+            assert_eq!(Failure::of_leg(&error, "words".to_owned()), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_never_came_may_be_asked_for_again_and_one_that_cannot_be_read_may_not() {
+        let tcp = || LegError::Tcp(io::ErrorKind::ConnectionReset.into());
+        for (error, reason, repetition) in [
+            (ResponseError::Source(tcp()), "connection_lost", Repetition::IfIdempotent),
+            (ResponseError::NoAnswer, "reset", Repetition::IfIdempotent),
+            (ResponseError::Truncated, "reset", Repetition::IfIdempotent),
+            (ResponseError::Malformed(Unreadable::Head(HeadError::TooLong)), "protocol", Repetition::Useless),
+            (ResponseError::Sink(tcp()), "protocol", Repetition::Useless),
+        ] {
+            let failure = Failure::of_response(&error);
+            assert_eq!((failure.reason(), failure.repetition()), (reason, repetition), "{error:?}");
+            assert_eq!(failure.to_string(), error.to_string());
+        }
+    }
+
+    #[test]
+    fn a_connection_that_took_too_long_is_told_from_one_that_was_refused() {
+        let address = "192.0.2.1:80".parse().unwrap();
+        for (kind, timed_out) in [(io::ErrorKind::TimedOut, true), (io::ErrorKind::ConnectionRefused, false)]
+        {
+            let failure = OpenFailure::plain(address, &kind.into());
+            assert_eq!((failure.timed_out, Failure::NotOpened(failure).reason()), (timed_out, "connect"));
+        }
+    }
+
+    #[test]
+    fn failures_are_counted_by_what_they_are() {
+        for (failure, reason) in [
+            (Failure::Gone, "gone"),
+            (Failure::Refused, "refused"),
+            (Failure::Denied, DENIED),
+            (Failure::TooLarge, "malformed"),
+            (Failure::Http1, "protocol"),
+            (Failure::Reset(Reason::CANCEL), "reset"),
+        ] {
+            assert_eq!(failure.reason(), reason);
+        }
+    }
+}

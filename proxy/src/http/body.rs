@@ -235,6 +235,8 @@ mod tests {
             ("A\r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nGET", 36),
             ("5 \r\nhello\r\n00\r\n\r\n", 17),
             ("0\r\nX:\r\ny!: :\r\n\r\nGET", 16),
+            ("5 \t;a=b;c\r\nhello\r\n0\r\n\r\n", 23),
+            ("0000000000000005\r\nhello\r\n0\r\n\r\n", 30),
         ];
         for (text, expected) in table {
             assert_eq!(scan(Body::Chunked, text.as_bytes(), &[]), Ok((expected, true)), "{text:?}");
@@ -255,6 +257,8 @@ mod tests {
             "5\r\nhello\n",
             "11111111111111111\r\n",
             "5 5\r\n",
+            "5  a\r\n",
+            "00000000000000005\r\n",
             "5;a\nb\r\n",
             "0\r\nX: 1\n",
             "0\r\n folded\r\n",
@@ -269,8 +273,28 @@ mod tests {
         ] {
             assert_eq!(scan(Body::Chunked, text.as_bytes(), &[]), Err(ChunkError), "{text:?}");
         }
-        let long = format!("5;{}\r\n", "x".repeat(5000));
-        assert_eq!(scan(Body::Chunked, long.as_bytes(), &[]), Err(ChunkError));
+    }
+
+    #[test]
+    fn the_largest_chunk_extension_and_trailers_are_let_through_and_no_larger_ones() {
+        let check = |text: String, expected: Option<bool>| {
+            let scanned = scan(Body::Chunked, text.as_bytes(), &[]).ok().map(|(_, is_done)| is_done);
+            assert_eq!(scanned, expected, "{} bytes", text.len());
+        };
+        check("7FFFFFFFFFFFFFFF\r\n".to_owned(), Some(false));
+        let extension = |length: u32| format!("5;{}\r\n", "x".repeat(length as usize));
+        check(extension(MAX_EXTENSION - 1), Some(false));
+        check(extension(MAX_EXTENSION), None);
+        // What counts of a trailer is all but its newline.
+        let value = |length: u32| format!("0\r\nx:{}\r\n\r\n", "y".repeat(length as usize));
+        check(value(MAX_TRAILERS - 3), Some(true));
+        check(value(MAX_TRAILERS - 2), None);
+        let name = |length: u32| format!("0\r\n{}:\r\n\r\n", "x".repeat(length as usize));
+        check(name(MAX_TRAILERS - 2), Some(true));
+        check(name(MAX_TRAILERS - 1), None);
+        let lines = |rest: &str| format!("0\r\n{}{rest}", "x:y\r\n".repeat(MAX_TRAILERS as usize / 4));
+        check(lines("\r\n"), Some(true));
+        check(lines("x"), None);
     }
 
     #[test]
@@ -279,6 +303,11 @@ mod tests {
         assert_eq!(scan(Body::Length(9), b"abc", &[]), Ok((3, false)));
         assert_eq!(scan(Body::UntilClose, b"abc", &[]), Ok((3, false)));
         assert_eq!(scan(Body::Empty, b"GET", &[]), Ok((0, true)));
+        for (body, expected) in
+            [(Body::Empty, true), (Body::UntilClose, true), (Body::Length(1), false), (Body::Chunked, false)]
+        {
+            assert_eq!(BodyScanner::new(body).may_end_with_connection(), expected, "{body:?}");
+        }
     }
 
     fn encoded() -> impl Strategy<Value = Vec<u8>> {

@@ -111,6 +111,13 @@ mod tests {
         assert_eq!(parsed, expected, "{text:?}");
     }
 
+    fn complete(text: &str) -> RequestHead {
+        match parse(text.as_bytes()).unwrap() {
+            Parsed::Complete(head, _) => head,
+            Parsed::Partial => panic!("{text:?} is not complete"),
+        }
+    }
+
     #[test]
     fn where_a_request_ends_follows_rfc_9112() {
         use Method::{Connect, Head, Idempotent, Other};
@@ -125,6 +132,53 @@ mod tests {
             "POST / HTTP/1.1\r\ntransfer-encoding: gzip,\tChunked\r\n\r\n",
             Ok((Other, Body::Chunked, true)),
         );
+    }
+
+    #[test]
+    fn names_that_only_look_like_those_of_framing_say_nothing() {
+        for fields in [
+            "Content-Lenght: 5",
+            "Transfer-Encodinx: chunked",
+            "Connectiox: close",
+            "Upgradx: x",
+            "Host: a\r\nHosx: a",
+            "Connection: close-x, keep-alive",
+        ] {
+            let text = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n");
+            check(&text, Ok((Method::Other, Body::Empty, true)));
+            assert!(!complete(&text).may_upgrade, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_is_said_twice_is_said() {
+        check(
+            "GET / HTTP/1.1\r\nConnection: close, close\r\n\r\n",
+            Ok((Method::Idempotent, Body::Empty, false)),
+        );
+        let twice = "GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: keep-alive\r\n\r\n";
+        check(twice, Ok((Method::Idempotent, Body::Empty, true)));
+    }
+
+    #[test]
+    fn methods_that_change_nothing_twice_may_be_repeated_and_others_may_not() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(Method::of(method).is_idempotent(), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "get", "PROPFIND"] {
+            assert!(!Method::of(method).is_idempotent(), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_connection_may_become_another_where_the_request_asks_for_that() {
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", true),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\n", true),
+        ] {
+            assert_eq!(complete(text).may_upgrade, expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -162,6 +162,11 @@ mod tests {
         check(chunked, Idempotent, Ok((Next::Body(Body::Chunked), false)));
         let both = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n";
         check(both, Idempotent, Err(HeadError::AmbiguousLength));
+        let chunked_too_early = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        check(chunked_too_early, Idempotent, Err(HeadError::AmbiguousLength));
+        let long = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(MAX_HEAD));
+        check(&long[..MAX_HEAD], Idempotent, Err(HeadError::TooLong));
+        assert_eq!(parse(&long.as_bytes()[..MAX_HEAD - 1], Idempotent), Ok(Parsed::Partial));
         check("HTTP/2 200 OK\r\n\r\n", Idempotent, Err(HeadError::Malformed("the version")));
         // Three digits, the first of which names a class (RFC 9110, section 15): one that is not known is as x00 of its class.
         check("HTTP/1.1 099 Odd\r\n\r\n", Idempotent, Err(HeadError::Malformed("the status")));

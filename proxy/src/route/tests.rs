@@ -191,3 +191,48 @@ fn instances_outside_every_network_are_reached_in_plain_at_their_own_ports() {
         "by its own address"
     );
 }
+
+#[test]
+fn a_caller_is_believed_to_be_a_sidecar_at_its_own_address_alone() {
+    let routes = network();
+    let principal = |service: &str| Principal::Service("shop".parse().unwrap(), service.parse().unwrap());
+    for (address, service, expected) in [
+        ("10.42.1.1", "api", true),
+        ("10.42.1.1", "db", false),
+        ("10.42.1.2", "api", false),
+        ("10.42.9.9", "api", false),
+        ("::1", "api", false),
+    ] {
+        let known = routes.has_sidecar(address.parse().unwrap(), &principal(service));
+        assert_eq!(known, expected, "{service} at {address}");
+    }
+}
+
+#[test]
+fn who_takes_no_new_work_may_be_about_to_go() {
+    let routes = network();
+    for (address, expected) in
+        [("10.42.1.1", false), ("10.42.1.3", true), ("10.42.9.9", true), ("::1", false)]
+    {
+        assert_eq!(routes.is_leaving(address.parse().unwrap()), expected, "{address}");
+    }
+}
+
+#[test]
+fn a_workload_is_called_by_the_protocols_of_the_ports_that_it_offers() {
+    let Destination::Workload(route) = network().destination("10.42.1.1:80".parse().unwrap()) else {
+        panic!()
+    };
+    let protocols = [80, 81, 82].map(|port| route.protocol(port));
+    assert_eq!(protocols, [Protocol::Http, Protocol::Auto, Protocol::Auto]);
+}
+
+#[test]
+fn addresses_of_both_families_are_made_from_each_other_where_the_network_has_both() {
+    let mut config = config(workload("web", "10.42.2.1", None, &[]), vec![], vec![]);
+    let (ipv4, ipv6) = (Ipv4Addr::new(10, 42, 1, 1), "fd42::a2a:101".parse().unwrap());
+    assert_eq!((routes(&config).ipv6_of(ipv4), routes(&config).ipv4_of(IpAddr::V6(ipv6))), (None, None));
+    config.network.content.network.subnet6 = Some("fd42::/64".parse().unwrap());
+    let routes = routes(&config);
+    assert_eq!((routes.ipv6_of(ipv4), routes.ipv4_of(IpAddr::V6(ipv6))), (Some(ipv6), Some(ipv4)));
+}
