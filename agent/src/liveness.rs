@@ -5,6 +5,7 @@
 //! What follows from echoes and answers is decided by a pure core ([`core`]). This is the shell around it.
 
 mod core;
+mod metrics;
 mod show;
 mod words;
 
@@ -17,15 +18,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sealane_base::timer::sleep_until;
-use sealane_fabric::netlink::{EchoAnswer, EchoSocket};
+use sealane_fabric::netlink::{EchoRequest, EchoSocket};
 use sealane_fabric::overlay::{EchoDevice, EchoPeers, OverlayError, Reason};
 use sealane_proto::client::CarriedNetworks;
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, Vni};
 use tokio::sync::watch;
 
+use crate::peer::HintEnd;
 use crate::workload::Workloads;
-use core::{Echo, LivenessCore};
+use core::{Echo, LivenessCore, Watched};
 pub(crate) use core::{PeerView, Reach};
+pub(crate) use metrics::LivenessMetrics;
 pub(crate) use show::families;
 
 /// Every peer as this host sees it.
@@ -35,6 +38,8 @@ pub(crate) type PeerViews = BTreeMap<NodeName, PeerView>;
 const AUDIT: Duration = Duration::from_secs(60);
 /// Least time between two looks at the device, and interval at which views are shown.
 const SECOND: Duration = Duration::from_secs(1);
+/// Echoes that are sent by one call, and have the time of the first of them.
+const TOGETHER: usize = 16;
 
 /// Settings of the watch over other hosts.
 pub(crate) struct Liveness {
@@ -48,18 +53,25 @@ pub(crate) struct Liveness {
     pub(crate) port: u16,
     /// Every peer, shown at each verdict and each second.
     pub(crate) views: watch::Sender<Arc<PeerViews>>,
+    /// Hints of peers that others have changed, and the channels' place for this host's own.
+    pub(crate) hints: HintEnd,
+    /// Counts.
+    pub(crate) metrics: LivenessMetrics,
 }
 
 impl Liveness {
     /// Watches the others, until the agent ends.
     pub(crate) async fn run(self) {
-        let core = LivenessCore::new(self.timeout, rand::random(), Instant::now());
+        let (before, _) = peers_of(&self.carried.borrow(), self.workloads.node());
+        let before = before.into_keys().map(|name| (name, Reach::Unknown)).collect();
+        let core = LivenessCore::new(self.timeout, rand::random(), before, Instant::now());
         let own = self.workloads.kernel().overlay.underlay();
         let mut watch = Watch {
             liveness: self,
             own,
             core,
             peers: EchoPeers::new(),
+            watched: BTreeMap::new(),
             lengths: BTreeMap::new(),
             device: EchoDevice::default(),
             names: HashMap::new(),
@@ -86,6 +98,7 @@ struct Watch {
     core: LivenessCore,
     /// The hosts that share a network with this one.
     peers: EchoPeers,
+    watched: BTreeMap<NodeName, Watched>,
     /// The longest packets of networks that they share, in bytes, as far as hosts have told.
     lengths: BTreeMap<NodeName, u32>,
     /// The device as the last look has left it.
@@ -119,10 +132,10 @@ impl Watch {
                     Ok(()) => self.follow(),
                     Err(_) => return,
                 },
-                answer = next(self.socket.as_ref()) => match answer {
-                    Ok(answer) => self.hear(answer, Instant::now()),
-                    Err(error) => self.reopen(&error),
-                },
+                Some((from, about)) = self.liveness.hints.0.recv() => {
+                    self.liveness.metrics.count_hint_received();
+                    self.core.handle_hint(&from, &about);
+                }
                 Ok(()) = self.own.changed() => (self.wanted, self.looked) = (Some(Reason::Change), None),
                 looked = over(&mut self.look) => self.take(looked),
                 _ = audit.tick() => self.wanted = self.wanted.or(Some(Reason::Audit)),
@@ -138,6 +151,7 @@ impl Watch {
         let own = self.liveness.workloads.node().clone();
         let carried = self.liveness.carried.borrow_and_update().clone();
         let (peers, taken) = peers_of(&carried, &own);
+        self.watched = watched_of(&carried, &peers);
         self.lengths = lengths_of(&carried);
         self.problem = taken.map(|network| words::taken(&network));
         if self.peers != peers {
@@ -145,7 +159,14 @@ impl Watch {
             self.wanted = Some(Reason::Change);
             self.looked = None;
         }
+        self.watch();
         self.complain();
+    }
+
+    /// Has those peers watched that have an address on the device.
+    fn watch(&mut self) {
+        let known = self.watched.iter().filter(|(name, _)| self.device.peers.contains_key(*name));
+        self.core.handle_peers(&known.map(|(name, watched)| (name.clone(), watched.clone())).collect());
     }
 
     /// Begins a look at the device, if one is wanted and the last one was not just now.
@@ -174,10 +195,10 @@ impl Watch {
         };
         if device.peers != self.device.peers {
             self.names = device.peers.iter().map(|(name, address)| (*address, name.clone())).collect();
-            self.core.handle_peers(&device.peers.keys().cloned().collect());
         }
         let is_new = device.index.is_some() != self.socket.is_some();
         self.device = device;
+        self.watch();
         if is_new {
             self.open();
         }
@@ -206,26 +227,31 @@ impl Watch {
         self.wanted = Some(Reason::Audit);
     }
 
-    fn hear(&mut self, EchoAnswer { from, token }: EchoAnswer, now: Instant) {
-        if let Some(name) = self.names.get(&from) {
-            self.core.handle_answer(name, token, now);
+    /// Takes in the answers that have come.
+    fn hear(&mut self) {
+        let answers = self.socket.as_ref().map(EchoSocket::receive).transpose();
+        let (answers, now) = match answers {
+            Ok(answers) => (answers.unwrap_or_default(), Instant::now()),
+            Err(error) => return self.reopen(&error),
+        };
+        for answer in answers {
+            let at = now.checked_sub(answer.age).unwrap_or(now);
+            if let Some(name) = self.names.get(&answer.from) {
+                self.core.handle_answer(name, answer.token, at);
+            }
         }
     }
 
     /// Hears all answers that are there, before anybody is found to owe one; sends what is due; says what is new.
     async fn step(&mut self) {
         let now = Instant::now();
-        while let Some(answer) = self.socket.as_ref().and_then(EchoSocket::receive) {
-            self.hear(answer, now);
-        }
+        self.hear();
         self.core.handle_time(now);
-        while let Some(echo) = self.core.poll_echo(now) {
-            if self.send(&echo).is_err() {
-                self.core.handle_unsent(&echo, now);
-                if !echo.long {
-                    self.wanted = self.wanted.or(Some(Reason::Audit));
-                }
-            }
+        self.send();
+        while let Some(hint) = self.core.poll_hint() {
+            self.liveness.metrics.count_hint_sent();
+            // One that is not taken is missed by nobody: others are told, too.
+            let _ = self.liveness.hints.1.try_send(hint);
         }
         if self.core.is_in_doubt() {
             // It may be this host's own rows that somebody has removed.
@@ -234,6 +260,8 @@ impl Watch {
         let is_verdict = self.core.verdicts() != self.verdicts;
         if is_verdict {
             self.verdicts = self.core.verdicts();
+            let (lost, returned) = self.core.take_changes();
+            self.liveness.metrics.count_changes(lost, returned);
             self.judge().await;
         }
         if is_verdict || now >= self.shown + SECOND {
@@ -242,16 +270,37 @@ impl Watch {
         }
     }
 
-    fn send(&self, echo: &Echo) -> io::Result<()> {
-        let (Some(socket), Some(index)) = (&self.socket, self.device.index) else {
-            return Err(io::ErrorKind::NotConnected.into());
+    /// Sends all echoes that are due.
+    fn send(&mut self) {
+        loop {
+            let now = Instant::now();
+            let echoes: Vec<Echo> = std::iter::from_fn(|| self.core.poll_echo(now)).take(TOGETHER).collect();
+            if echoes.is_empty() {
+                return;
+            }
+            for echo in self.send_together(echoes) {
+                self.core.handle_unsent(&echo, now);
+                if !echo.long {
+                    self.wanted = self.wanted.or(Some(Reason::Audit));
+                }
+            }
+        }
+    }
+
+    /// Sends these echoes; returns those that could not be sent.
+    fn send_together(&self, echoes: Vec<Echo>) -> Vec<Echo> {
+        let (Some(socket), Some(index)) = (&self.socket, self.device.index) else { return echoes };
+        let request = |echo: &Echo| {
+            let length = if echo.long { *self.lengths.get(&echo.to)? } else { 0 };
+            let to = *self.device.peers.get(&echo.to)?;
+            Some(EchoRequest { to, token: echo.token, length: usize::try_from(length).ok()? })
         };
-        let to = self.device.peers.get(&echo.to).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let length = match echo.long {
-            true => *self.lengths.get(&echo.to).ok_or(io::ErrorKind::Unsupported)?,
-            false => 0,
-        };
-        socket.send(index, *to, echo.token, usize::try_from(length).unwrap_or(usize::MAX))
+        let (sent, mut unsent): (Vec<Echo>, Vec<Echo>) =
+            echoes.into_iter().partition(|echo| request(echo).is_some());
+        let requests: Vec<EchoRequest> = sent.iter().filter_map(request).collect();
+        let failed = socket.send(index, &requests);
+        unsent.extend(failed.into_iter().filter_map(|place| sent.get(place).cloned()));
+        unsent
     }
 
     /// Tells the host which others cannot be reached, and people.
@@ -286,6 +335,20 @@ fn peers_of(carried: &CarriedNetworks, own: &NodeName) -> (EchoPeers, Option<Net
     (others.map(|node| (node.name.clone(), node.underlay)).collect(), None)
 }
 
+/// What control tells of these peers.
+fn watched_of(carried: &CarriedNetworks, peers: &EchoPeers) -> BTreeMap<NodeName, Watched> {
+    let mut watched: BTreeMap<NodeName, Watched> =
+        peers.keys().map(|name| (name.clone(), Watched::default())).collect();
+    for (network, snapshot) in carried {
+        for node in &snapshot.nodes {
+            if let Some(watched) = watched.get_mut(&node.name) {
+                watched.networks.insert(network.clone());
+            }
+        }
+    }
+    watched
+}
+
 /// The longest packets of the networks that each host carries: as a network was created with, or the least that any of its hosts
 /// has told.
 fn lengths_of(carried: &CarriedNetworks) -> BTreeMap<NodeName, u32> {
@@ -299,14 +362,6 @@ fn lengths_of(carried: &CarriedNetworks) -> BTreeMap<NodeName, u32> {
         }
     }
     lengths
-}
-
-/// Waits for an answer; for ever without a socket.
-async fn next(socket: Option<&EchoSocket>) -> io::Result<EchoAnswer> {
-    match socket {
-        Some(socket) => socket.next().await,
-        None => pending().await,
-    }
 }
 
 /// Waits for the end of a look; for ever without one.

@@ -57,6 +57,10 @@ pub(crate) struct PeerInputs {
     pub(crate) facts: watch::Receiver<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
     /// Takes what peers say of themselves.
     pub(crate) words: mpsc::Sender<(NodeName, PeerWord)>,
+    /// Hints to give to peers.
+    pub(crate) hints: mpsc::Receiver<PeerHint>,
+    /// Takes the hints of peers.
+    pub(crate) hinted: mpsc::Sender<PeerHint>,
     /// Counts.
     pub(crate) metrics: PeerMetrics,
 }
@@ -68,6 +72,21 @@ pub(crate) enum PeerWord {
     Facts(OwnerFacts),
     /// The peer is not heard any more.
     Silent,
+}
+
+/// A peer, and the hosts of which it says, or is told, that they have changed.
+pub(crate) type PeerHint = (NodeName, BTreeSet<NodeName>);
+
+/// The hints that come to a room of this program, and its place for those that go.
+pub(crate) type HintEnd = (mpsc::Receiver<PeerHint>, mpsc::Sender<PeerHint>);
+
+/// Hints that wait between two rooms; more are left out.
+const HINTS: usize = 1_024;
+
+/// Makes the two ends between the channels and those who watch the hosts.
+pub(crate) fn hint_ends() -> (HintEnd, HintEnd) {
+    let ((given, going), (coming, taken)) = (mpsc::channel(HINTS), mpsc::channel(HINTS));
+    ((going, coming), (taken, given))
 }
 
 /// Passes on what peers say, until the agent ends.

@@ -25,7 +25,7 @@ pub const VXLAN_PORT: u16 = 4789;
 pub use address::Address;
 pub use conntrack::Flow;
 pub use ear::{Ear, Heard, Notice};
-pub use echo::{EchoAnswer, EchoSocket};
+pub use echo::{EchoAnswer, EchoRequest, EchoSocket};
 pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
 pub(crate) use neighbour::neighbour_address;

@@ -4,12 +4,14 @@
 //! network: whole, or the difference to what the other has acknowledged, in parts of bounded size. What is said of one workload
 //! travels as octets, so that both sides compute the same digest whatever fields they know.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
 use crate::resource::Edition;
-use crate::types::NetworkName;
+use crate::types::{NetworkName, NodeName};
 use crate::wire::{Fields, WireError, v1};
 
 /// The newest protocol between hosts that this version speaks.
@@ -43,6 +45,8 @@ pub enum PeerFrame {
         /// True if no part follows.
         last: bool,
     },
+    /// Hosts that the sender has found changed: the receiver may want to ask each of them itself.
+    Hint(BTreeSet<NodeName>),
 }
 
 /// First words of a host.
@@ -174,6 +178,9 @@ impl From<&PeerFrame> for v1::PeerFrame {
                 held: held.iter().map(Into::into).collect(),
                 last: *last,
             })),
+            PeerFrame::Hint(nodes) => {
+                Some(Frame::Hint(v1::PeerHint { nodes: nodes.iter().map(ToString::to_string).collect() }))
+            }
         };
         Self { frame }
     }
@@ -202,6 +209,10 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
             Some(Frame::Digest(digest)) => {
                 let held = digest.held.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
                 Self::Digest { held, last: digest.last }
+            }
+            Some(Frame::Hint(hint)) => {
+                let nodes = hint.nodes.iter().map(|name| Fields("PeerHint").parse("nodes", name));
+                Self::Hint(nodes.collect::<Result<_, _>>()?)
             }
         })
     }

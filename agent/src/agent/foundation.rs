@@ -29,8 +29,8 @@ use crate::engine::{self, Engine};
 use crate::error::StartError;
 use crate::host::{self, HostMetrics, HostParts};
 use crate::kernel::KernelHandle;
-use crate::liveness::{Liveness, PeerViews};
-use crate::peer::{self, Channels, PeerInputs, PeerMetrics};
+use crate::liveness::{Liveness, LivenessMetrics, PeerViews};
+use crate::peer::{self, Channels, HintEnd, PeerInputs, PeerMetrics};
 use crate::registrar::{Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
 use crate::sidecar::{Registry, Sidecars, ToldMetrics};
@@ -159,16 +159,17 @@ impl Foundation {
         let WorkloadContext { kernel, sidecars, .. } = context.as_ref();
         let listening = sidecars.registry.listen(&config.run_dir)?;
         let mut tasks = vec![self.host_task, kernel.keeper.guard(), listening];
-        let overlay = kernel.overlay.clone();
-        tasks.push(task::spawn_fallible("host-watch", async move { overlay.watch_host().await }));
+        tasks.push(watch_host(kernel));
         for stored in self.stored {
             workloads.adopt(stored);
         }
         tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
         let own = (identities.clone(), provider.clone());
-        let channels = follow_peers(&config, &context, own, &self.registry, &mut tasks)?;
-        let peers = watch_peers(&config, &workloads, self.carried.clone(), &mut tasks);
+        let (between, hints) = peer::hint_ends();
+        let channels = follow_peers(&config, &context, own, between, &self.registry, &mut tasks)?;
+        let peers =
+            watch_peers(&config, &workloads, (self.carried.clone(), hints), &self.registry, &mut tasks)?;
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone(), peers.clone());
         tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
@@ -213,6 +214,12 @@ impl Foundation {
             .push(task::spawn("renewals", renewal::run(context.identities.clone(), node, control, renewals)));
         Ok(Agent { readiness: self.readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+/// Starts the task that watches what is the host's own.
+fn watch_host(kernel: &KernelHandle) -> Task {
+    let overlay = kernel.overlay.clone();
+    task::spawn_fallible("host-watch", async move { overlay.watch_host().await })
 }
 
 /// Starts the task that follows this host's addresses.
@@ -272,6 +279,7 @@ fn follow_peers(
     config: &Config,
     context: &WorkloadContext,
     (identity, provider): (watch::Receiver<Arc<TlsIdentity>>, Arc<CryptoProvider>),
+    (hints, hinted): HintEnd,
     registry: &prometheus::Registry,
     tasks: &mut Vec<Task>,
 ) -> Result<watch::Receiver<Channels>, prometheus::Error> {
@@ -286,6 +294,8 @@ fn follow_peers(
         revoked: views.revoked,
         facts: views.facts,
         words,
+        hints,
+        hinted,
         metrics: PeerMetrics::register(registry)?,
     });
     tasks.push(peers);
@@ -297,14 +307,16 @@ fn follow_peers(
 fn watch_peers(
     config: &Config,
     workloads: &Arc<Workloads>,
-    carried: watch::Receiver<CarriedNetworks>,
+    (carried, hints): (watch::Receiver<CarriedNetworks>, HintEnd),
+    registry: &prometheus::Registry,
     tasks: &mut Vec<Task>,
-) -> watch::Receiver<Arc<PeerViews>> {
+) -> Result<watch::Receiver<Arc<PeerViews>>, prometheus::Error> {
     let (views, shown) = watch::channel(Arc::default());
     let (timeout, port) = (config.peer_timeout, config.vxlan_port);
-    let liveness = Liveness { workloads: workloads.clone(), carried, timeout, port, views };
+    let metrics = LivenessMetrics::register(registry)?;
+    let liveness = Liveness { workloads: workloads.clone(), carried, timeout, port, views, hints, metrics };
     tasks.push(task::spawn("liveness", liveness.run()));
-    shown
+    Ok(shown)
 }
 
 fn overlay(

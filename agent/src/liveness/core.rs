@@ -1,11 +1,13 @@
 //! Decisions about which hosts can be reached: echoes due and answers in, verdicts out. Pure.
 //!
 //! Each interval every peer is sent an echo, and above [`SAMPLE`] peers as many of them, in turns of a random order. A peer that
-//! owes an answer is suspect: echoes follow hastily, and [`MISSING`] in a row without an answer make it unreachable. So a
+//! owes an answer is suspect: echoes follow hastily, and [`MISSING`] in a row without an answer make it unreachable. Above the
+//! sample, hosts tell each other whose turn it is ([`hints`]), so that all know of a change soon after the first one. A
 //! verdict is a matter of echoes that were sent and watched, not of time: a host that gets no processor sends few, and all that
 //! became due while it slept counts as one. Chance alone, at one packet in five lost each way, takes all of them once in some
 //! hundred years.
 
+mod hints;
 mod long;
 mod peer;
 
@@ -13,14 +15,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IteratorRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{NetworkName, NodeName};
 
+use hints::Hints;
 use peer::Peer;
 
-/// Number of peers that are sent an echo per interval, and number that are asked hastily at once.
+/// Number of peers that are sent an echo per interval.
 pub(super) const SAMPLE: usize = 64;
+/// Number of peers that are asked hastily at once.
+const HASTY: usize = 2 * SAMPLE;
 /// Number of long echoes per interval.
 const LONG: usize = 32;
 /// Echoes in a row without an answer that make a peer unreachable.
@@ -79,11 +84,53 @@ pub(super) struct Echo {
     pub(super) long: bool,
 }
 
+/// A peer as control tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// The networks that both hosts carry.
+    pub(super) networks: BTreeSet<NetworkName>,
+    /// True if the host says that it answers echoes; older ones say nothing.
+    pub(super) speaks: bool,
+}
+
 /// Intervals of echoes; they follow from the time within which a dead host is to be known.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
+    /// Beginning of all intervals: whatever is to be done waits for the next one, so that much is done at once.
+    began: Instant,
+    timeout: Duration,
     usual: Duration,
     hasty: Duration,
+}
+
+impl Pace {
+    fn new(timeout: Duration, began: Instant) -> Self {
+        Self { began, timeout, usual: timeout / 5, hasty: timeout / 40 }
+    }
+
+    /// Wait for an answer of a host that is near.
+    fn patience(&self) -> Duration {
+        self.hasty * 3 / 4
+    }
+
+    /// The beginning of the first hasty interval at this time or later.
+    fn next(&self, at: Instant) -> Instant {
+        let (past, each) =
+            (at.saturating_duration_since(self.began).as_nanos(), self.hasty.as_nanos().max(1));
+        self.nth(past.div_ceil(each))
+    }
+
+    /// The beginning of the hasty interval at this time.
+    fn this(&self, at: Instant) -> Instant {
+        let (past, each) =
+            (at.saturating_duration_since(self.began).as_nanos(), self.hasty.as_nanos().max(1));
+        self.nth(past / each)
+    }
+
+    fn nth(&self, interval: u128) -> Instant {
+        let nanos = interval * self.hasty.as_nanos().max(1);
+        self.began + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 /// The peers of one host.
@@ -91,9 +138,17 @@ struct Pace {
 pub(super) struct LivenessCore {
     pace: Pace,
     random: StdRng,
+    /// What an earlier agent of this host knew of its peers.
+    before: BTreeMap<NodeName, Reach>,
+    watched: BTreeMap<NodeName, Watched>,
     peers: BTreeMap<NodeName, Peer>,
+    /// Peers to which an echo is under way, or that are asked hastily.
+    active: BTreeSet<NodeName>,
     /// The peers in the order of their turns.
     turns: VecDeque<NodeName>,
+    hints: Hints,
+    /// Time of the last answer of anybody.
+    heard: Option<Instant>,
     /// Time of the next usual echoes.
     round: Instant,
     /// Time of the next hasty echoes.
@@ -103,45 +158,87 @@ pub(super) struct LivenessCore {
     /// Time at which the core wanted to be called.
     wanted: Option<Instant>,
     verdicts: u64,
+    /// Peers that were lost, and that have come back, since somebody asked.
+    changes: (u64, u64),
 }
 
 impl LivenessCore {
-    /// A core without peers, by which a dead host is known within `timeout` and about three times the way to it and back.
-    pub(super) fn new(timeout: Duration, seed: [u8; 32], now: Instant) -> Self {
+    /// A core without peers, by which a dead host is known within `timeout` and about three times the way to it and back. `before`
+    /// is what an earlier agent of this host knew of its peers.
+    pub(super) fn new(
+        timeout: Duration,
+        seed: [u8; 32],
+        before: BTreeMap<NodeName, Reach>,
+        now: Instant,
+    ) -> Self {
         Self {
-            pace: Pace { usual: timeout / 5, hasty: timeout / 40 },
+            pace: Pace::new(timeout, now),
             random: StdRng::from_seed(seed),
+            before,
+            watched: BTreeMap::new(),
             peers: BTreeMap::new(),
+            active: BTreeSet::new(),
             turns: VecDeque::new(),
+            hints: Hints::default(),
+            heard: None,
             round: now,
             haste: now,
             due: VecDeque::new(),
             due_long: VecDeque::new(),
             wanted: None,
             verdicts: 0,
+            changes: (0, 0),
         }
     }
 
-    /// These hosts are watched, and nobody else.
-    pub(super) fn handle_peers(&mut self, peers: &BTreeSet<NodeName>) {
-        let before = self.peers.len();
-        self.peers.retain(|name, _| peers.contains(name));
-        self.verdicts += u64::from(self.peers.len() != before);
-        for name in peers {
-            self.peers.entry(name.clone()).or_default();
+    /// These hosts are watched, and nobody else. Who is new has the next turn.
+    pub(super) fn handle_peers(&mut self, watched: &BTreeMap<NodeName, Watched>) {
+        let before: Vec<Reach> = self.peers.values().map(Peer::reach).collect();
+        self.peers.retain(|name, _| watched.contains_key(name));
+        self.active.retain(|name| watched.contains_key(name));
+        self.turns.retain(|name| watched.contains_key(name));
+        let mut new = Vec::new();
+        for (name, watched) in watched {
+            match self.peers.get_mut(name) {
+                Some(peer) => peer.handle_watched(watched),
+                None => {
+                    self.peers.insert(name.clone(), Peer::new(watched, self.before.remove(name)));
+                    new.push(name.clone());
+                }
+            }
         }
-        let mut turns: Vec<NodeName> = self.peers.keys().cloned().collect();
-        turns.shuffle(&mut self.random);
-        self.turns = turns.into();
+        new.shuffle(&mut self.random);
+        new.into_iter().for_each(|name| self.turns.push_front(name));
+        self.watched.clone_from(watched);
+        self.verdicts += u64::from(!self.peers.values().map(Peer::reach).eq(before));
         self.due.clear();
     }
 
-    /// A host has answered the echo with this token. What nobody asked for is left out.
-    pub(super) fn handle_answer(&mut self, from: &NodeName, token: u64, now: Instant) {
+    /// A host has answered the echo with this token, at `at`. What nobody asked for is left out.
+    pub(super) fn handle_answer(&mut self, from: &NodeName, token: u64, at: Instant) {
         let Some(peer) = self.peers.get_mut(from) else { return };
         let before = (peer.reach(), peer.loses_long());
-        peer.handle_answer(token, now);
+        if peer.handle_answer(token, at) {
+            self.heard = self.heard.max(Some(at));
+        }
+        if peer.is_hasty() {
+            self.active.insert(from.clone());
+        }
+        self.changes.1 += u64::from(before.0 == Reach::Unreachable && peer.reach() == Reach::Reachable);
         self.verdicts += u64::from(before != (peer.reach(), peer.loses_long()));
+    }
+
+    /// Another host says that these have changed: each is asked out of turn, as far as that is not too much.
+    pub(super) fn handle_hint(&mut self, from: &NodeName, about: &BTreeSet<NodeName>) {
+        if !self.peers.contains_key(from) {
+            return;
+        }
+        for name in about {
+            let idle = self.peers.get(name).is_some_and(|peer| !peer.is_hasty() && !peer.is_asked());
+            if idle && !self.due.contains(name) && self.hints.admit(from) {
+                self.due.push_back(name.clone());
+            }
+        }
     }
 
     /// An echo could not be sent: it says nothing about its peer.
@@ -155,22 +252,63 @@ impl LivenessCore {
     pub(super) fn handle_time(&mut self, now: Instant) {
         // Whoever is late has not been watching.
         let late = self.wanted.take().is_some_and(|wanted| now >= wanted + 2 * self.pace.hasty);
-        for peer in self.peers.values_mut() {
-            let before = (peer.reach(), peer.is_silent());
-            peer.handle_time(self.pace.hasty, late, now);
-            self.verdicts += u64::from(before != (peer.reach(), peer.is_silent()));
+        if late {
+            self.hints.handle_late(now + hints::quiet_after_late(self.pace.timeout));
         }
+        self.judge(late, now);
         if now >= self.round {
+            self.hints.begin_round();
             self.begin_round();
             self.begin_long(now);
             // One that was missed is not made up for.
-            self.round = now + self.pace.usual;
+            self.round = self.pace.this(now) + self.pace.usual;
         }
         if now >= self.haste {
-            let hasty = self.peers.iter().filter(|(_, peer)| peer.is_hasty()).take(SAMPLE);
-            self.due.extend(hasty.map(|(name, _)| name.clone()));
-            self.haste = now + self.pace.hasty;
+            let hasty = self.active.iter().filter(|name| self.peers.get(*name).is_some_and(Peer::is_hasty));
+            self.due.extend(hasty.take(HASTY).cloned());
+            self.haste = self.pace.this(now) + self.pace.hasty;
         }
+    }
+
+    /// Finds out which of the peers that were asked owe an answer.
+    fn judge(&mut self, late: bool, now: Instant) {
+        let mut changed = Vec::new();
+        let active = std::mem::take(&mut self.active);
+        for name in active {
+            let Some(peer) = self.peers.get_mut(&name) else { continue };
+            let before = (peer.reach(), peer.is_silent());
+            peer.handle_time(self.pace.patience(), late, now);
+            self.verdicts += u64::from(before != (peer.reach(), peer.is_silent()));
+            self.changes.0 += u64::from(before.0 != Reach::Unreachable && peer.reach() == Reach::Unreachable);
+            if peer.poll_hint(self.heard) {
+                changed.push(name.clone());
+            }
+            if peer.is_hasty() || peer.is_asked() {
+                self.active.insert(name);
+            }
+        }
+        if self.peers.len() > SAMPLE {
+            changed.into_iter().for_each(|name| self.give_hint(&name, now));
+        }
+    }
+
+    /// Tells some of the hosts that share a network with a peer that it has changed.
+    fn give_hint(&mut self, about: &NodeName, now: Instant) {
+        let Some(networks) = self.watched.get(about).map(|watched| &watched.networks) else { return };
+        if !self.hints.may_give(now) {
+            return;
+        }
+        let concerned = self.watched.iter().filter(|(name, watched)| {
+            let answers = self.peers.get(*name).is_some_and(|peer| peer.reach() == Reach::Reachable);
+            *name != about && answers && !watched.networks.is_disjoint(networks)
+        });
+        let told = concerned.map(|(name, _)| name).choose_multiple(&mut self.random, hints::TOLD);
+        self.hints.give(about, told.into_iter().cloned());
+    }
+
+    /// The next hint to send: the host that gets it, and whom it is about.
+    pub(super) fn poll_hint(&mut self) -> Option<(NodeName, BTreeSet<NodeName>)> {
+        self.hints.poll()
     }
 
     fn begin_round(&mut self) {
@@ -208,6 +346,7 @@ impl LivenessCore {
                 peer.handle_long_sent(token, now);
             } else {
                 peer.handle_sent(token, now);
+                self.active.insert(to.clone());
             }
             return Some(Echo { to, token, long });
         }
@@ -215,16 +354,23 @@ impl LivenessCore {
 
     /// Time at which [`LivenessCore::handle_time`] is to be called; `None` without peers.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
-        let hasty = self.peers.values().any(Peer::is_hasty).then_some(self.haste);
         let round = (!self.peers.is_empty()).then_some(self.round);
-        let owed = self.peers.values().filter_map(|peer| peer.deadline(self.pace.hasty));
-        self.wanted = owed.chain(hasty).chain(round).min();
+        let active = || self.active.iter().filter_map(|name| self.peers.get(name));
+        let hasty = active().any(Peer::is_hasty).then_some(self.haste);
+        let owed = active().filter_map(|peer| peer.deadline(self.pace.patience())).min();
+        let owed = owed.map(|owed| self.pace.next(owed));
+        self.wanted = [owed, hasty, round].into_iter().flatten().min();
         self.wanted
     }
 
     /// Counts changes of what there is to say about hosts.
     pub(super) fn verdicts(&self) -> u64 {
         self.verdicts
+    }
+
+    /// Returns the numbers of peers that were lost, and that have come back, since the last call.
+    pub(super) fn take_changes(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.changes)
     }
 
     /// The hosts that do not answer.
@@ -244,7 +390,8 @@ impl LivenessCore {
 
     /// Returns true if a peer has owed answers for half the time that it may.
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.peers.values().any(|peer| peer.is_in_doubt(MISSING / 2))
+        let mut active = self.active.iter().filter_map(|name| self.peers.get(name));
+        active.any(|peer| peer.is_in_doubt(MISSING / 2))
     }
 
     /// Every peer as this host sees it.

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
-use super::PeerWord;
 use super::credentials::Secured;
 use super::metrics::{Direction, PeerMetrics};
 use super::session::{Fault, Session};
+use super::{PeerHint, PeerWord};
 
 /// Octets that are written together, at least: the next frame is made when there are fewer.
 const TOGETHER: usize = 16 << 10;
@@ -23,7 +23,7 @@ const TOGETHER: usize = 16 << 10;
 const AT_ONCE: usize = 8 << 10;
 /// Limit for a peer to read something of what is sent.
 const STUCK: Duration = Duration::from_secs(10);
-/// Least time between two words of a peer that are passed on: changes within it are one.
+/// Least time between two words of a peer that are passed on, and between two hints: changes within it are one.
 const PACE: Duration = Duration::from_millis(20);
 
 /// Reasons for which a connection ended.
@@ -85,10 +85,12 @@ pub(super) struct Conversation {
     unflushed: bool,
     /// Time at which something was last taken of what is sent.
     moved: Instant,
-    /// Time from which on the next word is passed on.
+    /// Time from which on the next word is passed on, and the next hint.
     next_word: Instant,
+    next_hint: Instant,
     ends: SystemTime,
     words: mpsc::Sender<(NodeName, PeerWord)>,
+    hinted: mpsc::Sender<PeerHint>,
     metrics: PeerMetrics,
 }
 
@@ -96,7 +98,7 @@ impl Conversation {
     pub(super) fn new(
         secured: Secured,
         session: Session,
-        words: mpsc::Sender<(NodeName, PeerWord)>,
+        (words, hinted): (mpsc::Sender<(NodeName, PeerWord)>, mpsc::Sender<PeerHint>),
         metrics: PeerMetrics,
     ) -> Self {
         let Secured { stream, peer, ends, .. } = secured;
@@ -111,8 +113,10 @@ impl Conversation {
             unflushed: false,
             moved: now,
             next_word: now,
+            next_hint: now,
             ends,
             words,
+            hinted,
             metrics,
         }
     }
@@ -127,6 +131,7 @@ impl Conversation {
     pub(super) async fn step(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         self.session.handle_time(now)?;
+        self.pass_hints_on(now);
         self.pass_words_on(now).await;
         self.fill(now);
         let busy = !self.going.is_empty() || self.unflushed;
@@ -164,7 +169,8 @@ impl Conversation {
     /// The time of the next step, if nothing happens.
     fn wake(&self, busy: bool, now: Instant) -> Instant {
         let due = if busy { now + Duration::from_secs(1) } else { self.session.due() };
-        if self.session.has_news() { due.min(self.next_word) } else { due }
+        let due = if self.session.has_news() { due.min(self.next_word) } else { due };
+        if self.session.has_hints() { due.min(self.next_hint) } else { due }
     }
 
     fn fill(&mut self, now: Instant) {
@@ -192,6 +198,14 @@ impl Conversation {
         self.metrics.facts_refused.inc_by(self.session.take_refused());
         self.metrics.disagreements.inc_by(self.session.take_disagreements());
         Ok(())
+    }
+
+    /// Passes on what the peer has hinted at, together where there was much; what nobody takes now is of no use later.
+    fn pass_hints_on(&mut self, now: Instant) {
+        if now >= self.next_hint && self.session.has_hints() {
+            self.next_hint = now + PACE;
+            let _ = self.hinted.try_send((self.peer.clone(), self.session.take_hints()));
+        }
     }
 
     async fn pass_words_on(&mut self, now: Instant) {

@@ -21,6 +21,8 @@ use crate::host::Peer;
 const MOST_PEERS: usize = 1_024;
 /// Number of calls of one peer that wait.
 const CALLS: usize = 4;
+/// Number of hints to one peer that wait.
+const HINTS: usize = 4;
 
 /// The peers.
 pub(super) struct Hub {
@@ -38,6 +40,7 @@ pub(super) struct Hub {
 struct Peered {
     peer: watch::Sender<Peer>,
     calls: mpsc::Sender<Secured>,
+    hints: mpsc::Sender<BTreeSet<NodeName>>,
     _task: Task,
 }
 
@@ -52,15 +55,23 @@ impl Hub {
     pub(super) async fn run(mut self) {
         self.trust();
         self.say();
+        self.follow();
         loop {
-            self.follow();
             tokio::select! {
-                Ok(()) = self.inputs.identity.changed() => self.trust(),
+                Ok(()) = self.inputs.identity.changed() => {
+                    self.trust();
+                    // The first one makes the port be served.
+                    self.follow();
+                }
                 Ok(()) = self.inputs.revoked.changed() => self.trust(),
                 Ok(()) = self.inputs.facts.changed() => self.say(),
-                Ok(()) = self.inputs.peers.changed() => {}
-                Ok(()) = self.inputs.underlay.changed() => {}
+                Ok(()) = self.inputs.peers.changed() => self.follow(),
+                Ok(()) = self.inputs.underlay.changed() => self.follow(),
                 Some(secured) = self.ready.1.recv() => self.route(secured),
+                Some((to, about)) = self.inputs.hints.recv() => {
+                    // One that is not taken is missed by nobody: others are told, too.
+                    let _ = self.peers.get(&to).map(|peer| peer.hints.try_send(about));
+                }
             }
         }
     }
@@ -128,6 +139,7 @@ impl Hub {
 
     fn begin(&self, name: &NodeName, peer: &Peer, credentials: watch::Receiver<Arc<Credentials>>) -> Peered {
         let (peer, (calls, taken)) = (watch::Sender::new(peer.clone()), mpsc::channel(CALLS));
+        let (hints, given) = mpsc::channel(HINTS);
         self.shown.add(name);
         let peering = Peering {
             own: self.inputs.node.clone(),
@@ -135,13 +147,15 @@ impl Hub {
             port: self.inputs.port,
             peer: peer.subscribe(),
             calls: taken,
+            hints: given,
+            hinted: self.inputs.hinted.clone(),
             credentials,
             said: self.said.subscribe(),
             words: self.inputs.words.clone(),
             shown: self.shown.clone(),
             metrics: self.inputs.metrics.clone(),
         };
-        Peered { peer, calls, _task: task::spawn("peer", Box::pin(peering.run())) }
+        Peered { peer, calls, hints, _task: task::spawn("peer", Box::pin(peering.run())) }
     }
 
     /// Listens where this host is, as long as there is somebody to call.

@@ -3,6 +3,7 @@
 //! Of two hosts, the one with the smaller name dials; the other one does as well when nothing has come for a while. When both have,
 //! the connection of the smaller name stays.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::PeerWord;
 use super::conversation::{Conversation, Ended};
 use super::credentials::{Credentials, Secured};
 use super::metrics::PeerMetrics;
 use super::session::{Heard, Said, Session};
 use super::states::{Obstacle, ObstacleKind, Shown};
 use super::words;
+use super::{PeerHint, PeerWord};
 use crate::VERSION;
 use crate::host::Peer;
 
@@ -46,6 +47,10 @@ pub(super) struct Peering {
     pub(super) peer: watch::Receiver<Peer>,
     /// Connections that the peer has dialled.
     pub(super) calls: mpsc::Receiver<Secured>,
+    /// Hints to give to the peer.
+    pub(super) hints: mpsc::Receiver<BTreeSet<NodeName>>,
+    /// Takes the peer's hints.
+    pub(super) hinted: mpsc::Sender<PeerHint>,
     /// Identity that this host shows, and the hosts it trusts.
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// This host's own facts.
@@ -147,7 +152,10 @@ impl Peering {
         let Connected { secured, by_smaller } = connected;
         let serial = secured.serial;
         let session = Session::new(VERSION, heard, Instant::now());
-        let mut talk = Conversation::new(secured, session, self.words.clone(), self.metrics.clone());
+        let takers = (self.words.clone(), self.hinted.clone());
+        let mut talk = Conversation::new(secured, session, takers, self.metrics.clone());
+        // Those of before are of no use any more.
+        while self.hints.try_recv().is_ok() {}
         let mut is_up = false;
         self.said.mark_changed();
         let ended = loop {
@@ -161,6 +169,7 @@ impl Peering {
                 },
                 Ok(()) = self.said.changed() => self.tell(&mut talk),
                 Ok(()) = self.peer.changed() => self.tell(&mut talk),
+                Some(about) = self.hints.recv() => talk.session.give_hint(about),
                 Ok(()) = self.credentials.changed() => {
                     if self.credentials.borrow_and_update().revokes(&serial) {
                         break Err(Ended::Revoked);

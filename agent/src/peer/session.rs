@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sealane_proto::peer::{FrameError, HeldFacts, PeerFrame, PeerHello};
 use sealane_proto::resource::OwnerFacts;
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, NodeName};
 
 pub(crate) use heard::Heard;
 pub(crate) use said::{Said, SaidFacts};
@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const DIGEST: Duration = Duration::from_secs(10);
 /// Entries of a digest in one frame: of the longest names, they are half as large as a frame may be.
 const ENTRIES: usize = 300;
+/// Hosts that wait to be hinted at, in each direction; what goes beyond that is left out.
+const HINTED: usize = 128;
 
 /// Reasons for which a conversation ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +78,9 @@ pub(crate) struct Session {
     heard: Heard,
     /// Networks whose last part is to be answered.
     answers: BTreeSet<NetworkName>,
+    /// Hosts that the peer is to be told of as changed, and those that it has told of.
+    hints: BTreeSet<NodeName>,
+    their_hints: BTreeSet<NodeName>,
     /// Parts of a digest that is being sent.
     digest: VecDeque<PeerFrame>,
     digest_due: Instant,
@@ -95,6 +100,8 @@ impl Session {
             saying: Saying::default(),
             heard,
             answers: BTreeSet::new(),
+            hints: BTreeSet::new(),
+            their_hints: BTreeSet::new(),
             digest: VecDeque::new(),
             digest_due: now,
             theirs: BTreeMap::new(),
@@ -143,8 +150,14 @@ impl Session {
             }
             PeerFrame::Alive => Ok(()),
             PeerFrame::Hello(_) => Err(Fault::Unexpected),
-            PeerFrame::Facts(_) | PeerFrame::Held(_) | PeerFrame::Digest { .. } if !self.greeted => {
+            PeerFrame::Facts(_) | PeerFrame::Held(_) | PeerFrame::Digest { .. } | PeerFrame::Hint(_)
+                if !self.greeted =>
+            {
                 Err(Fault::Unexpected)
+            }
+            PeerFrame::Hint(about) => {
+                add_within(&mut self.their_hints, about);
+                Ok(())
             }
             PeerFrame::Facts(part) => {
                 let (network, last) = (part.network.clone(), part.last);
@@ -196,6 +209,9 @@ impl Session {
         if let Some(network) = self.answers.pop_first() {
             return Some(PeerFrame::Held(self.heard.held(&network)));
         }
+        if !self.hints.is_empty() && self.greeted {
+            return Some(PeerFrame::Hint(std::mem::take(&mut self.hints)));
+        }
         if now >= self.digest_due {
             self.digest_due = now + DIGEST;
             self.digest = digest(self.heard.all_held());
@@ -205,6 +221,21 @@ impl Session {
             return Some(PeerFrame::Facts(part));
         }
         (now >= self.last_said + HEARTBEAT).then_some(PeerFrame::Alive)
+    }
+
+    /// The peer is to be told that these hosts have changed.
+    pub(crate) fn give_hint(&mut self, about: BTreeSet<NodeName>) {
+        add_within(&mut self.hints, about);
+    }
+
+    /// Returns true if the peer has told of hosts that have changed.
+    pub(crate) fn has_hints(&self) -> bool {
+        !self.their_hints.is_empty()
+    }
+
+    /// The hosts of which the peer has said since the last call that they have changed.
+    pub(crate) fn take_hints(&mut self) -> BTreeSet<NodeName> {
+        std::mem::take(&mut self.their_hints)
     }
 
     /// Returns true if there is a word of the peer that was not taken yet.
@@ -231,6 +262,12 @@ impl Session {
     pub(crate) fn due(&self) -> Instant {
         (self.last_said + HEARTBEAT).min(self.digest_due).min(self.last_heard + SILENCE)
     }
+}
+
+/// Adds as many as there is room for.
+fn add_within(hinted: &mut BTreeSet<NodeName>, about: BTreeSet<NodeName>) {
+    let room = HINTED.saturating_sub(hinted.len());
+    hinted.extend(about.into_iter().take(room));
 }
 
 /// A digest in parts.

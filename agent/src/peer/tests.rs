@@ -34,6 +34,16 @@ async fn hosts_tell_each_other_what_they_own_and_when_they_end() {
 }
 
 #[tokio::test]
+async fn a_hint_reaches_the_host_that_it_is_for_and_nobody_else() {
+    let mesh = TestMesh::new();
+    let (a, mut b) = mesh.pair();
+    a.await_up("host-b").await;
+    a.hints("host-c", &["host-d"]);
+    a.hints("host-b", &["host-e", "host-f"]);
+    assert_eq!(b.hears_hint().await, ("host-a".to_owned(), vec!["host-e".to_owned(), "host-f".to_owned()]));
+}
+
+#[tokio::test]
 async fn the_host_with_the_greater_name_calls_when_nobody_calls_it() {
     let mesh = TestMesh::new();
     let (a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));

@@ -1,16 +1,20 @@
-//! Echoes of ICMPv6 (RFC 4443, section 4) out of a namespace, and the answers to them.
+//! Echoes of ICMPv6 (RFC 4443, section 4) out of a namespace, and the answers to them: many by one system call.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{SockaddrIn6, recvfrom};
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn6, recvmmsg, sendmmsg, setsockopt,
+    sockopt,
+};
+use nix::sys::time::TimeSpec;
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
-use tokio::io::unix::AsyncFd;
-
-use crate::async_fd;
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
@@ -22,15 +26,30 @@ const TOKEN: std::ops::Range<usize> = 8..LENGTH;
 const IPV6: usize = 40;
 /// Longest packet of an echo.
 const LONGEST: usize = 9_000;
+/// Bytes behind the token of long echoes.
+static PADDING: [u8; LONGEST] = [0; LONGEST];
 /// Room for the answers that come between two looks, in bytes: the kernel counts about a KiB for each.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// Answers that are taken by one call, and calls by one look: who is flooded goes on all the same.
+const BATCH: usize = 64;
+const BATCHES: usize = 64;
 
-/// A socket for echoes and their answers.
+/// A socket for echoes and their answers. Nobody is woken by answers: they stay in the kernel until somebody looks, each with
+/// the time at which it came.
 #[derive(Debug)]
 pub struct EchoSocket {
     socket: Socket,
-    /// The same socket, watched for answers.
-    ready: AsyncFd<OwnedFd>,
+}
+
+/// Echo to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoRequest {
+    /// Address that is to answer.
+    pub to: Ipv6Addr,
+    /// The token, which the answer repeats.
+    pub token: u64,
+    /// Length of its packet in bytes, from the IPv6 header on: as short as may be, and no longer than 9,000.
+    pub length: usize,
 }
 
 /// Answer to an echo.
@@ -40,78 +59,108 @@ pub struct EchoAnswer {
     pub from: Ipv6Addr,
     /// The token of the echo.
     pub token: u64,
+    /// Time since the kernel took it.
+    pub age: Duration,
 }
 
 impl EchoSocket {
     /// Opens a socket in `ns` that never waits and hears answers alone.
     ///
     /// # Errors
-    /// Without CAP_NET_RAW, when the namespace cannot be entered, or outside a runtime.
+    /// Without CAP_NET_RAW, or when the namespace cannot be entered.
     pub fn open(hopper: &Hopper, ns: &NetNs) -> io::Result<Self> {
         let socket = hopper.run(ns, || {
             let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
             socket.attach_filter(&answers_alone())?;
             // The kernel gives what its limit allows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+            setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
             Ok::<_, io::Error>(socket)
         })??;
-        let ready = async_fd::socket(socket.try_clone()?.into())?;
-        Ok(Self { socket, ready })
+        Ok(Self { socket })
     }
 
-    /// Sends an echo with this token to an address of device `index`, in a packet of `length` bytes from its IPv6 header on, as
-    /// short as may be and no longer than 9,000. The answer repeats the token.
-    ///
-    /// # Errors
-    /// When the device is gone or down, or takes no packets of that length.
-    pub fn send(&self, index: u32, to: Ipv6Addr, token: u64, length: usize) -> io::Result<()> {
-        let mut echo = [0; LONGEST];
-        // The kernel fills in the checksum (RFC 3542, section 3.1).
-        echo[0] = ECHO_REQUEST;
-        echo[TOKEN].copy_from_slice(&token.to_be_bytes());
-        let echo = &echo[..length.clamp(IPV6 + LENGTH, LONGEST) - IPV6];
-        self.socket.send_to(echo, &SockAddr::from(SocketAddrV6::new(to, 0, 0, index))).map(drop)
+    /// Sends echoes through device `index`; returns the places of those that could not be sent: when the device is gone or down, or
+    /// takes no packets of that length.
+    pub fn send(&self, index: u32, echoes: &[EchoRequest]) -> Vec<usize> {
+        let heads: Vec<[u8; LENGTH]> = echoes.iter().map(|echo| head(echo.token)).collect();
+        let packets: Vec<[IoSlice<'_>; 2]> = echoes
+            .iter()
+            .zip(&heads)
+            .map(|(echo, head)| {
+                let padding = echo.length.clamp(IPV6 + LENGTH, LONGEST) - IPV6 - LENGTH;
+                [IoSlice::new(head), IoSlice::new(&PADDING[..padding])]
+            })
+            .collect();
+        let places: Vec<Option<SockaddrIn6>> =
+            echoes.iter().map(|echo| Some(SocketAddrV6::new(echo.to, 0, 0, index).into())).collect();
+        let (mut next, mut unsent) = (0, Vec::new());
+        while next < echoes.len() {
+            let mut headers = MultiHeaders::preallocate(echoes.len() - next, None);
+            let (packets, places) = (&packets[next..], &places[next..]);
+            match sendmmsg(self.socket.as_raw_fd(), &mut headers, packets, places, [], MsgFlags::empty()) {
+                // The kernel stops where one cannot be sent, and says why at the next call.
+                Ok(sent) => next += sent.count(),
+                Err(_) => {
+                    unsent.push(next);
+                    next += 1;
+                }
+            }
+        }
+        unsent
     }
 
-    /// Waits for the next answer.
+    /// Takes the answers that are there already.
     ///
     /// # Errors
     /// When the socket fails.
-    ///
-    /// # Cancel safety
-    /// No answer is lost.
-    pub async fn next(&self) -> io::Result<EchoAnswer> {
-        loop {
-            let mut ready = self.ready.readable().await?;
-            match ready.try_io(|_| self.take()) {
-                Ok(Ok(Some(answer))) => return Ok(answer),
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(None)) | Err(_) => {}
+    pub fn receive(&self) -> io::Result<Vec<EchoAnswer>> {
+        let mut answers = Vec::new();
+        for _ in 0..BATCHES {
+            match self.take(&mut answers) {
+                Ok(BATCH) => {}
+                Ok(_) | Err(Errno::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
             }
         }
+        Ok(answers)
     }
 
-    /// Takes an answer that is there already.
-    pub fn receive(&self) -> Option<EchoAnswer> {
-        loop {
-            match self.take() {
-                Ok(Some(answer)) => return Some(answer),
-                Ok(None) => {}
-                Err(_) => return None,
-            }
+    /// Takes as many packets as one call gives; returns their number.
+    fn take(&self, answers: &mut Vec<EchoAnswer>) -> nix::Result<usize> {
+        let mut buffers = [[0; LENGTH]; BATCH];
+        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+            buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        let mut headers = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(TimeSpec)));
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let taken = recvmmsg(self.socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None)?;
+        let (mut count, now) = (0, SystemTime::now());
+        for message in taken {
+            count += 1;
+            answers.extend(answer(&message, now));
         }
+        Ok(count)
     }
+}
 
-    /// Takes what comes next; `None` when that is no answer to one of ours.
-    fn take(&self) -> io::Result<Option<EchoAnswer>> {
-        let mut buffer = [0; 2 * LENGTH];
-        let (length, from) = recvfrom::<SockaddrIn6>(self.socket.as_raw_fd(), &mut buffer)?;
-        let token =
-            buffer[..length.min(2 * LENGTH)].get(TOKEN).and_then(|token| <[u8; 8]>::try_from(token).ok());
-        Ok(token
-            .zip(from)
-            .map(|(token, from)| EchoAnswer { from: from.ip(), token: u64::from_be_bytes(token) }))
-    }
+/// The beginning of an echo. The kernel fills in the checksum (RFC 3542, section 3.1).
+fn head(token: u64) -> [u8; LENGTH] {
+    let mut head = [0; LENGTH];
+    head[0] = ECHO_REQUEST;
+    head[TOKEN].copy_from_slice(&token.to_be_bytes());
+    head
+}
+
+/// Reads an answer; `None` when it is none to an echo of ours.
+fn answer(message: &RecvMsg<'_, '_, SockaddrIn6>, now: SystemTime) -> Option<EchoAnswer> {
+    let token = message.iovs().next()?.get(TOKEN)?.try_into().ok()?;
+    let came = message.cmsgs().ok()?.find_map(|said| {
+        let ControlMessageOwned::ScmTimestampns(came) = said else { return None };
+        Some(UNIX_EPOCH + Duration::from(came))
+    });
+    // A clock that is set meanwhile makes an answer no older than now.
+    let age = came.and_then(|came| now.duration_since(came).ok()).unwrap_or_default();
+    Some(EchoAnswer { from: message.address?.ip(), token: u64::from_be_bytes(token), age })
 }
 
 /// A classic BPF program, which sees what is behind the IPv6 header: everything but answers is left out.

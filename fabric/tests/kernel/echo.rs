@@ -1,8 +1,10 @@
 //! Echoes between hosts, answered by their kernels.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sealane_fabric::netlink::EchoRequest;
 use sealane_fabric::overlay::{EchoPeers, OverlayError, Reason};
 use sealane_proto::types::{MacAddr, NodeName};
 use sealane_sys::NetNs;
@@ -40,9 +42,9 @@ async fn answers_of(from: &Host, to: &str, length: usize, within: Duration) -> b
     let asking = async {
         for token in 1.. {
             // Nothing is said while the device is down.
-            let _ = socket.send(device, address(to), token, length);
-            let answer = tokio::time::timeout(Duration::from_millis(50), socket.next()).await;
-            if let Ok(Ok(answer)) = answer {
+            let _ = socket.send(device, &[EchoRequest { to: address(to), token, length }]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Some(answer) = socket.receive().unwrap().first() {
                 assert_eq!((answer.from, (1..=token).contains(&answer.token)), (address(to), true));
                 return;
             }
@@ -160,4 +162,26 @@ async fn a_vni_that_another_device_has_is_named_with_the_port() {
         hosts.a.overlay.ensure_echo(&hosts.a.node, &peers(&[("b", "192.0.2.2")]), Reason::Change).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, OverlayError::EchoInUse { port: 4789 }), "{error}");
+}
+
+#[tokio::test]
+async fn many_echoes_are_sent_and_answered_together_and_those_that_cannot_be_sent_are_named() {
+    let Hosts { a, b: _b, .. } = joined().await;
+    assert!(answers(&a, "b", LONG).await);
+    let (socket, device) = (a.overlay.echo_socket().unwrap().unwrap(), number(&a));
+    let mut echoes: Vec<EchoRequest> =
+        (0..200).map(|token| EchoRequest { to: address("b"), token, length: 0 }).collect();
+    // No way leads there.
+    (echoes[7].to, echoes[150].to) = ("2001:db8::9".parse().unwrap(), "2001:db8::9".parse().unwrap());
+    let began = Instant::now();
+    assert_eq!(socket.send(device, &echoes), [7, 150]);
+    assert_eq!(socket.send(device + 100, &echoes[..2]), [0, 1]);
+    let mut tokens = BTreeSet::new();
+    while tokens.len() < 198 && began.elapsed() < LONG {
+        for answer in socket.receive().unwrap() {
+            assert!(answer.age <= began.elapsed(), "{answer:?}");
+            tokens.insert(answer.token);
+        }
+    }
+    assert!(tokens.len() == 198 && !tokens.contains(&7) && !tokens.contains(&150));
 }

@@ -24,6 +24,7 @@ fn frames() -> Vec<PeerFrame> {
         PeerFrame::Alive,
         PeerFrame::Held(held.clone()),
         PeerFrame::Digest { held: vec![held.clone(), held], last: false },
+        PeerFrame::Hint(["host-1", "host-2"].map(|name| name.parse().unwrap()).into()),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::long::LongEchoes;
-use super::{MISSING, PeerView, Reach};
+use super::{MISSING, PeerView, Reach, Watched};
 
 /// Echoes that may be under way to one peer: as many as are sent hastily within the longest wait.
 const PENDING: usize = 128;
@@ -17,6 +17,11 @@ const MOST_ANSWERS: u32 = 24;
 const STEADY: Duration = Duration::from_secs(60);
 /// Echoes without an answer after which a peer that has never answered is named.
 const SILENT: u32 = 2 * MISSING;
+/// Echoes in a row without an answer for which a host that has answered no echo yet has time, unless it was there before this
+/// agent: it is setting up its device.
+const SETTING_UP: u32 = 4 * MISSING;
+/// Echoes in a row without an answer after which others are told whose turn it is.
+const HINTED: u32 = 3;
 /// Number of echoes whose loss is remembered.
 const HISTORY: u32 = u128::BITS;
 
@@ -24,9 +29,18 @@ const HISTORY: u32 = u128::BITS;
 #[derive(Debug)]
 pub(super) struct Peer {
     reach: Reach,
+    /// True if its host says that it answers echoes: it is judged before its first answer.
+    speaks: bool,
+    /// Echoes in a row without an answer that make it unreachable.
+    enough: u32,
     pending: VecDeque<Pending>,
     /// Echoes in a row that are owed an answer.
     missing: u32,
+    /// Time at which the first of them was sent.
+    owes_since: Option<Instant>,
+    /// True if others are to be told that it has changed, or were told that it owes answers.
+    returns: bool,
+    hinted: bool,
     /// Answers in a row since the last echo that was owed one.
     answers: u32,
     /// Answers in a row that make it reachable.
@@ -50,12 +64,18 @@ struct Pending {
     owed: bool,
 }
 
-impl Default for Peer {
-    fn default() -> Self {
+impl Peer {
+    /// A peer that has answered nothing yet; `before` is what an earlier agent of this host knew of it.
+    pub(super) fn new(watched: &Watched, before: Option<Reach>) -> Self {
         Self {
-            reach: Reach::Unknown,
+            reach: before.filter(|before| *before == Reach::Unreachable).unwrap_or(Reach::Unknown),
+            speaks: watched.speaks,
+            enough: if before.is_some() { MISSING } else { SETTING_UP },
             pending: VecDeque::new(),
             missing: 0,
+            owes_since: None,
+            returns: false,
+            hinted: false,
             answers: 0,
             needed: ANSWERS,
             returned: None,
@@ -65,9 +85,16 @@ impl Default for Peer {
             long: LongEchoes::default(),
         }
     }
-}
 
-impl Peer {
+    /// Takes in what its host says of itself. One that says that it answers echoes no more is of an older version than it was: it
+    /// has never answered.
+    pub(super) fn handle_watched(&mut self, watched: &Watched) {
+        if self.speaks && !watched.speaks {
+            *self = Self::new(watched, None);
+        }
+        self.speaks = watched.speaks;
+    }
+
     pub(super) fn reach(&self) -> Reach {
         self.reach
     }
@@ -79,6 +106,21 @@ impl Peer {
             Reach::Unreachable => self.answers > 0,
             Reach::Unknown | Reach::Reachable => false,
         }
+    }
+
+    /// Returns true if an echo to it is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.pending.iter().any(|pending| !pending.owed)
+    }
+
+    /// Returns true if others are to be told once that it has changed: that it answers again, or that it owes answers although
+    /// somebody else has answered since, at `heard`.
+    pub(super) fn poll_hint(&mut self, heard: Option<Instant>) -> bool {
+        let owes = self.reach == Reach::Suspect && self.missing >= HINTED && self.round_trip.is_some();
+        let heard_since = heard.zip(self.owes_since).is_some_and(|(heard, since)| heard > since);
+        let doubted = owes && heard_since && !self.hinted;
+        self.hinted |= doubted;
+        std::mem::take(&mut self.returns) || doubted
     }
 
     /// Returns true if it has never answered although it was asked for a while.
@@ -113,6 +155,7 @@ impl Peer {
     }
 
     pub(super) fn handle_sent(&mut self, token: u64, now: Instant) {
+        self.expire(now);
         if self.pending.len() == PENDING {
             self.pending.pop_front();
             self.remember(true);
@@ -143,24 +186,27 @@ impl Peer {
         self.long.handle_sent(token, now);
     }
 
-    pub(super) fn handle_answer(&mut self, token: u64, now: Instant) {
+    /// Takes an answer; returns true if it is one to an echo that was sent.
+    pub(super) fn handle_answer(&mut self, token: u64, now: Instant) -> bool {
         self.long.handle_answer(token, now);
-        let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
-        let Some(answered) = self.pending.remove(at) else { return };
+        let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return false };
+        let Some(answered) = self.pending.remove(at) else { return false };
         // A late one as well: the way may have become longer.
         let took = now.saturating_duration_since(answered.sent);
         self.round_trip = Some(self.round_trip.map_or(took, |known| (known * 7 + took) / 8));
         self.remember(false);
-        self.missing = 0;
+        (self.missing, self.owes_since, self.hinted, self.enough) = (0, None, false, MISSING);
         self.answers = self.answers.saturating_add(1);
         match self.reach {
             Reach::Unreachable if self.answers < self.needed => {}
             Reach::Unreachable => {
                 self.reach = Reach::Reachable;
                 self.returned = Some(now);
+                self.returns = true;
             }
             Reach::Unknown | Reach::Suspect | Reach::Reachable => self.reach = Reach::Reachable,
         }
+        true
     }
 
     /// Counts the echoes that are owed an answer by now; all those of a time in which nobody watched (`late`) count as one.
@@ -169,6 +215,7 @@ impl Peer {
         let mut owed = 0;
         for pending in &mut self.pending {
             if !pending.owed && now >= pending.sent + patience {
+                self.owes_since = self.owes_since.or(Some(pending.sent));
                 pending.owed = true;
                 owed += 1;
             }
@@ -176,10 +223,7 @@ impl Peer {
         if late {
             owed = owed.min(1);
         }
-        while self.pending.front().is_some_and(|pending| now >= pending.sent + LOST) {
-            self.pending.pop_front();
-            self.remember(true);
-        }
+        self.expire(now);
         if owed == 0 {
             return;
         }
@@ -187,12 +231,21 @@ impl Peer {
         self.answers = 0;
         match self.reach {
             Reach::Reachable => self.reach = Reach::Suspect,
-            Reach::Suspect if self.missing >= MISSING => {
+            Reach::Unknown if self.speaks => self.reach = Reach::Suspect,
+            Reach::Suspect if self.missing >= self.enough => {
                 let again = self.returned.is_some_and(|returned| now < returned + STEADY);
                 self.needed = if again { (self.needed * 2).min(MOST_ANSWERS) } else { ANSWERS };
                 self.reach = Reach::Unreachable;
             }
             Reach::Unknown | Reach::Suspect | Reach::Unreachable => {}
+        }
+    }
+
+    /// Counts the echoes that nobody waits for any more as lost.
+    fn expire(&mut self, now: Instant) {
+        while self.pending.front().is_some_and(|pending| now >= pending.sent + LOST) {
+            self.pending.pop_front();
+            self.remember(true);
         }
     }
 

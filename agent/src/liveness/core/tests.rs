@@ -1,5 +1,7 @@
 //! The core against networks that lose, delay and die, for hours of virtual time.
 
+mod mesh;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -28,11 +30,17 @@ fn name(number: usize) -> NodeName {
     format!("host-{number}").parse().unwrap()
 }
 
+/// These hosts, which share a network with this one; `speaks` if they say that they answer echoes.
+fn watched(hosts: impl IntoIterator<Item = usize>, speaks: bool) -> BTreeMap<NodeName, Watched> {
+    let networks = BTreeSet::from(["shop".parse().unwrap()]);
+    hosts.into_iter().map(|host| (name(host), Watched { networks: networks.clone(), speaks })).collect()
+}
+
 impl World {
     fn new(peers: usize, timeout: Duration, seed: u8) -> Self {
         let began = Instant::now();
-        let mut core = LivenessCore::new(timeout, [seed; 32], began);
-        core.handle_peers(&(0..peers).map(name).collect());
+        let mut core = LivenessCore::new(timeout, [seed; 32], BTreeMap::new(), began);
+        core.handle_peers(&watched(0..peers, false));
         let random = StdRng::from_seed([seed.wrapping_add(1); 32]);
         Self {
             core,
@@ -195,6 +203,59 @@ fn a_host_that_never_answered_is_unknown_and_counts_as_reachable() {
 }
 
 #[test]
+fn a_host_that_says_it_answers_echoes_and_was_there_before_this_agent_is_judged_without_a_first_answer() {
+    for (known, least, most) in [(true, SECOND / 2, SECOND), (false, 2 * SECOND, 4 * SECOND)] {
+        let mut world = World::new(0, SECOND, 12);
+        let before = if known { [(name(1), Reach::Unknown)].into() } else { BTreeMap::new() };
+        world.core = LivenessCore::new(SECOND, [3; 32], before, world.now);
+        world.core.handle_peers(&watched(0..2, true));
+        world.dead.insert(name(1));
+        let took = world.run(10 * SECOND, |world| world.is_lost(1));
+        assert!((least..most).contains(&took), "{known}: {took:?}");
+        world.dead.clear();
+        let took = world.run(10 * SECOND, |world| !world.is_lost(1));
+        assert!(took < SECOND / 2, "{took:?}");
+    }
+}
+
+#[test]
+fn a_host_that_was_lost_before_this_agent_is_so_until_it_answers() {
+    let mut world = World::new(0, SECOND, 13);
+    let before = [(name(0), Reach::Unreachable), (name(1), Reach::Unreachable)];
+    world.core = LivenessCore::new(SECOND, [3; 32], before.into(), world.now);
+    world.core.handle_peers(&watched(0..2, false));
+    assert!(world.is_lost(0) && world.is_lost(1));
+    world.dead.insert(name(1));
+    let took = world.run(10 * SECOND, |world| !world.is_lost(0));
+    assert!(took < SECOND / 5, "{took:?}");
+    world.run(60 * SECOND, |_| false);
+    assert!(world.is_lost(1));
+}
+
+#[test]
+fn a_host_that_goes_back_to_a_version_without_echoes_counts_as_reachable_again() {
+    let mut world = World::new(0, SECOND, 14);
+    world.core.handle_peers(&watched(0..2, true));
+    world.run(5 * SECOND, |_| false);
+    world.dead.insert(name(1));
+    world.run(5 * SECOND, |_| false);
+    assert!(world.is_lost(1));
+    let verdicts = world.core.verdicts();
+    let mut older = watched(0..2, true);
+    older.insert(name(1), watched([1], false).remove(&name(1)).unwrap());
+    world.core.handle_peers(&older);
+    assert!(world.core.verdicts() > verdicts);
+    world.run(60 * SECOND, |world| world.is_lost(1));
+    assert_eq!((world.reach(0), world.reach(1)), (Reach::Reachable, Reach::Unknown));
+    // Upgraded, it is watched again.
+    world.core.handle_peers(&watched(0..2, true));
+    world.dead.clear();
+    world.run(5 * SECOND, |_| false);
+    assert_eq!(world.reach(1), Reach::Reachable);
+    assert_eq!(world.core.take_changes(), (1, 0), "it has not come back, it was never asked");
+}
+
+#[test]
 fn above_the_sample_everybody_has_a_turn_and_a_dead_host_is_known_a_few_rounds_later() {
     let mut world = World::new(4 * SAMPLE, SECOND, 8);
     world.run(2 * SECOND, |_| false);
@@ -240,8 +301,8 @@ fn a_way_that_loses_long_packets_alone_is_known_within_ten_seconds_and_its_host_
 #[test]
 fn answers_that_nobody_asked_for_and_echoes_that_were_not_sent_say_nothing() {
     let now = Instant::now();
-    let mut core = LivenessCore::new(SECOND, [1; 32], now);
-    core.handle_peers(&[name(0), name(1)].into());
+    let mut core = LivenessCore::new(SECOND, [1; 32], BTreeMap::new(), now);
+    core.handle_peers(&watched(0..2, false));
     core.handle_answer(&name(0), 0, now);
     core.handle_answer(&name(7), 0, now);
     core.handle_time(now);
@@ -270,9 +331,9 @@ fn a_host_that_is_no_peer_any_more_is_forgotten() {
     world.dead.insert(name(0));
     world.run(3 * SECOND, |world| world.is_lost(0));
     let verdicts = world.core.verdicts();
-    world.core.handle_peers(&[name(1), name(2)].into());
+    world.core.handle_peers(&watched(1..3, false));
     assert_eq!((world.core.unreachable().next(), world.core.verdicts() > verdicts), (None, true));
-    world.core.handle_peers(&BTreeSet::new());
+    world.core.handle_peers(&BTreeMap::new());
     assert_eq!((world.core.poll_timeout(), world.core.poll_echo(world.now)), (None, None));
     assert!(world.began < world.now);
 }

@@ -225,11 +225,36 @@ fn what_has_no_place_ends_the_conversation() {
     };
     let hello = PeerFrame::Hello(PeerHello::own("1"));
     assert_eq!(hear(&[part(None, true)]), Err(Fault::Unexpected));
+    assert_eq!(hear(&[PeerFrame::Hint(BTreeSet::new())]), Err(Fault::Unexpected));
     assert_eq!(hear(&[PeerFrame::Alive, hello.clone(), part(None, true)]), Ok(()));
     assert_eq!(hear(&[hello.clone(), part(Some(7), true)]), Ok(()), "it is answered with what is there");
     assert_eq!(hear(&[hello.clone(), hello]), Err(Fault::Unexpected));
     let later = PeerFrame::Hello(PeerHello { protocol: 9, oldest: 8, version: "9".to_owned() });
     assert_eq!(hear(&[later]), Err(Fault::Protocol("9".to_owned())));
+}
+
+#[test]
+fn hints_arrive_together_and_bounded_and_none_outlives_its_connection() {
+    let mut pair = Pair::new();
+    let about = |from: usize, to: usize| -> BTreeSet<NodeName> {
+        (from..to).map(|number| format!("host-{number:05}").parse().unwrap()).collect()
+    };
+    pair.a.give_hint(about(0, 1));
+    assert!(!pair.b.has_hints());
+    pair.talk().unwrap();
+    pair.a.give_hint(about(1, 3));
+    pair.talk().unwrap();
+    assert_eq!((pair.b.has_hints(), pair.b.take_hints()), (true, about(0, 3)));
+    assert!(!pair.b.has_hints() && !pair.a.has_hints());
+    pair.a.give_hint(about(0, 9_000));
+    pair.talk().unwrap();
+    let flood = PeerFrame::Hint(about(9_000, 10_000));
+    (0..100).try_for_each(|_| pair.b.handle_frame(flood.clone(), pair.now)).unwrap();
+    assert_eq!(pair.b.take_hints().len(), HINTED);
+    pair.a.give_hint(about(0, 1));
+    pair.reconnect([true, true]);
+    pair.talk().unwrap();
+    assert!(!pair.b.has_hints());
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub(super) struct TestHost {
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     facts: watch::Sender<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
     words: mpsc::Receiver<(NodeName, PeerWord)>,
+    hints: mpsc::Sender<PeerHint>,
+    heard_hints: mpsc::Receiver<PeerHint>,
     channels: watch::Receiver<Channels>,
     registry: Registry,
     node: NodeName,
@@ -137,6 +139,7 @@ impl TestMesh {
         let (facts, node) = (watch::Sender::default(), node.parse::<NodeName>().unwrap());
         let underlay = watch::Sender::new(UnderlayAddr::from(here.ip()));
         let (heard, words) = mpsc::channel(16);
+        let ((hints, given), (hinted, heard_hints)) = (mpsc::channel(16), mpsc::channel(16));
         let (channels, task) = start(PeerInputs {
             node: node.clone(),
             underlay: underlay.subscribe(),
@@ -147,6 +150,8 @@ impl TestMesh {
             revoked: revoked.subscribe(),
             facts: facts.subscribe(),
             words: heard,
+            hints: given,
+            hinted,
             metrics: PeerMetrics::register(&registry).unwrap(),
         });
         TestHost {
@@ -156,6 +161,8 @@ impl TestMesh {
             peers,
             facts,
             words,
+            hints,
+            heard_hints,
             channels,
             registry,
             node,
@@ -181,6 +188,18 @@ impl TestHost {
 
     pub(super) async fn hears(&mut self) -> (NodeName, PeerWord) {
         tokio::time::timeout(PATIENCE, self.words.recv()).await.expect("a word").unwrap()
+    }
+
+    /// Tells a peer of hosts that have changed.
+    pub(super) fn hints(&self, to: &str, about: &[&str]) {
+        let about = about.iter().map(|name| name.parse().unwrap()).collect();
+        self.hints.try_send((to.parse().unwrap(), about)).unwrap();
+    }
+
+    /// Waits for a hint: who gives it, and whom it is about.
+    pub(super) async fn hears_hint(&mut self) -> (String, Vec<String>) {
+        let hint = tokio::time::timeout(PATIENCE, self.heard_hints.recv()).await.expect("a hint").unwrap();
+        (hint.0.to_string(), hint.1.iter().map(ToString::to_string).collect())
     }
 
     pub(super) fn is_up(&self, peer: &str) -> bool {
