@@ -21,6 +21,8 @@ CROWDS = 3
 # What comes after a start does not meet the next one.
 PAUSE = 0.2
 PLAIN = "--label sealane.sidecar=off"
+# Programs that run in a container's network.
+FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 class Contender:
@@ -47,9 +49,8 @@ class Prober:
 
     def __init__(self, host, container):
         _, place = host.inside(container)
-        script = pathlib.Path(__file__).with_name("prober.py")
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self.process = subprocess.Popen(site.inside(place, [sys.executable, str(script)]), **streams)
+        self.process = subprocess.Popen(site.inside(place, [sys.executable, str(FOLDER / "prober.py")]), **streams)
 
     def tell(self, line):
         self.process.stdin.write(line + "\n")
@@ -61,7 +62,7 @@ class Prober:
         return float(said[1])
 
 
-def _death(pid):
+def death(pid):
     """Waits in a thread of its own for the end of a process; a list that has its time then."""
     at, handle = [], os.pidfd_open(pid)
 
@@ -83,7 +84,7 @@ def _start(host, contender, prober, name):
     resolved, answered = prober.hear("resolved"), prober.hear("answered")
     time.sleep(PAUSE)
     pid, _ = host.inside(name)
-    thread, died = _death(pid)
+    thread, died = death(pid)
     prober.tell(f"down {name}")
     typed = time.monotonic()
     host.docker(f"kill {name}")
@@ -205,7 +206,7 @@ def _rounds(options, paths):
 def measure(options):
     ends = [(site.place(f"engine-{number}"), f"192.0.14.{number}") for number in (1, 2)]
     site.join(*ends[0], *ends[1])
-    left, right = engine.pair(options.sealane, ends)
+    left, right = engine.hosts(options.sealane, ends)
     _starts(options, left, right)
     for number in range(CROWDS):
         for contender in CONTENDERS:

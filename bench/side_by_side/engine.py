@@ -11,7 +11,7 @@ PORT = 8080
 # Docker's default is Sealane's: here both are on one host.
 SWARM_VXLAN_PORT = 4790
 _FILES = """set -e
-    mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/bench/{name} /run/lock
+    mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/bench/{name} /run/bench/said /run/lock
     mount -t tmpfs -o mode=755 tmpfs /var/lib
     mount -t sysfs sysfs /sys && mount -t tmpfs cgroups /sys/fs/cgroup
     cut -d: -f2 /proc/self/cgroup | while read -r group; do
@@ -28,7 +28,8 @@ _FILES = """set -e
     hostname {name}; sysctl -qw net.ipv4.ip_forward=1
     : >/run/ready; exec sleep infinity"""
 _BUSYBOX = f"""set -e
-    mkdir -p /run/image/bin /run/image/www && cd /run/image && cp /bin/busybox bin/
+    mkdir -p /run/image/bin /run/image/www /run/image/usr && cd /run/image && cp /bin/busybox bin/
+    for name in lib lib64; do ln -s usr/$name $name; done
     for name in sh httpd sleep; do ln -s busybox bin/$name; done
     echo here >www/index.html
     tar -c . | docker import - {IMAGE}"""
@@ -73,24 +74,25 @@ class Host(mesh.Host):
         return networks[network]["IPAddress"]
 
 
-def pair(sealane, ends):
-    """Two hosts in these places, in one swarm with the attachable network `swarm` and one mesh with the networks `bench` and,
-    without a way out, `shut`; each has Docker's own bridge `bridged` as well."""
-    left, right = hosts = [Host(sealane, f"engine-{number}", where, underlay) for number, (where, underlay) in enumerate(ends, 1)]
-    left.control()
-    for host in hosts:
+def hosts(sealane, ends):
+    """Hosts in these places, in one swarm with the attachable network `swarm` and one mesh with the networks `bench` and,
+    without a way out, `shut`; each has Docker's own bridge `bridged` as well. The first has control and is the swarm's manager."""
+    made = [Host(sealane, f"engine-{number}", where, underlay) for number, (where, underlay) in enumerate(ends, 1)]
+    left = made[0].control()
+    for host in made:
         host.join(left, "--docker-plugin")
     left.docker(f"swarm init --advertise-addr {left.underlay} --data-path-port {SWARM_VXLAN_PORT}")
     token = left.docker("swarm join-token -q worker")
-    right.docker(f"swarm join --advertise-addr {right.underlay} --token {token} {left.underlay}:2377")
+    for host in made[1:]:
+        host.docker(f"swarm join --advertise-addr {host.underlay} --token {token} {left.underlay}:2377")
     left.docker("network create -d overlay --attachable --subnet 10.77.0.0/16 swarm")
     left.say("network create bench --subnet 10.42.0.0/16")
     left.say("network create shut --subnet 10.43.0.0/16 --egress deny")
-    for host in hosts:
+    for host in made:
         for network in ("bench", "shut"):
             host.docker(f"network create -d sealane --ipam-driver sealane -o sealane.network={network} {network}")
         host.docker("network create bridged")
-    return left, right
+    return made
 
 
 def version():

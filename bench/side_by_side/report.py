@@ -124,7 +124,16 @@ def _containers(figures):
     return f"### Starts and ends\n\n{starts}\n\n### Crowds\n\n{crowds}\n\n### Paths\n\n{_overlay(figures)}"
 
 
-PARTS = {"proxy": _proxy, "overlay": _overlay, "containers": _containers, "dns": _dns, "starts": _starts}
+def _convergence(figures):
+    spans = [("start", "listens to answers", 0), ("end", "dead to gone", 0), ("death", "host dead to last failed call", 0),
+             ("failed", "failed calls", 0), ("return", "host back to first call", 0)]
+    rows = [[each["name"], *(" / ".join(_number(value, digits) for value in each[field]) for field, _, digits in spans)]
+            for each in figures["contenders"]]
+    return _table(["p50 / p99, ms", *(title for _, title, _ in spans)], rows)
+
+
+PARTS = {"proxy": _proxy, "overlay": _overlay, "containers": _containers, "convergence": _convergence,
+         "dns": _dns, "starts": _starts}
 
 
 def part(name, figures):
@@ -144,7 +153,8 @@ def _machine():
     return f"{os.cpu_count()} CPUs ({model}), Linux {os.uname().release}"
 
 
-TITLES = {"proxy": "Proxies", "overlay": "Overlays", "containers": "Containers", "dns": "DNS", "starts": "Starts"}
+TITLES = {"proxy": "Proxies", "overlay": "Overlays", "containers": "Containers", "convergence": "Convergence",
+          "dns": "DNS", "starts": "Starts"}
 
 
 def page(figures):
@@ -163,6 +173,6 @@ rounds with their quartiles, 0.81 (0.78-0.85); where the quartiles span 1.0 it s
 
 Made by `make bench` on {_machine()};
 versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,
-`bench/run containers`, `bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+`bench/run containers`, `bench/run convergence`, `bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
 
 """ + "\n\n".join(parts) + "\n"

@@ -14,6 +14,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 LOAD_CPU, PROXY_CPU = 1, 0
 # What makes control groups makes them below this one.
 CONTROL_GROUP = "sealane-bench"
+PIPE = subprocess.PIPE
 _started = []
 
 
@@ -116,6 +117,35 @@ def join(a, address_a, b, address_b, mtu=1500):
         there = pathlib.Path(where).name
         shell(f"ip link set {end} netns {there} && ip -n {there} link set {end} name eth0 up"
               f" && ip -n {there} address add {address}/24 dev eth0")
+
+
+class Switch:
+    """A switch with a place at each port, numbered from 0: `host-1` and on, with addresses from 1 in a network of 24 bits."""
+
+    def __init__(self, network, ports):
+        self.ends = []
+        shell("ip netns add switch && ip -n switch link add switch type bridge && ip -n switch link set switch up")
+        for number in range(1, ports + 1):
+            where = place(f"engine-{number}")
+            shell(f"""set -e
+                ip -n switch link add port{number - 1} type veth peer name eth0 netns engine-{number}
+                ip -n switch link set port{number - 1} master switch up
+                ip -n engine-{number} link set eth0 up
+                ip -n engine-{number} address add {network}.{number}/24 dev eth0""")
+            self.ends.append((where, f"{network}.{number}"))
+
+    def cut(self, port):
+        """Drops all frames of a port and to it; its link stays up."""
+        shell(f"bridge -n switch link set dev port{port} state disabled")
+
+    def heal(self, port):
+        shell(f"bridge -n switch link set dev port{port} state forwarding")
+
+
+def forget(process):
+    """A process that was ended on purpose."""
+    _started.remove(process)
+    process.wait()
 
 
 def await_true(what, test, patience=20.0):
