@@ -118,7 +118,7 @@ impl Certs {
         &self.trust_domain
     }
 
-    /// The identity from memory or disk, when there is one that is good now.
+    /// The identity from memory, or a good one from disk.
     ///
     /// # Errors
     /// When the stored one cannot be read.
@@ -143,6 +143,20 @@ impl Certs {
         Ok(Some(self.publish(principal, stored, validity)))
     }
 
+    /// The identity from memory or disk, when there is one that is good now: one in memory may have ended while control was away.
+    ///
+    /// # Errors
+    /// As [`Certs::known`].
+    pub(crate) fn good(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<watch::Receiver<Arc<WorkloadIdentity>>>, CertError> {
+        let is_good = |known: &watch::Receiver<Arc<WorkloadIdentity>>| {
+            known.borrow().validity.not_after > SystemTime::now()
+        };
+        Ok(self.known(principal)?.filter(is_good))
+    }
+
     /// The identity that is there, or one that control signs now, for a principal that is registered on this host. Of
     /// several that ask at once, one has control sign and all get the same.
     ///
@@ -155,7 +169,7 @@ impl Certs {
     ) -> Result<watch::Receiver<Arc<WorkloadIdentity>>, CertError> {
         let turn = self.turn(principal);
         let _turn = turn.lock().await;
-        match self.known(principal)? {
+        match self.good(principal)? {
             Some(known) => Ok(known),
             None => self.sign(principal, channel).await,
         }

@@ -27,7 +27,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_fabric::services::ServiceTables;
 use sealane_proto::client::{ClockPair, Rejection};
@@ -116,6 +116,8 @@ pub(crate) struct LinkState {
     pub(crate) address: Option<ControlAddr>,
     /// Reason for its absence.
     pub(crate) problem: String,
+    /// Time since which it is known to be away.
+    pub(crate) away_since: Option<Instant>,
     /// True if control wants nothing of this host any more.
     pub(crate) refused: bool,
     /// The hosts that control has lost, and since when, where it knows; `None` while it is not there or does not tell.
@@ -125,11 +127,18 @@ pub(crate) struct LinkState {
 impl LinkState {
     /// The state once the stream broke or did not come up. That control wants nothing of this host stays so until it takes the
     /// host in again, whatever else keeps it from answering meanwhile.
-    pub(crate) fn down(&self, reason: String, refused: bool) -> Self {
+    pub(crate) fn down(&self, reason: String, refused: bool, now: Instant) -> Self {
+        let away_since = Some(self.away_since.unwrap_or(now));
         if self.refused && !refused {
-            return Self { problem: self.problem.clone(), refused: true, ..Self::default() };
+            return Self { problem: self.problem.clone(), refused: true, away_since, ..Self::default() };
         }
-        Self { problem: reason, refused, ..Self::default() }
+        Self { problem: reason, refused, away_since, ..Self::default() }
+    }
+
+    /// Returns what is left of the time for which an answer of control is waited for.
+    pub(crate) fn patience(&self, patience: Duration, now: Instant) -> Duration {
+        let away = self.away_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        patience.saturating_sub(away)
     }
 
     /// Returns the obstacle that keeps control from answering, as far as is known; never empty.

@@ -1,7 +1,9 @@
 //! Addresses of new workloads: pure, from this host's own leased blocks, without asking anybody.
 //!
 //! Addresses are given in turn through the blocks, and one that became free rests before it is given again, so
-//! that no cache anywhere still means its last owner. The first usable address of a host's first block is kept
+//! that no cache anywhere still means its last owner. Where nothing else is free, a workload gets an address that rests after a
+//! workload of its own name, or after one of its service that no cache of names means any more: whoever still sends
+//! there means it. The first usable address of a host's first block is kept
 //! for the host itself, unless that block is smaller than 16 addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::Block;
-use sealane_proto::types::{OverlayIp, Subnet, overlap};
+use sealane_proto::types::{OverlayIp, ServiceName, Subnet, WorkloadName, overlap};
 
 /// Rest of a freed address: twice the 30 s after which Linux asks again for a neighbour.
 pub(crate) const REST: Duration = Duration::from_secs(60);
+/// Time after which no cache of names has an address: the longest life of what the host's DNS says.
+const NAMES: Duration = Duration::from_secs(5);
 /// The largest block of which the host needs no address for itself has a longer prefix than this.
 const ROOMY: u8 = 28;
 
@@ -25,8 +29,25 @@ pub(crate) struct Ipam {
     blocks: BTreeSet<Ipv4Net>,
     /// Ranges of its blocks that it gives back: nothing is there, and nothing comes there any more.
     offered: BTreeSet<Ipv4Net>,
-    resting: BTreeMap<OverlayIp, Instant>,
+    resting: BTreeMap<OverlayIp, Rest>,
     last: Option<OverlayIp>,
+}
+
+/// Rest of an address.
+#[derive(Clone, Debug)]
+struct Rest {
+    until: Instant,
+    /// The workload that had it.
+    after: Option<Tenant>,
+}
+
+/// Workload as far as it matters who has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    /// Name of the workload.
+    pub(crate) name: WorkloadName,
+    /// Service of which it is an instance.
+    pub(crate) service: Option<ServiceName>,
 }
 
 /// Reasons for which there is no address.
@@ -113,7 +134,7 @@ impl Ipam {
     pub(crate) fn free(&self, used: &BTreeSet<OverlayIp>, now: Instant) -> usize {
         let is_own =
             |address: &&OverlayIp| self.blocks.iter().any(|block| block.contains(&address.to_ipv4()));
-        let resting = self.resting.iter().filter(|&(_, until)| *until > now).map(|(address, _)| address);
+        let resting = self.resting.iter().filter(|&(_, rest)| rest.until > now).map(|(address, _)| address);
         let resting = resting.filter(|address| !used.contains(address));
         let taken = used.iter().chain(resting).filter(is_own).count();
         let reserved = self.subnet.reserved();
@@ -122,12 +143,17 @@ impl Ipam {
         all.saturating_sub(taken + reserved)
     }
 
-    /// The next free address; `used` says what is taken in the whole network as far as this host knows.
+    /// The next free address for `tenant`; `used` says what is taken in the whole network as far as this host knows.
     ///
     /// # Errors
     /// [`IpamError::Exhausted`]: lease another block.
-    pub(crate) fn next(&mut self, used: &BTreeSet<OverlayIp>, now: Instant) -> Result<OverlayIp, IpamError> {
-        self.resting.retain(|_, until| *until > now);
+    pub(crate) fn next(
+        &mut self,
+        used: &BTreeSet<OverlayIp>,
+        tenant: Option<&Tenant>,
+        now: Instant,
+    ) -> Result<OverlayIp, IpamError> {
+        self.resting.retain(|_, rest| rest.until > now);
         let node = self.node_address();
         let free = |address: &OverlayIp| {
             Some(*address) != node && !used.contains(address) && !self.resting.contains_key(address)
@@ -135,12 +161,27 @@ impl Ipam {
         let all = || self.blocks.iter().flat_map(|block| self.usable(*block));
         let after = all().filter(|address| Some(*address) > self.last).find(free);
         let found = after.or_else(|| all().find(free));
+        let found = found.or_else(|| {
+            self.former(tenant?, |address| all().any(|own| own == address) && !used.contains(&address), now)
+        });
         let address = found.ok_or_else(|| IpamError::Exhausted {
             used: all().filter(|address| used.contains(address)).count(),
             resting: self.resting.len(),
         })?;
         self.last = Some(address);
         Ok(address)
+    }
+
+    /// Returns the address that has rested longest after a workload of the same name or service.
+    fn former(&self, tenant: &Tenant, may: impl Fn(OverlayIp) -> bool, now: Instant) -> Option<OverlayIp> {
+        let is_former = |rest: &Rest| {
+            rest.after.as_ref().is_some_and(|after| {
+                let same_service = after.service.is_some() && after.service == tenant.service;
+                after.name == tenant.name || same_service && rest.until <= now + REST - NAMES
+            })
+        };
+        let formers = self.resting.iter().filter(|&(address, rest)| is_former(rest) && may(*address));
+        formers.min_by_key(|(_, rest)| rest.until).map(|(address, _)| *address)
     }
 
     /// Checks that a workload may have this very address. It may rest: whoever names an address wants that one.
@@ -162,9 +203,9 @@ impl Ipam {
         Ok(())
     }
 
-    /// The address is free again and rests from now on.
-    pub(crate) fn release(&mut self, address: OverlayIp, now: Instant) {
-        self.resting.insert(address, now + REST);
+    /// The address, which the workload `after` had, is free again and rests from now on.
+    pub(crate) fn release(&mut self, address: OverlayIp, after: Option<Tenant>, now: Instant) {
+        self.resting.insert(address, Rest { until: now + REST, after });
     }
 
     /// The addresses of a block that interfaces may have.
@@ -230,7 +271,7 @@ mod tests {
     fn the_gateway_and_the_host_keep_their_addresses() {
         let mut ipam = ipam();
         assert_eq!(ipam.node_address().unwrap().to_string(), "10.42.0.2");
-        assert_eq!(ipam.next(&BTreeSet::new(), Instant::now()).unwrap().to_string(), "10.42.0.3");
+        assert_eq!(ipam.next(&BTreeSet::new(), None, Instant::now()).unwrap().to_string(), "10.42.0.3");
         for taken in ["10.42.0.1", "10.42.0.0", "10.42.255.255", "10.43.0.1"] {
             let error = ipam.claim(taken.parse().unwrap(), &BTreeSet::new()).unwrap_err();
             assert!(matches!(error, IpamError::Outside { .. }), "{error}");
@@ -251,12 +292,12 @@ mod tests {
         let (mut ipam, mut used, now) = (ipam(), BTreeSet::new(), Instant::now());
         ipam.lease(subnet(), ["10.42.0.0/28", "10.42.0.32/30"].map(|block| block.parse().unwrap()));
         for left in (0..17).rev() {
-            used.insert(ipam.next(&used, now).unwrap());
+            used.insert(ipam.next(&used, None, now).unwrap());
             assert_eq!(ipam.free(&used, now), left);
         }
-        assert!(ipam.next(&used, now).is_err());
+        assert!(ipam.next(&used, None, now).is_err());
         let freed = used.pop_last().unwrap();
-        ipam.release(freed, now);
+        ipam.release(freed, None, now);
         used.insert("10.42.7.7".parse().unwrap());
         assert_eq!([now, now + REST].map(|now| ipam.free(&used, now)), [0, 1]);
     }
@@ -266,7 +307,7 @@ mod tests {
         let mut ipam = ipam();
         ipam.lease(subnet(), ["10.42.0.32/32".parse().unwrap()]);
         assert_eq!(ipam.node_address(), None);
-        assert_eq!(ipam.next(&BTreeSet::new(), Instant::now()).unwrap().to_string(), "10.42.0.32");
+        assert_eq!(ipam.next(&BTreeSet::new(), None, Instant::now()).unwrap().to_string(), "10.42.0.32");
     }
 
     #[test]
@@ -277,7 +318,7 @@ mod tests {
         ipam.lease(subnet(), own);
         ipam.offer(&[block("10.42.0.8/29"), block("10.42.0.16/28")].into());
         let mut given = BTreeSet::new();
-        while let Ok(address) = ipam.next(&given, now) {
+        while let Ok(address) = ipam.next(&given, None, now) {
             given.insert(address);
         }
         let last = given.last().unwrap().to_string();
@@ -300,15 +341,44 @@ mod tests {
     #[test]
     fn a_freed_address_rests_before_it_is_given_again() {
         let (mut ipam, mut used, now) = (ipam(), BTreeSet::new(), Instant::now());
-        while let Ok(address) = ipam.next(&used, now) {
+        while let Ok(address) = ipam.next(&used, None, now) {
             used.insert(address);
         }
         let freed = "10.42.0.5".parse().unwrap();
         used.remove(&freed);
-        ipam.release(freed, now);
-        let early = ipam.next(&used, now + REST - Duration::from_millis(1));
+        ipam.release(freed, None, now);
+        let early = ipam.next(&used, None, now + REST - Duration::from_millis(1));
         assert!(matches!(early, Err(IpamError::Exhausted { used: 12, resting: 1 })), "{early:?}");
-        assert_eq!(ipam.next(&used, now + REST), Ok(freed));
+        assert_eq!(ipam.next(&used, None, now + REST), Ok(freed));
+    }
+
+    #[test]
+    fn where_nothing_else_is_free_a_workload_gets_what_its_name_had_or_a_while_ago_its_service() {
+        let (mut ipam, mut used, now) = (ipam(), BTreeSet::new(), Instant::now());
+        let of = |name: &str, service: Option<&str>| Tenant {
+            name: name.parse().unwrap(),
+            service: service.map(|service| service.parse().unwrap()),
+        };
+        while let Ok(address) = ipam.next(&used, None, now) {
+            used.insert(address);
+        }
+        let [first, second, lone] = ["10.42.0.5", "10.42.0.6", "10.42.0.7"].map(|text| text.parse().unwrap());
+        let formers =
+            [(first, of("api-1", Some("api"))), (second, of("api-2", Some("api"))), (lone, of("job", None))];
+        for (address, tenant) in formers {
+            used.remove(&address);
+            ipam.release(address, Some(tenant), now);
+        }
+        let mut ask = |tenant: Tenant, after: Duration| ipam.next(&used, Some(&tenant), now + after).ok();
+        let (soon, later) = (Duration::ZERO, NAMES);
+        assert_eq!(ask(of("api-2", None), soon), Some(second));
+        assert_eq!(ask(of("job", Some("api")), soon), Some(lone));
+        assert_eq!(ask(of("api-3", Some("api")), later - Duration::from_millis(1)), None);
+        assert_eq!(ask(of("api-3", Some("api")), later), Some(first));
+        assert_eq!(ask(of("other", Some("web")), later), None);
+        assert_eq!(ask(of("other", None), later), None);
+        // Whoever asks for the host itself has no name.
+        assert!(ipam.next(&used, None, now + later).is_err());
     }
 
     proptest! {
@@ -316,13 +386,13 @@ mod tests {
         fn no_address_is_given_twice(releases in prop::collection::vec(any::<prop::sample::Index>(), 0..64)) {
             let (mut ipam, mut used, mut now) = (ipam(), BTreeSet::new(), Instant::now());
             for release in releases {
-                if let Ok(address) = ipam.next(&used, now) {
+                if let Ok(address) = ipam.next(&used, None, now) {
                     prop_assert!(used.insert(address));
                     prop_assert!(ipam.claim(address, &BTreeSet::new()).is_ok());
                 }
                 if let Some(&address) = used.iter().nth(release.index(used.len().max(1))) {
                     used.remove(&address);
-                    ipam.release(address, now);
+                    ipam.release(address, None, now);
                 }
                 now += Duration::from_secs(9);
             }

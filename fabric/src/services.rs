@@ -3,7 +3,8 @@
 //! Without a sidecar it does so for TCP and UDP, beside one for UDP alone. DNAT on output, in a table of the network's
 //! own; ports that lead nowhere are refused at once, pings are answered by the namespace itself. What is wanted is pure
 //! ([`ServiceTable`]); changes travel as one nf_tables transaction over netlink that touches only the ports that changed.
-//! Established connections are never touched; flows of datagrams leave an endpoint that is gone, by conntrack.
+//! Established connections are never touched; flows of datagrams, and connections that nobody has answered yet, leave an endpoint
+//! that is gone, by conntrack.
 //!
 //! The kernel reads the rules for the first packet of a flow alone, and there are none before the network has a service.
 
@@ -11,11 +12,12 @@ mod kernel;
 mod metrics;
 mod ruleset;
 mod table;
+mod walks;
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sealane_base::task;
@@ -28,10 +30,14 @@ use crate::netlink::NetlinkError;
 use kernel::{Namespace, Present};
 pub use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
+use walks::Walks;
 
 /// Turns of namespaces that follow a change at once: it concerns them all, and others wait for the kernel, too. Who
 /// begins takes no turn: it does not wait until all others have followed the change before.
 static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Walks for the sake of connections. A walk that may not begin is left out: those connections find out by themselves.
+static WALKS: Mutex<Walks> = Mutex::new(Walks::new());
 
 /// A place in the queue of namespaces for a turn to follow a change. Who wants none any more gives it up: the queue hands turns
 /// out in order, also to who does not look.
@@ -208,8 +214,18 @@ fn ensure(
         },
     };
     // Rules first: a flow that is freed may begin anew at once.
-    let stranded = !wanted.is_idle() && known.is_none_or(|known| wanted.strands(&known));
-    let freed = if stranded { namespace.free_flows(wanted)? } else { 0 };
+    let (datagrams, connections) = match &known {
+        _ if wanted.is_idle() => (false, false),
+        Some(known) => (wanted.strands(known), wanted.strands_connections(known)),
+        None => (true, true),
+    };
+    let walks = || WALKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !datagrams && !(connections && walks().may_begin(Instant::now())) {
+        return Ok((changed, 0));
+    }
+    let began = Instant::now();
+    let freed = namespace.free_flows(wanted)?;
+    walks().handle_walk(began.elapsed(), Instant::now());
     Ok((changed, freed))
 }
 

@@ -17,7 +17,7 @@ use sealane_proto::types::{Aliases, Generation, NetworkName, NodeName, OverlayIp
 use super::owners::{self, Words};
 use super::{Outside, Peer};
 use crate::attachment::{Attachment, AttachmentId, Hold, Reservation, WeightChange};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, Tenant};
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 use blocks::remembered;
@@ -206,10 +206,16 @@ impl Mesh {
         Some(snapshot)
     }
 
-    /// The network's own addresses rest after this one, which nobody has any more.
-    pub(super) fn rest_address(&mut self, network: &NetworkName, address: OverlayIp, now: Instant) {
+    /// The address, which the workload `after` had and nobody has any more, rests.
+    pub(super) fn rest_address(
+        &mut self,
+        network: &NetworkName,
+        address: OverlayIp,
+        after: Option<Tenant>,
+        now: Instant,
+    ) {
         if let Some(carried) = self.networks.get_mut(network) {
-            carried.ipam.release(address, now);
+            carried.ipam.release(address, after, now);
         }
     }
 
@@ -298,7 +304,8 @@ impl Mesh {
     pub(crate) fn remove(&mut self, id: &AttachmentId, now: Instant) {
         if let Some(hosted) = self.hosted.remove(id) {
             self.version += 1;
-            self.rest_address(&id.network, hosted.workload.address, now);
+            let Workload { name, service, address, .. } = hosted.workload;
+            self.rest_address(&id.network, address, Some(Tenant { name, service }), now);
         }
     }
 

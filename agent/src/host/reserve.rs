@@ -30,7 +30,7 @@ impl Mesh {
                 self.reserved.remove(&hold);
                 Addresses { address, mac }
             }
-            None => self.find_addresses(network, *address, *mac, Some(hold), now)?,
+            None => self.find_addresses(network, (*address, *mac), Some(hold), None, now)?,
         };
         self.release(hold, now);
         let reservation = Reservation { hold: hold.clone(), network: network.clone(), address, mac, since };
@@ -46,7 +46,7 @@ impl Mesh {
     /// The address is kept for nobody any more; it rests, unless a workload has it.
     pub(crate) fn release(&mut self, hold: &Hold, now: Instant) -> Option<Reservation> {
         let kept = self.reserved.remove(hold)?;
-        self.rest_address(&kept.network, kept.address, now);
+        self.rest_address(&kept.network, kept.address, None, now);
         Some(kept)
     }
 

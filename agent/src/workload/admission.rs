@@ -23,6 +23,7 @@ use super::{AttachError, WorkloadContext};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Progress};
 use crate::certs::{is_passing, words};
 use crate::host::{AdmitError, HostNetwork, RequestError};
+use crate::ipam::REST;
 
 /// Pause before a call to control that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -236,6 +237,19 @@ pub(super) async fn control(
     }
 }
 
+/// Words for what only control can give.
+fn what_for(network: &NetworkName, held: &BTreeSet<Ipv4Net>) -> String {
+    if held.is_empty() {
+        return format!("network {network}, which this host does not carry yet");
+    }
+    let (blocks, seconds) =
+        (held.iter().map(Ipv4Net::to_string).collect::<Vec<_>>().join(", "), REST.as_secs());
+    format!(
+        "further addresses of network {network}: those of this host, {blocks}, are in use, or rest for {seconds} s after workloads \
+         of other names and services"
+    )
+}
+
 /// The blocks of this host.
 pub(super) fn own_blocks(context: &WorkloadContext, host_network: &HostNetwork) -> BTreeSet<Ipv4Net> {
     host_network.snapshot.own_blocks(&context.node).collect()
@@ -257,8 +271,13 @@ pub(super) async fn carry(
         if enough(&networks.borrow_and_update()) {
             return Ok(());
         }
-        let what_for = format!("network {network}, which this host does not carry yet");
-        let channel = control(context, &what_for, progress).await?;
+        let what_for = what_for(network, held);
+        let channel = tokio::select! {
+            channel = control(context, &what_for, progress) => channel?,
+            // Another one may have asked for it, or an earlier state been read from disk.
+            found = networks.wait_for(enough) => return found.map(drop).map_err(|_| AttachError::Ending),
+            () = tokio::time::sleep(RETRY), if !held.is_empty() => return Ok(()),
+        };
         let blocks_held = u32::try_from(held.len()).unwrap_or(u32::MAX);
         let request = v1::CarryRequest { network: network.to_string(), blocks_held, ahead: false };
         let mut client = v1::control_client::ControlClient::new(channel);

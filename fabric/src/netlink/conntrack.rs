@@ -11,6 +11,7 @@ const GET_STATS: u8 = 5;
 const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
@@ -18,6 +19,10 @@ const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+/// SYN_SENT, TIME_WAIT and CLOSE of `enum tcp_conntrack` (linux/netfilter/nf_conntrack_tcp.h).
+const LOOSE: [u8; 3] = [1, 7, 8];
 /// CTA_IP_V4_SRC and CTA_IP_V6_SRC, CTA_IP_V4_DST and CTA_IP_V6_DST.
 const SOURCES: [u16; 2] = [1, 3];
 const DESTINATIONS: [u16; 2] = [2, 4];
@@ -33,6 +38,8 @@ pub struct Flow {
     pub port: u16,
     /// Destination after translation; the same as before, when there was none.
     pub answerer: SocketAddr,
+    /// True of a TCP connection whose beginning nobody has answered, or that is closed.
+    pub loose: bool,
     /// Attributes that name it to the kernel.
     name: Attributes,
 }
@@ -52,15 +59,15 @@ impl NetfilterSocket {
         Ok(self.ask(verb, entries, "count its flows")?.is_none_or(|entries| entries > 0))
     }
 
-    /// The flows of the namespace over a protocol, of `family` (AF_INET or AF_INET6).
+    /// The flows of the namespace of `family` (AF_INET or AF_INET6) that `wanted` says.
     ///
-    /// Walks the host's whole table of flows: milliseconds.
+    /// Walks the host's whole table of flows: some milliseconds of a processor's time.
     ///
     /// # Errors
     /// When the socket fails, or the kernel lacks nf_conntrack_netlink.
-    pub fn flows(&mut self, family: u8, protocol: u8) -> Result<Vec<Flow>, NetlinkError> {
+    pub fn flows(&mut self, family: u8, wanted: impl Fn(&Flow) -> bool) -> Result<Vec<Flow>, NetlinkError> {
         let verb = Verb { subsystem: Subsystem::Conntrack, number: GET, flags: 0, family };
-        let of = |message: &[u8]| Flow::parse(message).filter(|flow| flow.protocol == protocol);
+        let of = |message: &[u8]| Flow::parse(message).filter(&wanted);
         self.dump(verb, &Attributes::default(), of)
     }
 
@@ -99,9 +106,15 @@ impl Flow {
             destination: address(original, DESTINATIONS)?,
             port: port(original, CTA_PROTO_DST_PORT)?,
             answerer: (address(reply, SOURCES)?, port(reply, CTA_PROTO_SRC_PORT)?).into(),
+            loose: tcp_state(message).is_some_and(|state| LOOSE.contains(&state)),
             name,
         })
     }
+}
+
+fn tcp_state(message: &[u8]) -> Option<u8> {
+    let tcp = attribute(attribute(message, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
+    attribute(tcp, CTA_PROTOINFO_TCP_STATE)?.first().copied()
 }
 
 fn address(tuple: &[u8], [v4, v6]: [u16; 2]) -> Option<IpAddr> {
@@ -144,6 +157,22 @@ mod tests {
         assert_eq!((flow.protocol, flow.port), (17, 53));
         assert_eq!(flow.destination, IpAddr::from([10, 42, 255, 1]));
         assert_eq!(flow.answerer, SocketAddr::from(([10, 42, 1, 3], 5353)));
+        let state = |state: u8| {
+            let connection = Attributes::of(|flow| {
+                flow.nested(CTA_TUPLE_ORIG, |of| tuple(of, client, vip));
+                flow.nested(CTA_TUPLE_REPLY, |of| tuple(of, answerer, client));
+                flow.nested(CTA_PROTOINFO, |info| {
+                    info.nested(CTA_PROTOINFO_TCP, |tcp| tcp.bytes(CTA_PROTOINFO_TCP_STATE, &[state]));
+                });
+            });
+            Flow::parse(connection.as_bytes()).unwrap().loose
+        };
+        // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
+        assert_eq!(
+            (1..=8).map(state).collect::<Vec<_>>(),
+            [true, false, false, false, false, false, true, true]
+        );
+        assert!(!flow.loose);
         let named = flow.name.as_bytes();
         assert_eq!(attribute(named, CTA_TUPLE_ORIG), attribute(message.as_bytes(), CTA_TUPLE_ORIG));
         assert_eq!(attribute(named, CTA_ID), Some(&77_u32.to_be_bytes()[..]));

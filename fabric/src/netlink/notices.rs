@@ -34,8 +34,9 @@ impl Subject {
     fn groups(self) -> &'static [u32] {
         match self {
             Self::Rules => &[7], // NFNLGRP_NFTABLES
-            // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE
-            Self::Links => &[1, 5, 7, 9, 11],
+            // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
+            // RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF: forwarding is one of a namespace's settings
+            Self::Links => &[1, 5, 7, 9, 11, 24, 25],
         }
     }
 }

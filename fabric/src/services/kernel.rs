@@ -9,8 +9,8 @@ use sealane_sys::hop::Hopper;
 
 use super::ruleset;
 use super::table::{Mapped, ServiceTable};
-use crate::netlink::NetlinkError;
 use crate::netlink::netfilter::NetfilterSocket;
+use crate::netlink::{Flow, NetlinkError};
 use crate::nft::change::Changes;
 use crate::nft::client::{self, Tables};
 use crate::nft::rows::Row;
@@ -117,17 +117,24 @@ impl Namespace<'_> {
         client::commit(self.hopper, self.netns, &changes, "remove the rules of service addresses")
     }
 
-    /// Lets flows of datagrams to a service leave whoever does not serve them any more. Returns how many.
+    /// Lets flows of datagrams to a service, and connections that nobody has answered or that are closed, leave whoever does
+    /// not serve them any more. Returns how many.
     pub(super) fn free_flows(&self, table: &ServiceTable) -> Result<usize, NetlinkError> {
         let mut socket = NetfilterSocket::open(self.hopper, self.netns)?;
         if !socket.tracks_flows()? {
             return Ok(0);
         }
-        let mut flows = socket.flows(libc::NFPROTO_IPV4 as u8, libc::IPPROTO_UDP as u8)?;
-        flows.retain(|flow| {
-            let mapped = Mapped { vip: flow.destination, transport: Transport::Udp, port: flow.port };
+        let is_stranded = |flow: &Flow| {
+            let transport = match i32::from(flow.protocol) {
+                libc::IPPROTO_UDP => Transport::Udp,
+                // What is redirected to a sidecar is not the kernel's to balance.
+                libc::IPPROTO_TCP if flow.loose && !flow.answerer.ip().is_loopback() => Transport::Tcp,
+                _ => return false,
+            };
+            let mapped = Mapped { vip: flow.destination, transport, port: flow.port };
             !table.serves(mapped, flow.answerer)
-        });
+        };
+        let flows = socket.flows(libc::NFPROTO_IPV4 as u8, is_stranded)?;
         for flow in &flows {
             socket.forget_flow(flow)?;
         }

@@ -185,6 +185,16 @@ impl ServiceTable {
         self.blocks == other.blocks && other.vips.is_subset(&self.vips) && other.ports.iter().all(leads)
     }
 
+    /// Returns true if connections that began under `before` may lead to an endpoint that left: nobody answers those that are
+    /// not established yet, and a closed one leads a new connection from its port there.
+    #[must_use]
+    pub fn strands_connections(&self, before: &Self) -> bool {
+        let mut streams = before.ports.iter().filter(|(mapped, _)| mapped.transport == Transport::Tcp);
+        streams.any(|(mapped, backends)| {
+            backends.endpoints.iter().any(|known| !self.serves(*mapped, known.place()))
+        })
+    }
+
     /// Returns true if flows of datagrams that began under `before` may have to leave who answers them: an endpoint
     /// left, or a port is served that was not.
     #[must_use]

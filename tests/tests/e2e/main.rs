@@ -60,3 +60,4 @@ mod swarm;
 mod systemd;
 mod tcp;
 mod tokens;
+mod without_control;

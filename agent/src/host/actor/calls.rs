@@ -36,7 +36,7 @@ impl<F: Fabric> HostActor<F> {
                 }
                 self.core.handle_down();
                 self.shown.control.send_replace(None);
-                link.send_modify(|link| *link = link.down(reason, refused));
+                link.send_modify(|link| *link = link.down(reason, refused, Instant::now()));
             }
             LinkEvent::Clocks(pair) => {
                 let known = self.shown.clocks.send_replace(Some(pair));

@@ -10,7 +10,7 @@ use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceNam
 
 use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
-use crate::ipam::IpamError;
+use crate::ipam::{IpamError, Tenant};
 
 /// Reasons for which a workload cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,8 +200,10 @@ impl Mesh {
         self.check_name(&id)?;
         let (address, mac) = self.kept_for(spec)?;
         self.check_ending(&spec.network, address, mac)?;
+        let tenant = Tenant { name: spec.name.clone(), service: spec.service.clone() };
+        let own = spec.reserved.as_ref();
         let Addresses { address, mac } =
-            self.find_addresses(&spec.network, address, mac, spec.reserved.as_ref(), now)?;
+            self.find_addresses(&spec.network, (address, mac), own, Some(&tenant), now)?;
         let node = self.node.name.clone();
         let workload = Workload {
             name: spec.name.clone(),
@@ -221,16 +223,16 @@ impl Mesh {
         Ok(workload)
     }
 
-    /// Finds addresses in a network that nobody else has; those that `own` has reserved are nobody else's.
+    /// Finds addresses for `tenant` in a network that nobody else has; those that `own` has reserved are nobody else's.
     ///
     /// # Errors
     /// When one that is asked for is taken, or there is none left.
     pub(in crate::host) fn find_addresses(
         &mut self,
         network: &NetworkName,
-        address: Option<OverlayIp>,
-        mac: Option<MacAddr>,
+        (address, mac): (Option<OverlayIp>, Option<MacAddr>),
         own: Option<&Hold>,
+        tenant: Option<&Tenant>,
         now: Instant,
     ) -> Result<Addresses, AdmitError> {
         let (used, taken_macs) = self.taken(network, own);
@@ -250,7 +252,7 @@ impl Mesh {
                 carried.check_block(address, &node)?;
                 address
             }
-            None => carried.ipam.next(&used, now).map_err(no_address)?,
+            None => carried.ipam.next(&used, tenant, now).map_err(no_address)?,
         };
         let mac = mac.unwrap_or_else(|| carried.snapshot.network.mac_of(address));
         if taken_macs.contains(&mac) {

@@ -96,6 +96,22 @@ fn an_owner_has_no_say_in_what_is_not_its_own() {
     check(at(1, 9, "10.42.1.3"), &["wl-9@host-2"]);
     check(Workload { network: "other".parse().unwrap(), ..workload(1, 1) }, &["wl-9@host-2"]);
     check(Workload { mac: workload(2, 9).mac, ..workload(1, 1) }, &["wl-9@host-2"]);
+    // Of a service that is for other hosts it has those instances that control knows.
+    let of_api = || Workload { service: Some("api".parse().unwrap()), ..workload(1, 1) };
+    let known = [(2, facts(1, 1, &[workload(2, 9)])), (1, facts(1, 1, &[of_api()]))];
+    for (hosts, by_control, by_itself) in
+        [(&["host-2"][..], true, false), (&["host-1", "host-2"], true, true), (&[], true, true)]
+    {
+        for (control, expected) in [(&known[..], by_control), (&known[..1], by_itself)] {
+            let mut snapshot = told(&[0, 1, 2], control);
+            let mut service = testing::service("api", "10.42.255.9", std::iter::empty());
+            service.hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            snapshot.services = vec![service];
+            let words = heard(&[(1, facts(1, 2, &[of_api()]))]);
+            let is_there = merged(&snapshot, vec![], &words).contains(&"wl-1@host-1".to_owned());
+            assert_eq!(is_there, expected, "{hosts:?}");
+        }
+    }
     let stranger = heard(&[(7, facts(1, 1, &[workload(7, 1)]))]);
     assert_eq!(merged(&snapshot, vec![], &stranger), ["wl-9@host-2"], "control has no such host");
 }

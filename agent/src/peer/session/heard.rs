@@ -1,17 +1,20 @@
 //! Words of a peer about its workloads, kept from one connection to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
 
 use prost::Message;
 use sealane_proto::peer::{FactsPart, FrameError, HeldFacts, row_digest};
 use sealane_proto::resource::{Edition, OwnerFacts, Workload};
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 use sealane_proto::wire::v1;
 
 use super::Fault;
 
-/// Workloads of one host that are kept, those of an edition under way included.
-const MOST_ROWS: usize = 20_000;
+/// Octets of what one host says that are kept, those of an edition under way included: some 20,000 workloads.
+const MOST_OCTETS: usize = 16 << 20;
+/// Octets that a row takes beside what is said.
+const ROW: usize = 512;
 /// Networks of one host that are kept.
 pub(super) const MOST_NETWORKS: usize = 4_096;
 
@@ -24,8 +27,8 @@ pub(crate) struct Heard {
     shared: BTreeSet<NetworkName>,
     /// Networks of which there is a newer word than was taken.
     news: BTreeSet<NetworkName>,
-    /// Rows in all networks, and in parts under way.
-    rows: usize,
+    /// Octets in all networks, and in parts under way.
+    octets: usize,
     refused: u64,
 }
 
@@ -34,6 +37,8 @@ struct HeardNetwork {
     edition: Edition,
     digest: u64,
     rows: BTreeMap<String, Row>,
+    /// Octets of the rows.
+    octets: usize,
     /// Parts of the next edition.
     coming: Option<Coming>,
 }
@@ -41,6 +46,8 @@ struct HeardNetwork {
 #[derive(Debug)]
 struct Row {
     digest: u64,
+    /// Octets that it takes.
+    octets: usize,
     /// None of a workload that was not accepted.
     workload: Option<Workload>,
 }
@@ -51,11 +58,21 @@ struct Coming {
     base: Option<u64>,
     rows: BTreeMap<String, Row>,
     gone: BTreeSet<String>,
+    /// Octets of both.
+    octets: usize,
 }
 
 impl Coming {
-    fn len(&self) -> usize {
-        self.rows.len() + self.gone.len()
+    fn add(&mut self, rows: Vec<(String, Row)>, gone: Vec<String>) {
+        for (name, row) in rows {
+            self.octets += row.octets;
+            let replaced = self.rows.insert(name, row);
+            self.octets -= replaced.map_or(0, |row| row.octets);
+        }
+        for name in gone {
+            let octets = ROW + name.len();
+            self.octets += if self.gone.insert(name) { octets } else { 0 };
+        }
     }
 }
 
@@ -63,7 +80,7 @@ impl Heard {
     /// Nothing yet.
     pub(crate) fn of(owner: NodeName) -> Self {
         let (networks, shared, news) = Default::default();
-        Self { owner, networks, shared, news, rows: 0, refused: 0 }
+        Self { owner, networks, shared, news, octets: 0, refused: 0 }
     }
 
     /// A new connection begins: what the last one left half said is forgotten.
@@ -71,7 +88,7 @@ impl Heard {
         self.networks.values_mut().for_each(|network| network.coming = None);
         // Of a network whose first word was under way there is nothing.
         self.networks.retain(|_, network| network.edition != Edition::default());
-        self.rows = self.networks.values().map(|network| network.rows.len()).sum();
+        self.octets = self.networks.values().map(|network| network.octets).sum();
     }
 
     /// The owner speaks again: what it said before is its word until it says another.
@@ -96,40 +113,42 @@ impl Heard {
         let network = self.networks.entry(part.network.clone()).or_default();
         let fits = |coming: &Coming| coming.edition == part.edition && coming.base == part.base;
         if let Some(left) = network.coming.take_if(|coming| !fits(coming)) {
-            self.rows = self.rows.saturating_sub(left.len());
+            self.octets = self.octets.saturating_sub(left.octets);
         }
         let begin = || Coming {
             edition: part.edition,
             base: part.base,
             rows: BTreeMap::new(),
             gone: BTreeSet::new(),
+            octets: 0,
         };
         let coming = network.coming.get_or_insert_with(begin);
-        let before = coming.len();
+        let before = coming.octets;
         self.refused += rows.iter().filter(|(_, row)| row.workload.is_none()).count() as u64;
-        coming.rows.extend(rows);
-        coming.gone.extend(part.gone);
-        self.rows += coming.len() - before;
-        if self.rows > MOST_ROWS {
+        coming.add(rows, part.gone);
+        self.octets = (self.octets + coming.octets).saturating_sub(before);
+        if self.octets > MOST_OCTETS {
             return Err(Fault::TooMuch);
         }
         if let Some(coming) = network.coming.take_if(|_| part.last) {
-            self.rows = self.rows.saturating_sub(coming.len() + network.rows.len());
+            self.octets = self.octets.saturating_sub(coming.octets + network.octets);
             if network.take_over(coming) {
                 self.news.insert(part.network);
             }
-            self.rows += network.rows.len();
+            self.octets += network.octets;
         }
         Ok(())
     }
 
-    /// Reads the message of a workload, and refuses one that is not the sender's own in this network.
+    /// Reads the message of a workload, and refuses one that is not the sender's own in this network. What has no name that a
+    /// workload can have comes from no agent.
     fn read(&self, network: &NetworkName, encoded: &[u8]) -> Result<(String, Row), Fault> {
         let message = v1::Workload::decode(encoded).map_err(|_| FrameError::Malformed)?;
-        let name = message.name.clone();
+        let name = WorkloadName::from_str(&message.name).map_err(|_| FrameError::Malformed)?.to_string();
         let own = |workload: &Workload| workload.node == self.owner && workload.network == *network;
         let workload = Workload::try_from(message).ok().filter(own);
-        Ok((name, Row { digest: row_digest(encoded), workload }))
+        let kept = if workload.is_some() { encoded.len() } else { name.len() };
+        Ok((name, Row { digest: row_digest(encoded), octets: ROW + kept, workload }))
     }
 
     /// Answer to the peer about a network.
@@ -172,7 +191,7 @@ impl Heard {
 impl HeardNetwork {
     /// Takes over an edition that is all there; false if it changes another one than this.
     fn take_over(&mut self, coming: Coming) -> bool {
-        let Coming { edition, base, rows, gone } = coming;
+        let Coming { edition, base, rows, gone, octets: _ } = coming;
         match base {
             None => self.rows = rows,
             Some(revision) if self.edition == (Edition { revision, ..edition }) => {
@@ -182,7 +201,40 @@ impl HeardNetwork {
             Some(_) => return false,
         }
         self.edition = edition;
+        self.octets = self.rows.values().map(|row| row.octets).sum();
         self.digest = self.rows.values().fold(0, |sum, row| sum.wrapping_add(row.digest));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_count_by_their_octets_and_have_names_of_workloads() {
+        let say = |name: String, ports: usize| {
+            let port = v1::ServicePort { port: 80, ..v1::ServicePort::default() };
+            let message = v1::Workload { name, ports: vec![port; ports], ..v1::Workload::default() };
+            FactsPart {
+                network: "shop".parse().unwrap(),
+                edition: Edition { incarnation: 1, revision: 1 },
+                base: None,
+                workloads: vec![message.encode_to_vec().into()],
+                gone: vec![],
+                last: true,
+            }
+        };
+        let hear = |part: FactsPart| {
+            let mut heard = Heard::of("a".parse().unwrap());
+            heard
+                .handle_part(part)
+                .map(|()| heard.networks.values().map(|network| network.octets).sum::<usize>())
+        };
+        let refused = hear(say("w".repeat(63), 100_000)).unwrap();
+        assert!(refused < 1_000, "{refused}");
+        for name in [String::new(), "w".repeat(60_000), "a b".to_owned()] {
+            assert_eq!(hear(say(name, 0)), Err(Fault::Malformed(FrameError::Malformed)));
+        }
     }
 }

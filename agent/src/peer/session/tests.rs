@@ -277,6 +277,6 @@ fn nobody_tells_of_more_than_one_host_may_have() {
             break fault;
         }
     };
-    assert_eq!((fault, rounds), (Fault::TooMuch, 41));
+    assert_eq!((fault, rounds), (Fault::TooMuch, 65));
     assert_eq!(session.into_heard().all_held(), []);
 }

@@ -1,7 +1,7 @@
 //! From what stands in the kernel to what works.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealane_fabric::health::Families;
 use sealane_proto::client::Rejection;
@@ -101,8 +101,9 @@ impl Life {
         let version = self.context.host.set_ready(self.id.clone(), Families::default()).await;
         self.report = version.ok_or(AttachError::Ending)?;
         let mut told = false;
+        let mut patience = self.context.host.views.link.borrow().patience(PATIENCE, Instant::now());
         loop {
-            if let Ok(known) = tokio::time::timeout(PATIENCE, self.reported()).await {
+            if let Ok(known) = tokio::time::timeout(patience, self.reported()).await {
                 match known? {
                     None => break,
                     Some(refused) if refused.not_carried => self.await_carried(&refused, progress).await?,
@@ -110,6 +111,7 @@ impl Life {
                 }
                 continue;
             }
+            patience = PATIENCE;
             let link = self.context.host.views.link.borrow().clone();
             if link.channel.is_none() && self.can_go_alone().await? {
                 tracing::warn!(workload = %self.id, problem = link.problem, "control is not there, going on without it");
@@ -155,13 +157,15 @@ impl Life {
         }
         let known_service = match &self.attachment.workload.service {
             Some(service) => {
-                self.host_network.borrow().snapshot.services.iter().any(|known| known.name == *service)
+                let host_network = self.host_network.borrow();
+                let mut services = host_network.snapshot.services.iter();
+                services.any(|known| known.name == *service && known.hosts.admit(&self.context.node))
             }
             None => true,
         };
         Ok(known_service
             && (!self.attachment.workload.sidecar
-                || self.context.identities.known(&self.principal())?.is_some()))
+                || self.context.identities.good(&self.principal())?.is_some()))
     }
 
     async fn identity(
@@ -171,7 +175,7 @@ impl Life {
         let principal = self.principal();
         let mut link = self.context.host.views.link.clone();
         loop {
-            if let Some(known) = self.context.identities.known(&principal)? {
+            if let Some(known) = self.context.identities.good(&principal)? {
                 return Ok(known);
             }
             link.mark_unchanged();

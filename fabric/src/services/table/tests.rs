@@ -113,6 +113,8 @@ fn flows_are_looked_at_when_an_endpoint_left_or_a_port_is_new() {
     );
     let streams = of(&["api-1 10.42.0.1 api 1 53/udp", "api-2 10.42.0.2 api 1 80"]);
     assert!(one.strands(&two) && one.strands(&none) && none.strands(&one));
+    assert!(none.strands_connections(&streams) && !none.strands_connections(&one));
+    assert!(!streams.strands_connections(&none) && !streams.strands_connections(&streams));
     assert!(!two.strands(&one) && !one.strands(&streams) && !streams.strands(&one));
 }
 
