@@ -269,7 +269,7 @@ impl Site {
             Process::open(pid).unwrap().kill().unwrap();
         }
         let script = "for p in $(awk '{print $5}' /proc/self/mountinfo | grep -e ^/run/sealane -e ^/run/netns/ | tac); \
-                      do umount -l $p; done; rm -rf /run/sealane /run/netns/*; nft flush ruleset; \
+                      do umount -l $p || ! mountpoint -q $p; done; rm -rf /run/sealane /run/netns/*; nft flush ruleset; \
                       cat /proc/sys/kernel/random/uuid > /run/boot_id; \
                       mount --bind /run/boot_id /proc/sys/kernel/random/boot_id";
         let _ = self.command("sh", &["-ec", script]).ok();

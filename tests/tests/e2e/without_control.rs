@@ -22,6 +22,8 @@ fn a_host_that_is_rebooted_without_control_starts_again_what_it_ran() {
     let plain = [&API[..], &["--no-sidecar"]].concat();
     let begin_all =
         |site: &Site| [begin(site, &API, "api-2"), begin(site, &plain, "plain"), begin(site, &[], "lone")];
+    let mut client = begin(mesh.site(3), &[], "client");
+    client.wait_for("listening");
     drop(servers.pop());
     mesh.await_instances("api", 1);
     let started = begin_all(mesh.site(2));
@@ -43,7 +45,7 @@ fn a_host_that_is_rebooted_without_control_starts_again_what_it_ran() {
         });
     }
     for name in ["api-2", "plain"] {
-        assert_eq!(mesh.site(3).curl(&format!("http://{name}:8080/")).ok().stdout, name);
+        assert_eq!(mesh.site(3).curl_as("client", &format!("http://{name}:8080/")).ok().stdout, name);
     }
     let before: Vec<_> = started.iter().map(Running::pid).collect();
     mesh.control.start();
