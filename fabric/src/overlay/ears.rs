@@ -143,6 +143,8 @@ impl Ears {
     ) {
         match self.ear_in(netns) {
             Ok(ear) => {
+                // One that was there takes its seat along.
+                drop(cache.seats.remove(&port));
                 let (network, carried) = (network.clone(), Arc::downgrade(carried));
                 let seat = Seat { network: network.clone(), port: port.clone(), carried };
                 lock(&ear.shared.seats).push(seat);

@@ -184,6 +184,19 @@ fn whatever_others_change_in_a_workload_s_namespace_is_mended_at_once_and_counte
 }
 
 #[test]
+fn a_workload_that_is_taken_up_again_is_heard_as_before() {
+    run(async {
+        let (hosts, client, _) = standing().await;
+        // As an agent does that starts again: by the network's pass first, then with the workload.
+        let local = &hosts.a.local[0];
+        hosts.a.overlay.ensure_workload(&hosts.network, local, &client).await.unwrap();
+        let table =
+            [("ip link set eth0 down", Table::Link, 1), ("ip route flush table main", Table::Route, 2)];
+        check(&hosts, &client, &client, &table).await;
+    });
+}
+
+#[test]
 fn what_this_program_changes_itself_leads_to_no_look() {
     run(async {
         let (mut hosts, client, _) = standing().await;

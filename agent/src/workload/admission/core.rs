@@ -12,7 +12,7 @@ use crate::attachment::{AttachmentId, AttachmentSpec};
 use crate::host::{AdmitError, RequestError};
 use crate::ipam::IpamError;
 
-/// Time within which this host may not have heard yet that a workload of another host has ended.
+/// Time within which this host may not have heard yet that a workload has ended.
 const HEARSAY: Duration = Duration::from_secs(1);
 /// Time for which one that is not ready on another host is taken for one that ends: a bit more than its host waits for all
 /// others.
@@ -31,7 +31,7 @@ pub(super) enum Setback {
         error: RequestError,
         /// True if the request names the workload.
         named: bool,
-        /// Workload of another host that has the name or the address.
+        /// Workload that has the name or the address.
         holder: Option<Holder>,
         /// This host's blocks in the network that has no address left.
         blocks: BTreeSet<Ipv4Net>,
@@ -47,7 +47,8 @@ pub(super) enum Obstacle {
     Hindered(NetworkName, String),
     /// A workload of that name or address is still ending on this host.
     Ending(AttachmentId),
-    /// A workload of another host has that name or address, and may be about to let go of it.
+    /// A workload of another host has that name or address, and may be about to let go of it; or one of this host, of whose
+    /// end the agent hears in a moment.
     Elsewhere(Holder),
     /// The made name was taken: make another.
     Name,
@@ -68,7 +69,8 @@ pub(super) enum Wait {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     id: AttachmentId,
-    node: NodeName,
+    /// Its host; `None` for this one.
+    node: Option<NodeName>,
     ready: bool,
 }
 
@@ -123,6 +125,7 @@ impl Obstacle {
             Self::Ending(id) => Some(format!("workload {id}, which is still ending")),
             Self::Elsewhere(Holder { id, node, ready: false }) => {
                 let seconds = MOVING.as_secs();
+                let node = node.as_ref()?;
                 Some(format!("workload {id} on {node} to end, for {seconds} s at the longest"))
             }
             // Control's conversation has words of its own.
@@ -144,17 +147,18 @@ impl Obstacle {
 }
 
 impl Holder {
-    /// The workload of another host with the name or address of `spec`.
+    /// The workload with the name or address of `spec`.
     pub(super) fn of(spec: &AttachmentSpec, snapshot: &NetworkSnapshot, own: &NodeName) -> Option<Self> {
-        let mut others = snapshot.workloads.iter().filter(|known| known.node != *own);
-        let holder = others.find(|known| known.name == spec.name || spec.address == Some(known.address))?;
-        Some(Self { id: AttachmentId::of(holder), node: holder.node.clone(), ready: holder.ready })
+        let mut known = snapshot.workloads.iter();
+        let holder = known.find(|known| known.name == spec.name || spec.address == Some(known.address))?;
+        let node = Some(&holder.node).filter(|node| *node != own).cloned();
+        Some(Self { id: AttachmentId::of(holder), node, ready: holder.ready })
     }
 
-    /// Returns the time for which its end is waited for. One that ends is not ready any more, as this host hears in a
-    /// moment.
+    /// Returns the time for which its end is waited for. One that ends on another host is not ready any more, as this host hears
+    /// in a moment.
     fn patience(&self) -> Duration {
-        if self.ready { HEARSAY } else { MOVING }
+        if self.ready || self.node.is_none() { HEARSAY } else { MOVING }
     }
 }
 

@@ -15,7 +15,7 @@ fn id(name: &str) -> AttachmentId {
 }
 
 fn holder(ready: bool) -> Holder {
-    Holder { id: id("api-1"), node: "host-2".parse().unwrap(), ready }
+    Holder { id: id("api-1"), node: Some("host-2".parse().unwrap()), ready }
 }
 
 fn name_in_use() -> AdmitError {
@@ -103,7 +103,22 @@ fn one_that_ends_elsewhere_has_fifteen_seconds_to_go_and_one_that_works_has_one(
 }
 
 #[test]
-fn the_holder_is_a_workload_of_another_host_with_the_name_or_the_address() {
+fn a_holder_of_this_host_has_a_second_to_be_known_as_ended_and_nothing_is_said_of_it() {
+    let began = Instant::now();
+    for ready in [true, false] {
+        let (mut core, own) = (AdmissionCore::default(), Holder { node: None, ..holder(ready) });
+        let mut at = |millis| {
+            let setback = refused(name_in_use(), Some(own.clone()));
+            core.handle_setback(setback, began + Duration::from_millis(millis))
+                .map(|obstacle| obstacle.words())
+        };
+        assert_eq!([at(0), at(999)].map(Result::ok), [Some(None), Some(None)]);
+        assert!(at(1_000).is_err());
+    }
+}
+
+#[test]
+fn the_holder_is_a_workload_with_the_name_or_the_address() {
     let of = |name: &str, node: &str, address: &str| Workload {
         node: node.parse().unwrap(),
         ..workload(name, address)
@@ -116,12 +131,14 @@ fn the_holder_is_a_workload_of_another_host_with_the_name_or_the_address() {
             AttachmentSpec::plain(snapshot.network.name.clone(), name.parse::<WorkloadName>().unwrap());
         let spec = AttachmentSpec { address, ..plain };
         let holder = Holder::of(&spec, &snapshot, &"host-1".parse().unwrap());
-        holder.map(|holder| (holder.id.workload.to_string(), holder.node.to_string(), holder.ready))
+        holder.map(|holder| {
+            (holder.id.workload.to_string(), holder.node.map(|node| node.to_string()), holder.ready)
+        })
     };
-    let far = Some(("far".to_owned(), "host-2".to_owned(), true));
+    let far = Some(("far".to_owned(), Some("host-2".to_owned()), true));
     assert_eq!(find("far", None), far);
     assert_eq!(find("new", Some(address)), far, "by its address");
-    assert_eq!(find("own", None), None, "this host's own is the host's to refuse");
+    assert_eq!(find("own", None), Some(("own".to_owned(), None, true)), "this host's own");
     assert_eq!(find("new", None), None);
 }
 
