@@ -16,7 +16,7 @@ use sealane_base::disk::Disk;
 use sealane_base::ready::Readiness;
 use sealane_base::task::Task;
 use sealane_fabric::health;
-use sealane_fabric::overlay::{UnderlayChoice, preflight};
+use sealane_fabric::overlay::{UnderlayChoices, preflight};
 use sealane_proto::client::Link;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
@@ -43,8 +43,8 @@ pub struct Config {
     pub token: Option<JoinToken>,
     /// The node's name; the host name without it.
     pub name: Option<NodeName>,
-    /// Choice of the underlay address; the one from before, at first the source address towards control, without it.
-    pub underlay: Option<UnderlayChoice>,
+    /// Choices of the underlay addresses; those from before, at first the source addresses towards control, without them.
+    pub underlay: Option<UnderlayChoices>,
     /// True if control is on this host and others may join: its loopback is not where they reach this host.
     pub expects_others: bool,
     /// Folder for everything that must outlive a reboot.

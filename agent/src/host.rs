@@ -34,7 +34,7 @@ use sealane_proto::client::{ClockPair, Rejection};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{ControlAddr, NetworkSnapshot, OwnerFacts};
 use sealane_proto::sidecar::Told;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -175,7 +175,7 @@ impl Reported {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// Place of the host, as control says.
-    pub(crate) underlay: UnderlayAddr,
+    pub(crate) underlay: UnderlayAddrs,
     /// The networks that both carry.
     pub(crate) networks: BTreeSet<NetworkName>,
 }

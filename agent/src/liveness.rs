@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use sealane_base::timer::sleep_until;
 use sealane_fabric::netlink::{EchoRequest, EchoSocket};
-use sealane_fabric::overlay::{EchoDevice, EchoPeers, OverlayError, Reason};
+use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoPeers, OverlayError, Reason};
 use sealane_proto::client::CarriedNetworks;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, Vni};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs, Vni};
 use tokio::sync::watch;
 
 use crate::peer::HintEnd;
@@ -94,7 +94,7 @@ type Looked = Result<EchoDevice, OverlayError>;
 struct Watch {
     liveness: Liveness,
     /// This host's underlay address, from which the device sends.
-    own: watch::Receiver<UnderlayAddr>,
+    own: watch::Receiver<UnderlayAddrs>,
     core: LivenessCore,
     /// The hosts that share a network with this one.
     peers: EchoPeers,
@@ -194,15 +194,15 @@ impl Watch {
             }
         };
         if device.peers != self.device.peers {
-            self.names = device.peers.iter().map(|(name, address)| (*address, name.clone())).collect();
+            self.names = device.peers.iter().map(|(name, at)| (at.address, name.clone())).collect();
         }
-        let is_new = device.index.is_some() != self.socket.is_some();
+        let is_new = device.peers.is_empty() == self.socket.is_some();
         self.device = device;
         self.watch();
         if is_new {
             self.open();
         }
-        if self.device.index.is_some() && self.socket.is_some() {
+        if !self.device.peers.is_empty() && self.socket.is_some() {
             self.problem = None;
         }
         self.complain();
@@ -210,9 +210,9 @@ impl Watch {
 
     /// Opens the socket where there is a device, and closes it where there is none.
     fn open(&mut self) {
-        let opened = match self.device.index {
-            Some(_) => self.liveness.workloads.kernel().overlay.echo_socket(),
-            None => Ok(None),
+        let opened = match self.device.peers.is_empty() {
+            false => self.liveness.workloads.kernel().overlay.echo_socket(),
+            true => Ok(None),
         };
         self.socket = opened.unwrap_or_else(|error| {
             self.problem = Some(words::blind(&error));
@@ -289,16 +289,17 @@ impl Watch {
 
     /// Sends these echoes; returns those that could not be sent.
     fn send_together(&self, echoes: Vec<Echo>) -> Vec<Echo> {
-        let (Some(socket), Some(index)) = (&self.socket, self.device.index) else { return echoes };
+        let Some(socket) = &self.socket else { return echoes };
         let request = |echo: &Echo| {
             let length = if echo.long { *self.lengths.get(&echo.to)? } else { 0 };
-            let to = *self.device.peers.get(&echo.to)?;
-            Some(EchoRequest { to, token: echo.token, length: usize::try_from(length).ok()? })
+            let EchoAddr { address, device } = *self.device.peers.get(&echo.to)?;
+            let length = usize::try_from(length).ok()?;
+            Some(EchoRequest { to: address, device, token: echo.token, length })
         };
         let (sent, mut unsent): (Vec<Echo>, Vec<Echo>) =
             echoes.into_iter().partition(|echo| request(echo).is_some());
         let requests: Vec<EchoRequest> = sent.iter().filter_map(request).collect();
-        let failed = socket.send(index, &requests);
+        let failed = socket.send(&requests);
         unsent.extend(failed.into_iter().filter_map(|place| sent.get(place).cloned()));
         unsent
     }

@@ -14,7 +14,7 @@ use sealane_base::text::plain;
 use sealane_proto::census;
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::peer_identity;
-use sealane_proto::types::{NodeName, UnderlayAddr};
+use sealane_proto::types::{NodeName, UnderlayAddr, UnderlayAddrs};
 use sealane_proto::wire::v1::ServiceView;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -112,24 +112,29 @@ pub(crate) fn serve(listener: TcpListener, readiness: Readiness, gather: Gather)
     task::spawn_fallible("metrics", admin::serve(listener, readiness, gather, Vec::new()))
 }
 
-/// Serves the same at the underlay address, wherever that is, and unless it is the loopback that is served anyway.
+/// Serves the same at the underlay addresses, wherever they are, and unless it is the loopback that is served anyway.
 pub(crate) async fn serve_when_possible(
-    (mut underlay, port): (watch::Receiver<UnderlayAddr>, u16),
+    (mut underlay, port): (watch::Receiver<UnderlayAddrs>, u16),
     readiness: Readiness,
     gather: Gather,
     problem: watch::Sender<Option<String>>,
 ) {
     loop {
-        let address = underlay.borrow_and_update().to_ip();
-        let serving = async {
-            if address == Ipv4Addr::LOCALHOST {
-                problem.send_replace(None);
-                return std::future::pending().await;
-            }
-            serve_at((address, port).into(), &readiness, &gather, &problem).await;
-        };
+        let addresses = *underlay.borrow_and_update();
+        problem.send_replace(None);
+        let other = watch::Sender::new(None);
+        let serve =
+            async |address: Option<UnderlayAddr>, problem: &watch::Sender<Option<String>>| match address
+                .map(UnderlayAddr::to_ip)
+                .filter(|address| *address != Ipv4Addr::LOCALHOST)
+            {
+                Some(address) => serve_at((address, port).into(), &readiness, &gather, problem).await,
+                None => std::future::pending().await,
+            };
         tokio::select! {
-            () = serving => {}
+            () = serve(Some(addresses.first()), &problem) => {}
+            // The log says what is wrong with this one.
+            () = serve(addresses.other(), &other) => {}
             moved = underlay.changed() => if moved.is_err() { return },
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use sealane_base::backoff::Backoff;
-use sealane_fabric::overlay::UnderlayChoice;
+use sealane_fabric::overlay::{UnderlayChoice, UnderlayChoices};
 use sealane_proto::client::{JoinError, TlsIdentity, join};
 use sealane_proto::identity::{Trust, TrustError};
 use sealane_proto::resource::{ControlAddr, Node};
@@ -36,8 +36,8 @@ pub(crate) struct NodeOptions {
     pub(crate) token: Option<JoinToken>,
     /// The node's name; the host name without it.
     pub(crate) name: Option<NodeName>,
-    /// Choice of the underlay address; the last one, at first the source address towards control, without it.
-    pub(crate) underlay: Option<UnderlayChoice>,
+    /// Choices of the underlay addresses; the last ones, at first the source addresses towards control, without them.
+    pub(crate) underlay: Option<UnderlayChoices>,
     /// True if control is on this host and others may join.
     pub(crate) expects_others: bool,
 }
@@ -98,9 +98,9 @@ pub(crate) struct RestoredNode {
 }
 
 impl NodeOptions {
-    /// Source of the underlay address, by this choice.
-    pub(crate) fn source(&self, choice: UnderlayChoice) -> UnderlaySource {
-        UnderlaySource { choice, control: self.control.clone(), expects_others: self.expects_others }
+    /// Source of the underlay addresses, by these choices.
+    pub(crate) fn source(&self, choices: UnderlayChoices) -> UnderlaySource {
+        UnderlaySource { choices, control: self.control.clone(), expects_others: self.expects_others }
     }
 }
 
@@ -129,13 +129,16 @@ pub(crate) async fn place(
     wanted: &NodeOptions,
     hopper: &Arc<Hopper>,
 ) -> Result<RestoredNode, NodeError> {
-    let choice = wanted.underlay.clone().unwrap_or_else(|| identity.choice.clone());
-    let (before, chosen) = (identity.node.underlay, choice != identity.choice);
-    let source = wanted.source(choice.clone());
-    let now = match tokio::time::timeout(PLACING, source.find(hopper, Some(before))).await {
+    let choices = wanted.underlay.clone().unwrap_or_else(|| identity.choices.clone());
+    let (stored, chosen) = (identity.node.underlay, choices != identity.choices);
+    // An address of the other family stays as long as nobody chooses otherwise.
+    let before = if chosen { stored.first().into() } else { stored };
+    let source = wanted.source(choices.clone());
+    let same = UnderlayChoices::from(UnderlayChoice::Address(stored.first()));
+    let now = match tokio::time::timeout(PLACING, source.find(hopper, Some(before), true)).await {
         Ok(Ok(now)) => now,
         // What names the address that it has is no news.
-        Ok(Err(error)) if chosen && choice != UnderlayChoice::Address(before) => return Err(error.into()),
+        Ok(Err(error)) if chosen && choices != same => return Err(error.into()),
         Ok(Err(error)) => {
             tracing::warn!(%error, underlay = %before, "this host has not its underlay address yet");
             before
@@ -143,11 +146,11 @@ pub(crate) async fn place(
         // Resolvers keep nobody's workloads waiting.
         Err(_) => before,
     };
-    if now != before {
-        tracing::info!(%before, %now, "this host has another underlay address");
+    if now != stored {
+        tracing::info!(before = %stored, %now, "this host has another underlay address");
     }
-    (identity.node.underlay, identity.choice) = (now, choice);
-    Ok(RestoredNode { identity, moved: chosen || now != before })
+    (identity.node.underlay, identity.choices) = (now, choices);
+    Ok(RestoredNode { identity, moved: chosen || now != stored })
 }
 
 /// Joins the mesh; tries again for as long as control cannot be reached.
@@ -163,7 +166,7 @@ pub(crate) async fn join_mesh(
     hopper: &Arc<Hopper>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<NodeIdentity, NodeError> {
-    let choice = wanted.underlay.clone().unwrap_or_default();
+    let choices = wanted.underlay.clone().unwrap_or_default();
     let token = wanted.token.as_ref().ok_or(NodeError::NoToken)?;
     let name = match &wanted.name {
         Some(name) => name.clone(),
@@ -176,13 +179,17 @@ pub(crate) async fn join_mesh(
         let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
             break;
         };
-        let source = UnderlaySource { control: vec![control.clone()], ..wanted.source(choice.clone()) };
-        let node = Node { name: name.clone(), underlay: source.find(hopper, None).await?, mtu: None };
+        let source = UnderlaySource {
+            control: [std::slice::from_ref(control), wanted.control.as_slice()].concat(),
+            ..wanted.source(choices.clone())
+        };
+        let underlay = source.find(hopper, None, true).await?;
+        let node = Node { name: name.clone(), underlay, mtu: None };
         match join(control, token, &node, key.request()?, VERSION, provider).await {
             Ok(joined) => {
                 let identity = NodeIdentity {
                     node,
-                    choice,
+                    choices,
                     trust_domain: joined.trust_domain,
                     key: key.private(),
                     chain: joined.chain,
@@ -251,7 +258,7 @@ mod tests {
             Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
         let identity = NodeIdentity {
             node,
-            choice: UnderlayChoice::default(),
+            choices: UnderlayChoices::default(),
             trust_domain: "sealane".parse().unwrap(),
             key: NewKey::load_or_make(&folder, KEY).unwrap().private(),
             chain: vec![],
@@ -264,13 +271,13 @@ mod tests {
                 control: vec!["control.invalid:7443".parse().unwrap()],
                 token: None,
                 name: name.map(|name| name.parse().unwrap()),
-                underlay: underlay.map(|underlay| underlay.parse().unwrap()),
+                underlay: underlay.map(|underlay| underlay.parse::<UnderlayChoice>().unwrap().into()),
                 expects_others: false,
             };
             let known = load(&folder, &wanted).map_err(|error| error.to_string())?.unwrap();
             let placed = place(known, &wanted, &hopper).await.map_err(|error| error.to_string())?;
-            let NodeIdentity { node, choice, .. } = placed.identity;
-            Ok::<_, String>((node.underlay.to_string(), choice.to_string(), placed.moved))
+            let NodeIdentity { node, choices, .. } = placed.identity;
+            Ok::<_, String>((node.underlay.to_string(), choices.to_string(), placed.moved))
         };
         let at = |underlay: &str, choice: &str, moved| Ok((underlay.to_owned(), choice.to_owned(), moved));
         let refused = async |underlay: &str| start(None, Some(underlay)).await.unwrap_err();
@@ -287,6 +294,6 @@ mod tests {
         );
         assert_eq!(start(None, Some("127.0.0.1")).await, at("127.0.0.1", "127.0.0.1", true));
         assert_eq!(stored(&folder).node.underlay.to_string(), "192.0.2.1", "until control has taken it");
-        assert_eq!(stored(&folder).choice, UnderlayChoice::Auto);
+        assert_eq!(stored(&folder).choices, UnderlayChoices::default());
     }
 }

@@ -25,7 +25,7 @@ use sealane_base::task::{self, Task};
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::OwnerFacts;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{HostHandle, Peer};
@@ -41,8 +41,8 @@ pub(crate) use states::{Channels, ObstacleKind, PeerState};
 pub(crate) struct PeerInputs {
     /// This host.
     pub(crate) node: NodeName,
-    /// Address to listen at.
-    pub(crate) underlay: watch::Receiver<UnderlayAddr>,
+    /// Addresses to listen at.
+    pub(crate) underlay: watch::Receiver<UnderlayAddrs>,
     /// TCP port of all hosts.
     pub(crate) port: u16,
     /// Identity of this host, renewed from time to time.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::IntCounterVec;
 use sealane_proto::client::TlsIdentity;
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::UnderlayAddrs;
 use sealane_proto::wire::v1;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -28,7 +28,7 @@ pub(crate) struct RenewedNode {
     /// True while it is stored at another address or by another choice: until control has taken the one that it has now.
     pub(crate) moved: bool,
     /// Address that the host has now.
-    pub(crate) underlay: watch::Receiver<UnderlayAddr>,
+    pub(crate) underlay: watch::Receiver<UnderlayAddrs>,
     /// Channel to its other users.
     pub(crate) published: watch::Sender<Arc<TlsIdentity>>,
 }

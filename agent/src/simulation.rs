@@ -286,7 +286,8 @@ impl SimulatedHost {
                 Outcome::Programmed(snapshot, Err("the kernel refuses".to_owned()))
             }
             Job::Program(Pass { snapshot, attachments, .. }) => {
-                let desired = plan::desired(&snapshot, &self.node.name, &attachments, MTU);
+                let desired =
+                    plan::desired(&snapshot, (&self.node.name, self.node.underlay), &attachments, MTU);
                 let generation = snapshot.generation;
                 self.machine.kernel.insert(network.clone(), Programmed { desired, generation });
                 Outcome::Programmed(snapshot, Ok(Applied::default()))
@@ -458,14 +459,19 @@ impl SimulatedHost {
     #[must_use]
     pub fn desired(&self, network: &NetworkName) -> Option<Desired> {
         let overlaid = self.core.mesh.overlaid(network)?;
-        Some(plan::desired(&overlaid, &self.node.name, &self.core.mesh.attached(network), MTU))
+        Some(plan::desired(
+            &overlaid,
+            (&self.node.name, self.node.underlay),
+            &self.core.mesh.attached(network),
+            MTU,
+        ))
     }
 
     /// The kernel's state of a network as it should be by what control says.
     #[must_use]
     pub fn desired_by(&self, snapshot: &NetworkSnapshot) -> Option<Desired> {
         let attached = self.core.mesh.attached(&snapshot.network.name);
-        Some(plan::desired(snapshot, &self.node.name, &attached, MTU))
+        Some(plan::desired(snapshot, (&self.node.name, self.node.underlay), &attached, MTU))
     }
 
     /// Workloads on disk.

@@ -1,4 +1,4 @@
-//! This host's underlay address: found by what was chosen, and followed while the agent runs.
+//! This host's underlay addresses: found by what was chosen, and followed while the agent runs.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use sealane_base::task::{self, Task};
 use sealane_fabric::netlink::NetlinkError;
-use sealane_fabric::overlay::{Overlay, UnderlayChoice, UnderlayError, source_towards};
+use sealane_fabric::overlay::{
+    Overlay, UnderlayChoice, UnderlayChoices, UnderlayError, is_of_one_host, source_towards,
+};
 use sealane_proto::resource::ControlAddr;
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{IpFamily, UnderlayAddr, UnderlayAddrs};
 use sealane_sys::hop::Hopper;
 
 /// Addresses far away, of either family (RFC 5737, RFC 3849).
@@ -29,8 +31,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Source of the underlay address.
 #[derive(Clone, Debug)]
 pub(crate) struct UnderlaySource {
-    /// Choice among the host's addresses.
-    pub(crate) choice: UnderlayChoice,
+    /// Choices among the host's addresses.
+    pub(crate) choices: UnderlayChoices,
     /// Addresses of control.
     pub(crate) control: Vec<ControlAddr>,
     /// True if control is on this host and others may join: then loopback is no address for it.
@@ -54,21 +56,91 @@ pub enum SourceError {
 }
 
 impl UnderlaySource {
-    /// Finds the address by what the host has now; `before` stays where it fits.
+    /// Finds the addresses by what the host has now; those of `before` stay where they fit. Names are looked up for an address
+    /// that the host can do without only if `thorough`.
     ///
     /// # Errors
-    /// When no address fits, or there is no way to control.
+    /// When no main address fits, or there is no way to control, or a second one was chosen and none has ever fit.
     pub(crate) async fn find(
         &self,
         hopper: &Arc<Hopper>,
+        before: Option<UnderlayAddrs>,
+        thorough: bool,
+    ) -> Result<UnderlayAddrs, SourceError> {
+        // Who has both keeps the family of each: others go by it.
+        let main = before.filter(|before| before.other().is_some()).map(UnderlayAddrs::first);
+        let kept = before.map(UnderlayAddrs::first);
+        let found = resolve(hopper, &self.choices.first, kept, main.map(UnderlayAddr::family)).await?;
+        let first = match (found, main) {
+            (Some(address), _) => address,
+            (None, Some(main)) => self.source_of(main.family(), thorough).await.unwrap_or(main),
+            (None, None) => self.source(kept).await?,
+        };
+        let family = first.family().other();
+        let known = before.and_then(UnderlayAddrs::other).filter(|other| other.family() == family);
+        // One that is gone may come back: whoever goes without another choice keeps it in mind.
+        let other = match self.other(hopper, first, known, thorough).await {
+            Ok(found) => found.or(known),
+            Err(error) => Some(known.ok_or(error)?),
+        };
+        // One of another family than the first one's: this cannot fail.
+        Ok(UnderlayAddrs::new(first, other).unwrap_or(first.into()))
+    }
+
+    /// Finds an address of the other family than that of `first`.
+    async fn other(
+        &self,
+        hopper: &Arc<Hopper>,
+        first: UnderlayAddr,
         before: Option<UnderlayAddr>,
-    ) -> Result<UnderlayAddr, SourceError> {
-        let (choice, hopper) = (self.choice.clone(), hopper.clone());
-        let looked = task::blocking(move || choice.resolve(&hopper, before)).await;
-        match looked.map_err(|error| UnderlayError::from(NetlinkError::from(error)))?? {
-            Some(address) => Ok(address),
-            None => self.source(before).await,
+        thorough: bool,
+    ) -> Result<Option<UnderlayAddr>, SourceError> {
+        let family = Some(first.family().other());
+        match (&self.choices.other, &self.choices.first) {
+            (Some(chosen), _) => {
+                let found = resolve(hopper, chosen, before, family).await?;
+                if found.is_some() || *chosen != UnderlayChoice::Auto {
+                    return Ok(found);
+                }
+            }
+            (None, UnderlayChoice::Address(_) | UnderlayChoice::Prefix(_)) => return Ok(None),
+            // An interface need not have both.
+            (None, choice @ UnderlayChoice::Interface(_)) => {
+                return Ok(resolve(hopper, choice, before, family).await.unwrap_or_default());
+            }
+            (None, UnderlayChoice::Auto) => {
+                let found = resolve(hopper, &UnderlayChoice::Auto, before, family).await?;
+                if found.is_some() || first.to_ip().is_loopback() {
+                    return Ok(found);
+                }
+            }
         }
+        Ok(self.source_of(first.family().other(), thorough).await)
+    }
+
+    /// Finds the source address of packets to control in a family in which control has an address.
+    async fn source_of(&self, family: IpFamily, thorough: bool) -> Option<UnderlayAddr> {
+        let is_other = |found: &UnderlayAddr| found.family() == family && is_of_one_host(found.to_ip());
+        if self.expects_others {
+            // Control listens to both.
+            let listens = self.control.iter().any(|control| control.literal.is_some_and(|at| at.is_ipv6()));
+            let far = ELSEWHERE.into_iter().find(|far| IpFamily::of(far.ip()) == family)?;
+            return source_towards(far).ok().filter(|found| listens && is_other(found));
+        }
+        for control in &self.control {
+            let targets = match control.literal {
+                Some(literal) => vec![literal],
+                None if thorough => resolve_name(control).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let of_family =
+                targets.into_iter().filter(|target| IpFamily::of(target.ip().to_canonical()) == family);
+            let found = of_family.filter_map(|target| source_towards(target).ok()).find(is_other);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// Finds the source address of packets to control. Whoever had one that others reach does not go back to loopback.
@@ -95,6 +167,18 @@ impl UnderlaySource {
     }
 }
 
+/// Chooses among the addresses that the host has.
+async fn resolve(
+    hopper: &Arc<Hopper>,
+    choice: &UnderlayChoice,
+    before: Option<UnderlayAddr>,
+    family: Option<IpFamily>,
+) -> Result<Option<UnderlayAddr>, SourceError> {
+    let (choice, hopper) = (choice.clone(), hopper.clone());
+    let looked = task::blocking(move || choice.resolve(&hopper, before, family)).await;
+    Ok(looked.map_err(|error| UnderlayError::from(NetlinkError::from(error)))??)
+}
+
 /// Finds the source address of packets to far away; nothing is sent there.
 fn source_to_elsewhere(before: Option<UnderlayAddr>) -> Result<UnderlayAddr, UnderlayError> {
     let first = usize::from(before.is_some_and(|before| before.to_ip().is_ipv6()));
@@ -103,7 +187,7 @@ fn source_to_elsewhere(before: Option<UnderlayAddr>) -> Result<UnderlayAddr, Und
 
 async fn source_to(control: &ControlAddr, before: Option<UnderlayAddr>) -> Result<UnderlayAddr, SourceError> {
     let lookup = |error| SourceError::Lookup(control.clone(), error);
-    let mut targets = resolve(control).await.map_err(lookup)?;
+    let mut targets = resolve_name(control).await.map_err(lookup)?;
     let is_ipv4 = before.is_none_or(|before| before.to_ip().is_ipv4());
     targets.sort_by_key(|target| target.is_ipv4() != is_ipv4);
     let target = targets.first().ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
@@ -111,7 +195,7 @@ async fn source_to(control: &ControlAddr, before: Option<UnderlayAddr>) -> Resul
 }
 
 /// Looks control's name up; a resolver that does not answer is named before it gives up.
-async fn resolve(control: &ControlAddr) -> io::Result<Vec<SocketAddr>> {
+async fn resolve_name(control: &ControlAddr) -> io::Result<Vec<SocketAddr>> {
     let mut lookup = std::pin::pin!(tokio::net::lookup_host(&control.text));
     let resolved = match tokio::time::timeout(LOOKUP, lookup.as_mut()).await {
         Ok(resolved) => resolved,
@@ -135,7 +219,7 @@ pub(crate) async fn follow(
     let mut notices = overlay.underlay_notices().map_err(unnoticed).ok();
     loop {
         let before = *overlay.underlay().borrow();
-        match source.find(&hopper, Some(before)).await {
+        match source.find(&hopper, Some(before), false).await {
             Ok(now) if now != before => {
                 match overlay.relocate(now).await {
                     Ok(()) => tracing::info!(%before, %now, "this host has another underlay address"),

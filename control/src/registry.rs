@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -224,11 +224,11 @@ impl Registry {
         agents.lost.1.clone()
     }
 
-    /// The host that has an underlay address, if it is lost or says itself that it is elsewhere: it yields that to who comes
+    /// The host that has one of these underlay addresses, if it is lost or says itself that it is elsewhere: it yields that to who comes
     /// with it. One that has just joined connects in a moment.
-    pub(crate) fn gone_from(&self, underlay: UnderlayAddr, now: Timestamp) -> Option<NodeName> {
+    pub(crate) fn gone_from(&self, underlay: UnderlayAddrs, now: Timestamp) -> Option<NodeName> {
         let directory = self.directory();
-        let holder = directory.nodes.values().find(|record| record.is_at(underlay))?;
+        let holder = directory.nodes.values().find(|record| record.holds(underlay))?;
         let name = &holder.node.name;
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(name);
         (lost || self.agents().elsewhere.contains(name)).then(|| name.clone())

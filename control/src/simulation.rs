@@ -201,7 +201,7 @@ impl SimulatedControl {
 
     /// The host that yields its underlay address to who comes with it.
     #[must_use]
-    pub fn gone_from(&self, underlay: sealane_proto::types::UnderlayAddr, now: Moment) -> Option<NodeName> {
+    pub fn gone_from(&self, underlay: sealane_proto::types::UnderlayAddrs, now: Moment) -> Option<NodeName> {
         self.registry.gone_from(underlay, now.timestamp())
     }
 

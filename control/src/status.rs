@@ -160,7 +160,9 @@ impl Coded for JoinRefusal {
             | Self::OtherNode { .. } => Code::Unauthenticated,
             Self::Removed { .. } => Code::PermissionDenied,
             Self::NameInUse { .. } | Self::UnderlayInUse { .. } => Code::AlreadyExists,
-            Self::Loopback { .. } | Self::LoopbackOf { .. } | Self::Unfit(_) => Code::FailedPrecondition,
+            Self::NoFamily { .. } | Self::Loopback { .. } | Self::LoopbackOf { .. } | Self::Unfit(_) => {
+                Code::FailedPrecondition
+            }
         }
     }
 }

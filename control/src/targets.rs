@@ -37,13 +37,14 @@ pub(crate) fn json(
     nodes: &BTreeMap<NodeName, NodeRecord>,
     seen: &BTreeMap<NodeName, AgentPresence>,
 ) -> String {
-    let nodes =
-        nodes.iter().filter(|(_, record)| record.displaced.is_none() && is_a_hosts(record.node.underlay));
+    let nodes = nodes
+        .iter()
+        .filter(|(_, record)| record.displaced.is_none() && is_a_hosts(record.node.underlay.first()));
     let targets = nodes.map(|(name, record)| {
         let seen = seen.get(name).cloned().unwrap_or_default();
         let port = seen.metrics_port.filter(|&port| port >= FIRST_PORT).unwrap_or(USUAL_PORT);
         TargetGroup {
-            targets: [SocketAddr::new(record.node.underlay.to_ip(), port).to_string()],
+            targets: [SocketAddr::new(record.node.underlay.first().to_ip(), port).to_string()],
             labels: Labels {
                 node: name.to_string(),
                 connected: seen.connected.to_string(),

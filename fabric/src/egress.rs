@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use netlink_packet_route::link::InfoKind;
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::UnderlayAddrs;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, RunDir};
 
@@ -62,7 +62,7 @@ pub(crate) struct EgressMended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TunnelTransport {
     /// From this address.
-    pub(crate) underlay: UnderlayAddr,
+    pub(crate) underlay: UnderlayAddrs,
     /// To this UDP port.
     pub(crate) port: u16,
 }
@@ -216,13 +216,14 @@ fn has_legacy_iptables(hopper: &Hopper, host: &NetNs) -> bool {
 
 /// The host's bridges and veths that lead outside: the device of the underlay, those that a default route leaves by, and
 /// bridges with a port that is neither a container's nor a virtual machine's.
-fn uplinks(hopper: &Hopper, host: &NetNs, underlay: UnderlayAddr) -> Result<BTreeSet<String>, NetlinkError> {
+fn uplinks(hopper: &Hopper, host: &NetNs, underlay: UnderlayAddrs) -> Result<BTreeSet<String>, NetlinkError> {
     let mut socket = Socket::open(hopper, host)?;
     let (links, ways_out) = (socket.links()?, socket.default_route_devices()?);
     let addresses = socket.addresses()?;
     let leads_outside = |link: &Link| {
         let inward = |port: &Link| matches!(port.kind, Some(InfoKind::Veth | InfoKind::Tun));
-        let is_underlay = |known: &Address| known.index == link.index && known.address == underlay.to_ip();
+        let is_underlay =
+            |known: &Address| known.index == link.index && underlay.contains(known.address.into());
         ways_out.contains(&link.index)
             || addresses.iter().any(is_underlay)
             || links.iter().any(|port| port.master == Some(link.index) && !inward(port))

@@ -46,15 +46,15 @@ use std::time::Instant;
 use sealane_base::mutex::lock;
 use sealane_base::task;
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, WorkloadName};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
 
 use crate::{Attachment, AttachmentId};
 pub use applied::{Applied, Table};
-pub use choice::{ParseChoiceError, UnderlayChoice};
+pub use choice::{ParseChoiceError, UnderlayChoice, UnderlayChoices, is_of_one_host};
 pub use ears::RulesWatch;
-pub use echo::{EchoDevice, EchoPeers};
+pub use echo::{EchoAddr, EchoDevice, EchoPeers};
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use offer::InterfaceOffer;
@@ -73,8 +73,8 @@ use plan::{Base, Port};
 pub struct OverlayConfig {
     /// Run directory, whose `netns/` folder holds the handles of the namespaces.
     pub run_dir: RunDir,
-    /// This host's address on the network beneath at the start.
-    pub underlay: UnderlayAddr,
+    /// This host's addresses on the network beneath at the start.
+    pub underlay: UnderlayAddrs,
     /// The UDP port of the tunnels, the same on every host.
     pub vxlan_port: u16,
     /// The port of this host's metrics, and of others' most likely.
@@ -138,6 +138,7 @@ impl Overlay {
             ways: Mutex::default(),
             handles: Mutex::default(),
             echo: Mutex::default(),
+            echoed: Mutex::default(),
             obstacles: Default::default(),
         });
         let ears = Arc::new(Ears::new(kernel.clone(), metrics.clone()));
@@ -171,10 +172,11 @@ impl Overlay {
                 ears.settle(&snapshot.network.name);
             }
             let (snapshot, shared) = underlay::without_shared(snapshot, kernel.beneath());
-            kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, &node));
+            let here = (&node, kernel.underlay());
+            kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, here));
             guard.others = ways::least_of_others(&snapshot, &node);
             let mtu = kernel.mtu(&snapshot.network, guard.others)?;
-            let desired = plan::desired(&snapshot, &node, &attachments, mtu);
+            let desired = plan::desired(&snapshot, here, &attachments, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
             // Also before a look: what is new is no drift.
             let mut applied = match guard.advance(&kernel, &snapshot, &desired) {

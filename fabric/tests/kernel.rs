@@ -10,6 +10,8 @@ mod ears;
 mod echo;
 #[path = "kernel/egress.rs"]
 mod egress;
+#[path = "kernel/families.rs"]
+mod families;
 #[path = "kernel/gate.rs"]
 mod gate;
 #[path = "kernel/guard.rs"]

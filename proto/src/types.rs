@@ -14,6 +14,7 @@ mod port;
 mod prefix;
 mod reference;
 mod subnet6;
+mod underlay_addrs;
 mod vni;
 mod weight;
 
@@ -33,5 +34,6 @@ pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Tra
 pub use prefix::{addresses, overlap};
 pub use reference::{Ref, ServiceRef, TwoNetworks, WorkloadRef};
 pub use subnet6::{AnySubnet, AnySubnetError, Subnet6, Subnet6Error};
+pub use underlay_addrs::{IpFamily, UnderlayAddrs, UnderlayAddrsError, UnderlayWay};
 pub use vni::{Vni, VniError};
 pub use weight::{Weight, WeightError};

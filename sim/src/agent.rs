@@ -131,12 +131,12 @@ impl Agent {
             version: "0.1.0".to_owned(),
             applied: told.iter().map(|(network, generation)| ack(network, *generation)).collect(),
             oldest_protocol: OLDEST_PROTOCOL,
-            underlay: node.underlay.to_string(),
+            underlay: node.underlay.first().to_string(),
             recalls: true,
             instance: self.instance,
             ..v1::Hello::default()
         };
-        let addr = SocketAddr::new(node.underlay.to_ip(), 40_000);
+        let addr = SocketAddr::new(node.underlay.first().to_ip(), 40_000);
         let caller = CallingHost { node: self.name.clone(), key: self.key, issued: self.issued, addr };
         match around.control.open_stream(&caller, hello, around.now) {
             Ok(()) => {

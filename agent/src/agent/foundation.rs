@@ -12,7 +12,7 @@ use sealane_fabric::overlay::{Overlay, OverlayConfig};
 use sealane_fabric::services::ServiceMetrics;
 use sealane_proto::client::{CarriedNetworks, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{Generation, NetworkName, UnderlayAddr};
+use sealane_proto::types::{Generation, NetworkName, UnderlayAddrs};
 use sealane_sys::boot_id;
 use sealane_sys::hop::Hopper;
 use tokio::net::TcpListener;
@@ -141,8 +141,8 @@ impl Foundation {
         })
     }
 
-    /// This host's underlay address.
-    pub(super) fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+    /// This host's underlay addresses.
+    pub(super) fn underlay(&self) -> watch::Receiver<UnderlayAddrs> {
         self.context.kernel.overlay.underlay()
     }
 
@@ -225,7 +225,7 @@ fn watch_host(kernel: &KernelHandle) -> Task {
 /// Starts the task that follows this host's addresses.
 fn follow_underlay(config: &Config, node: &RenewedNode, kernel: &KernelHandle) -> Task {
     let source = UnderlaySource {
-        choice: node.identity.choice.clone(),
+        choices: node.identity.choices.clone(),
         control: config.control.clone(),
         expects_others: config.expects_others,
     };

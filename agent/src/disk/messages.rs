@@ -19,6 +19,12 @@ pub(super) struct NodeMessage {
     /// Choice of the underlay address; empty before there was one.
     #[prost(string, tag = "7")]
     pub(super) choice: String,
+    /// Underlay address of the other family; empty: none.
+    #[prost(string, tag = "8")]
+    pub(super) underlay_other: String,
+    /// Choice of that; empty: none of its own.
+    #[prost(string, tag = "9")]
+    pub(super) choice_other: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

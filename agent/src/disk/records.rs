@@ -6,10 +6,10 @@ use std::fmt::Display;
 use ipnet::Ipv4Net;
 use prost::Message;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use sealane_fabric::overlay::UnderlayChoice;
+use sealane_fabric::overlay::{ParseChoiceError, UnderlayChoice, UnderlayChoices};
 use sealane_proto::identity::SpiffeId;
 use sealane_proto::resource::{NetworkSnapshot, Node};
-use sealane_proto::types::TrustDomain;
+use sealane_proto::types::{TrustDomain, UnderlayAddrs};
 use sealane_proto::wire::v1;
 
 use super::messages::{IdentityMessage, NodeMessage, OffersMessage};
@@ -31,8 +31,8 @@ pub(super) fn unreadable(kind: &'static str) -> impl Fn(&dyn Display) -> RecordE
 pub(crate) struct NodeIdentity {
     /// Name and address of this host.
     pub(crate) node: Node,
-    /// Choice of the underlay address.
-    pub(crate) choice: UnderlayChoice,
+    /// Choices of the underlay addresses.
+    pub(crate) choices: UnderlayChoices,
     /// The mesh.
     pub(crate) trust_domain: TrustDomain,
     /// The private key.
@@ -68,14 +68,17 @@ impl NodeIdentity {
     /// For [`super::Folder::write`].
     #[must_use]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let (underlay, underlay_other) = self.node.underlay.to_wire();
         let message = NodeMessage {
             name: self.node.name.to_string(),
-            underlay: self.node.underlay.to_string(),
+            underlay,
+            underlay_other,
             trust_domain: self.trust_domain.to_string(),
             key: self.key.secret_der().to_vec(),
             chain: bytes(&self.chain),
             roots: bytes(&self.roots),
-            choice: self.choice.to_string(),
+            choice: self.choices.first.to_string(),
+            choice_other: self.choices.other.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         message.encode_to_vec()
     }
@@ -87,15 +90,20 @@ impl NodeIdentity {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let fail = unreadable("node identity");
         let message = NodeMessage::decode(bytes).map_err(|error| fail(&error))?;
+        let choice = |text: &str| -> Result<Option<UnderlayChoice>, RecordError> {
+            let text = Some(text).filter(|text| !text.is_empty());
+            text.map(str::parse).transpose().map_err(|error: ParseChoiceError| fail(&error))
+        };
         Ok(Self {
             node: Node {
                 name: message.name.parse().map_err(|error| fail(&error))?,
-                underlay: message.underlay.parse().map_err(|error| fail(&error))?,
+                underlay: UnderlayAddrs::of_wire(&message.underlay, &message.underlay_other)
+                    .map_err(|error| fail(&error))?,
                 mtu: None,
             },
-            choice: match message.choice.as_str() {
-                "" => UnderlayChoice::Auto,
-                choice => choice.parse().map_err(|error| fail(&error))?,
+            choices: UnderlayChoices {
+                first: choice(&message.choice)?.unwrap_or_default(),
+                other: choice(&message.choice_other)?,
             },
             trust_domain: message.trust_domain.parse().map_err(|error| fail(&error))?,
             key: PrivatePkcs8KeyDer::from(message.key).into(),

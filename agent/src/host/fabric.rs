@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use sealane_fabric::overlay::{Applied, Overlay, OverlayError};
-use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::watch;
 
 use super::core::Pass;
@@ -30,8 +30,8 @@ pub(crate) trait Fabric: Send + Sync + 'static {
     /// The largest packet that this host's ways to the others allow.
     fn mtu(&self) -> watch::Receiver<Option<Mtu>>;
 
-    /// This host's underlay address, from which its tunnels start.
-    fn underlay(&self) -> watch::Receiver<UnderlayAddr>;
+    /// This host's underlay addresses, from which its tunnels start.
+    fn underlay(&self) -> watch::Receiver<UnderlayAddrs>;
 
     /// Networks that should be looked at as a whole.
     fn doubted(&self) -> watch::Receiver<BTreeSet<NetworkName>>;
@@ -59,7 +59,7 @@ impl Fabric for Overlay {
         Self::mtu(self)
     }
 
-    fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+    fn underlay(&self) -> watch::Receiver<UnderlayAddrs> {
         Self::underlay(self)
     }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, Vni};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs, Vni};
 
 /// Number of hosts with a sentence of their own.
 const NAMED: usize = 8;
 
 /// Names the hosts that do not answer, of `all` that are watched.
 pub(super) fn unreachable(
-    hosts: &[(&NodeName, &UnderlayAddr)],
+    hosts: &[(&NodeName, &UnderlayAddrs)],
     all: usize,
     port: u16,
 ) -> BTreeMap<String, String> {
@@ -20,7 +20,7 @@ pub(super) fn unreachable(
         );
         return BTreeMap::from([("liveness/all".to_owned(), alone)]);
     }
-    let sentence = |(name, underlay): &(&NodeName, &UnderlayAddr)| {
+    let sentence = |(name, underlay): &(&NodeName, &UnderlayAddrs)| {
         let sentence = format!(
             "node {name} ({underlay}) cannot be reached from this host by UDP port {port}: its instances get no calls from here \
              where others are ready; see that it is up and that no firewall drops that port in either direction"
@@ -38,10 +38,10 @@ pub(super) fn unreachable(
 
 /// Names hosts that have never answered.
 pub(super) fn silent<'a>(
-    hosts: impl Iterator<Item = (&'a NodeName, &'a UnderlayAddr)>,
+    hosts: impl Iterator<Item = (&'a NodeName, &'a UnderlayAddrs)>,
     port: u16,
 ) -> BTreeMap<String, String> {
-    let sentence = |(name, underlay): (&NodeName, &UnderlayAddr)| {
+    let sentence = |(name, underlay): (&NodeName, &UnderlayAddrs)| {
         let sentence = format!(
             "node {name} ({underlay}) has answered no echo of this host since its agent started, and gets calls all the same: it is \
              down, or a firewall drops UDP port {port} in one direction, or its agent is older than this one"
@@ -53,9 +53,9 @@ pub(super) fn silent<'a>(
 
 /// Names hosts on the way to whom packets of a length are lost.
 pub(super) fn narrow<'a>(
-    hosts: impl Iterator<Item = ((&'a NodeName, &'a UnderlayAddr), u32)>,
+    hosts: impl Iterator<Item = ((&'a NodeName, &'a UnderlayAddrs), u32)>,
 ) -> BTreeMap<String, String> {
-    let sentence = |((name, underlay), length): ((&NodeName, &UnderlayAddr), u32)| {
+    let sentence = |((name, underlay), length): ((&NodeName, &UnderlayAddrs), u32)| {
         let sentence = format!(
             "packets of {length} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not, and nobody says so: \
              raise the MTU of the network beneath, or create the networks with a smaller --mtu"
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn hosts_are_named_up_to_a_number_and_who_reaches_nobody_is_alone() {
-        let hosts: Vec<(NodeName, UnderlayAddr)> = (1..=10)
+        let hosts: Vec<(NodeName, UnderlayAddrs)> = (1..=10)
             .map(|last| (format!("h{last:02}").parse().unwrap(), format!("192.0.2.{last}").parse().unwrap()))
             .collect();
         let of = |count: usize, all: usize| {

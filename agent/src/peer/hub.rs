@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sealane_base::places::source_of;
 use sealane_base::task::{self, Task};
-use sealane_proto::types::NodeName;
+use sealane_proto::types::{NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
 use super::PeerInputs;
@@ -33,7 +33,7 @@ pub(super) struct Hub {
     known: watch::Sender<Arc<BTreeSet<IpAddr>>>,
     peers: BTreeMap<NodeName, Peered>,
     ready: (mpsc::Sender<Secured>, mpsc::Receiver<Secured>),
-    listening: Option<(SocketAddr, Task)>,
+    listening: BTreeMap<SocketAddr, Task>,
 }
 
 /// One peer.
@@ -48,7 +48,7 @@ impl Hub {
     pub(super) fn new(inputs: PeerInputs, shown: Shown) -> Self {
         let (said, known) = Default::default();
         let (peers, ready) = (BTreeMap::new(), mpsc::channel(64));
-        Self { inputs, shown, credentials: None, said, known, peers, ready, listening: None }
+        Self { inputs, shown, credentials: None, said, known, peers, ready, listening: BTreeMap::new() }
     }
 
     /// Follows everything until the task is dropped.
@@ -105,9 +105,15 @@ impl Hub {
     /// Brings tasks and port to what the peers and this host's address are now.
     fn follow(&mut self) {
         let Some(credentials) = self.credentials.as_ref().map(watch::Sender::subscribe) else { return };
-        let wanted = self.inputs.peers.borrow_and_update().clone();
-        let wanted: BTreeMap<&NodeName, &Peer> =
-            wanted.iter().filter(|(name, _)| **name != self.inputs.node).take(MOST_PEERS).collect();
+        let (wanted, here) = (self.inputs.peers.borrow_and_update().clone(), *self.inputs.underlay.borrow());
+        let others = wanted.iter().filter(|(name, _)| **name != self.inputs.node).take(MOST_PEERS);
+        let known: BTreeSet<IpAddr> = others
+            .clone()
+            .flat_map(|(_, peer)| peer.underlay.iter())
+            .map(|own| source_of(own.to_ip()))
+            .collect();
+        let wanted: BTreeMap<&NodeName, Peer> =
+            others.map(|(name, peer)| (name, called(peer, here))).collect();
         self.peers.retain(|name, _| {
             let stays = wanted.contains_key(name);
             if !stays {
@@ -118,7 +124,7 @@ impl Hub {
         for (name, peer) in &wanted {
             match self.peers.get(*name) {
                 Some(known) => drop(known.peer.send_if_modified(|known| {
-                    let news = *known != **peer;
+                    let news = *known != *peer;
                     known.clone_from(peer);
                     news
                 })),
@@ -128,7 +134,6 @@ impl Hub {
                 }
             }
         }
-        let known: BTreeSet<IpAddr> = wanted.values().map(|peer| source_of(peer.underlay.to_ip())).collect();
         self.known.send_if_modified(|before| {
             let news = **before != known;
             *before = Arc::new(known);
@@ -160,21 +165,27 @@ impl Hub {
 
     /// Listens where this host is, as long as there is somebody to call.
     fn listen(&mut self, credentials: watch::Receiver<Arc<Credentials>>) {
-        let here = self.inputs.underlay.borrow_and_update().to_ip();
-        let address = (!self.peers.is_empty()).then(|| SocketAddr::new(here, self.inputs.port));
-        if self.listening.as_ref().map(|(address, _)| *address) == address {
-            return;
+        let here = *self.inputs.underlay.borrow_and_update();
+        let here = here.iter().map(|own| SocketAddr::new(own.to_ip(), self.inputs.port));
+        let wanted: Vec<SocketAddr> = here.filter(|_| !self.peers.is_empty()).collect();
+        self.listening.retain(|address, _| {
+            let stays = wanted.contains(address);
+            if !stays {
+                self.shown.unserved(*address, None);
+            }
+            stays
+        });
+        for address in wanted {
+            let listener = || Listener {
+                credentials: credentials.clone(),
+                known: self.known.subscribe(),
+                ready: self.ready.0.clone(),
+                shown: self.shown.clone(),
+                metrics: self.inputs.metrics.clone(),
+            };
+            let listen = || task::spawn("peer-listener", Box::pin(listener().run(address)));
+            self.listening.entry(address).or_insert_with(listen);
         }
-        self.shown.unserved(None);
-        let listener = Listener {
-            credentials,
-            known: self.known.subscribe(),
-            ready: self.ready.0.clone(),
-            shown: self.shown.clone(),
-            metrics: self.inputs.metrics.clone(),
-        };
-        self.listening =
-            address.map(|address| (address, task::spawn("peer-listener", Box::pin(listener.run(address)))));
     }
 
     /// Gives a connection to the task of its peer.
@@ -188,4 +199,10 @@ impl Hub {
             self.inputs.metrics.refuse("too_many");
         }
     }
+}
+
+/// The peer at the one of its addresses to which this host has a way.
+fn called(peer: &Peer, here: UnderlayAddrs) -> Peer {
+    let way = here.way_to(peer.underlay).map_or(peer.underlay.first(), |way| way.peer);
+    Peer { underlay: way.into(), networks: peer.networks.clone() }
 }

@@ -45,13 +45,13 @@ impl Listener {
         loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => {
-                    self.shown.unserved(None);
+                    self.shown.unserved(address, None);
                     self.accept(listener).await;
                 }
                 Err(error) => {
                     let said = unserved(address, &error);
                     tracing::debug!("{said}");
-                    self.shown.unserved(Some(said));
+                    self.shown.unserved(address, Some(said));
                 }
             }
             tokio::time::sleep(AGAIN).await;

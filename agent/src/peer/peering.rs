@@ -205,7 +205,7 @@ async fn dial(
     port: u16,
     credentials: &Credentials,
 ) -> Result<Secured, Obstacle> {
-    let address = (peer.underlay.to_ip(), port).into();
+    let address = (peer.underlay.first().to_ip(), port).into();
     let connecting = timeout(CONNECT, TcpStream::connect(address)).await;
     let stream = connecting
         .unwrap_or_else(|late| Err(late.into()))

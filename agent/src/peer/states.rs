@@ -1,6 +1,7 @@
 //! The state of the channel to each peer, for people.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use sealane_proto::types::NodeName;
@@ -13,8 +14,8 @@ use super::metrics::PeerMetrics;
 pub(crate) struct Channels {
     /// The state of each peer's.
     pub(crate) peers: BTreeMap<NodeName, PeerState>,
-    /// Reason for which this host cannot be called, as long as it cannot.
-    pub(crate) unserved: Option<String>,
+    /// Addresses at which this host cannot be called, with the reasons.
+    pub(crate) unserved: BTreeMap<SocketAddr, String>,
 }
 
 /// The state of the channel to one peer.
@@ -91,12 +92,11 @@ impl Shown {
         self.set(peer, Some(obstacle));
     }
 
-    /// This host cannot be called, or can.
-    pub(super) fn unserved(&self, problem: Option<String>) {
-        self.channels.send_if_modified(|channels| {
-            let news = channels.unserved != problem;
-            channels.unserved = problem;
-            news
+    /// This host cannot be called at an address, or can.
+    pub(super) fn unserved(&self, address: SocketAddr, problem: Option<String>) {
+        self.channels.send_if_modified(|channels| match problem {
+            Some(problem) => channels.unserved.insert(address, problem.clone()) != Some(problem),
+            None => channels.unserved.remove(&address).is_some(),
         });
     }
 

@@ -169,8 +169,10 @@ pub(crate) struct HostArgs {
     pub(crate) name: Option<NodeName>,
     /// Address of this host that others send packets to: itself, or a prefix or interface whose address is followed when it
     /// changes; auto follows the one towards control [default: as before, at first auto]
+    ///
+    /// Given twice: one for IPv4 and one for IPv6. An interface, and auto where control has addresses of both, gives both by itself.
     #[arg(long, value_name = "IP|PREFIX|INTERFACE|auto")]
-    pub(crate) underlay: Option<UnderlayChoice>,
+    pub(crate) underlay: Vec<UnderlayChoice>,
     /// Port of /metrics, /live and /ready, on loopback and on the underlay address
     #[arg(long, value_name = "PORT", default_value = "9464")]
     pub(crate) metrics_port: Port,

@@ -1,14 +1,14 @@
 //! The host itself: rights, kernel, limits, clock, the network beneath, disk.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use sealane_fabric::netlink::{NetlinkError, Socket};
 use sealane_fabric::overlay::{Underlay, UnderlayChoice, UnderlayError, preflight, source_towards};
-use sealane_proto::types::Mtu;
+use sealane_proto::types::{Mtu, UnderlayAddr};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, clock as kernel_clock};
 
@@ -86,12 +86,19 @@ pub(super) fn underlay(choice: &UnderlayChoice) -> Vec<Finding> {
 
 fn chosen(choice: &UnderlayChoice) -> Result<Underlay, UnderlayError> {
     let (own, hopper) = (NetNs::current()?, Hopper::start().map_err(NetlinkError::from)?);
-    let address = match choice.resolve(&hopper, None)? {
+    let address = match choice.resolve(&hopper, None, None)? {
         Some(address) => address,
         // Where an agent without --underlay looks: towards some address far away; nothing is sent.
-        None => source_towards(SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 7443))?,
+        None => source_to_elsewhere()?,
     };
     Underlay::find(&mut Socket::open(&hopper, &own)?, address)
+}
+
+/// The source address of packets to far away, of IPv4 where there is a way, else of IPv6.
+fn source_to_elsewhere() -> Result<UnderlayAddr, UnderlayError> {
+    let v6 = SocketAddr::new(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), 7443);
+    let found = source_towards(SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 7443));
+    found.or_else(|error| source_towards(v6).map_err(|_| error))
 }
 
 pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{UnderlayAddr, UnderlayAddrs};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_client::ReadClient;
 use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET, Daemon, RunDir};
@@ -75,9 +75,18 @@ fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -
     }
     if what == "agent" {
         let others = peers.iter().filter(|peer| peer.name != status.node);
-        findings.extend(others.map(path_to));
+        let own = peers.iter().find(|peer| peer.name == status.node);
+        findings.extend(others.map(|peer| path_to(&reached(own, peer))));
     }
     findings
+}
+
+/// The other host at the one of its addresses to which this host has a way.
+fn reached(own: Option<&v1::Node>, peer: &v1::Node) -> v1::Node {
+    let at = |node: &v1::Node| UnderlayAddrs::of_wire(&node.underlay, &node.underlay_other).ok();
+    let way = own.and_then(at).and_then(|own| own.way_to(at(peer)?));
+    let underlay = way.map_or_else(|| peer.underlay.clone(), |way| way.peer.to_string());
+    v1::Node { underlay, ..peer.clone() }
 }
 
 /// Checks that packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
@@ -102,8 +111,9 @@ fn path_to(peer: &v1::Node) -> Finding {
             return Finding::warning("mtu", text, format!("see `ip route get {}`", peer.underlay));
         }
     };
-    // IPv4 header 20 bytes, ICMP header 8.
-    let size = (mtu.saturating_sub(28)).to_string();
+    // IPv4 header 20 bytes, that of IPv6 40, ICMP header 8.
+    let headers = if peer.underlay.contains(':') { 48 } else { 28 };
+    let size = mtu.saturating_sub(headers).to_string();
     let ping = |size: &str| {
         let arguments = ["-M", "do", "-c", "1", "-W", "1", "-s", size, &peer.underlay];
         Command::new("ping").args(arguments).output().map(|output| output.status.success())

@@ -9,6 +9,7 @@ use sealane_agent::Agent;
 use sealane_base::admin;
 use sealane_base::task::{self, Task};
 use sealane_control::Control;
+use sealane_fabric::overlay::{UnderlayChoice, UnderlayChoices};
 use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::token::JoinToken;
@@ -65,7 +66,7 @@ pub(super) fn agent_config(
         control,
         token,
         name: host.name,
-        underlay: host.underlay,
+        underlay: choices(host.underlay)?,
         expects_others: false,
         data_dir: data_dir.to_owned(),
         run_dir: run_dir.clone(),
@@ -79,6 +80,18 @@ pub(super) fn agent_config(
         read_documents: documents,
         binary,
     })
+}
+
+/// The choices of underlay addresses: one, or one for each family.
+fn choices(given: Vec<UnderlayChoice>) -> Result<Option<UnderlayChoices>, Failure> {
+    let mut given = given.into_iter();
+    let chosen = given.next().map(|first| UnderlayChoices { first, other: given.next() });
+    match given.next() {
+        None => Ok(chosen),
+        Some(third) => Err(Failure::usage(format!(
+            "--underlay {third} is one too many: a host has one underlay address for IPv4 and one for IPv6"
+        ))),
+    }
 }
 
 /// The documents of a file; what is wrong with it in one line.

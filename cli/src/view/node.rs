@@ -14,6 +14,8 @@ pub(crate) struct NodeView {
     name: String,
     /// `None` while another host has it.
     underlay: Option<String>,
+    /// Its address of the other family.
+    underlay_other: Option<String>,
     /// Bytes inside a tunnel that its ways to the other hosts allow, as far as it told.
     mtu: Option<u32>,
     /// `None` where nobody knows that: an agent of other hosts.
@@ -70,7 +72,7 @@ impl Sheet for NodeSheet {
             |instant: Option<SystemTime>| instant.map_or_else(|| "-".to_owned(), |at| printer::ago(at, now));
         let mut lines = vec![
             ("name", node.name.clone()),
-            ("underlay", dash(node.underlay.as_ref())),
+            ("underlay", node.place()),
             ("mtu", node.mtu.map_or_else(|| "-".to_owned(), |mtu| format!("{mtu} inside"))),
             ("state", node.state(now)),
             ("version", dash(node.version.as_ref())),
@@ -101,6 +103,7 @@ impl From<v1::NodeView> for NodeView {
         Self {
             name: node.name,
             underlay: text(node.underlay),
+            underlay_other: text(node.underlay_other),
             mtu: Some(node.mtu).filter(|&mtu| mtu != 0),
             connected: (!view.by_hearsay).then_some(view.connected),
             version: text(view.version),
@@ -123,6 +126,14 @@ impl From<v1::NodeView> for NodeView {
 }
 
 impl NodeView {
+    /// Its addresses on the network beneath.
+    fn place(&self) -> String {
+        match (&self.underlay, &self.underlay_other) {
+            (Some(first), Some(other)) => format!("{first},{other}"),
+            (first, _) => dash(first.as_ref()),
+        }
+    }
+
     /// Returns its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -174,7 +185,7 @@ impl Row for NodeView {
     fn cells(&self, now: SystemTime) -> Vec<String> {
         vec![
             self.name.clone(),
-            dash(self.underlay.as_ref()),
+            self.place(),
             self.state(now),
             dash(self.version.as_ref()),
             list(&self.networks),

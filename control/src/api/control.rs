@@ -81,7 +81,8 @@ impl v1::control_server::Control for ControlApi {
         let now = Timestamp::from(SystemTime::now());
         check_clock(request.unix_seconds, now)
             .inspect_err(|_| self.context.metrics.joins.with_label_values(&["clock"]).inc())?;
-        let node = v1::Node { name: request.node, underlay: request.underlay, ..v1::Node::default() };
+        let (underlay, underlay_other) = (request.underlay, request.underlay_other);
+        let node = v1::Node { name: request.node, underlay, underlay_other, ..v1::Node::default() };
         let node = Node::try_from(node).map_err(invalid)?;
         let key = ProvenKey::of_request(&request.csr).map_err(invalid)?;
         if !is_id(&request.token_id) {

@@ -121,7 +121,7 @@ impl v1::read_server::Read for ReadApi {
 fn place(record: &NodeRecord) -> v1::Node {
     let node = v1::Node::from(&record.node);
     match record.displaced {
-        Some(_) => v1::Node { underlay: String::new(), ..node },
+        Some(_) => v1::Node { underlay: String::new(), underlay_other: String::new(), ..node },
         None => node,
     }
 }

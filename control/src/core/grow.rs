@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use sealane_proto::resource::{Network, Node};
+use sealane_proto::resource::Network;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, Subnet, UnderlayAddr};
 
 use super::{Change, Command, Decision, NetworkRecord, NetworkState, State, Timestamp};
@@ -140,12 +140,13 @@ pub(super) fn check(state: &State, known: &NetworkState, asked: Subnet) -> Resul
         let (other, subnet) = (other.name.clone(), other.subnet);
         return Err(GrowRefusal::Overlap { network, asked, other, subnet });
     }
-    let inside = |node: &&Node| match node.underlay.to_ip().to_canonical() {
+    let inside = |address: &UnderlayAddr| match address.to_ip() {
         std::net::IpAddr::V4(address) => asked.contains(address.into()),
         std::net::IpAddr::V6(_) => false,
     };
-    if let Some(node) = state.nodes.values().map(|record| &record.node).find(inside) {
-        let (node, underlay) = (node.name.clone(), node.underlay);
+    let mut hosts = state.nodes.values().map(|record| &record.node);
+    if let Some((node, underlay)) = hosts.find_map(|node| Some((node, node.underlay.iter().find(inside)?))) {
+        let node = node.name.clone();
         return Err(GrowRefusal::Underlay { network, asked, node, underlay });
     }
     check_external(state, &network, asked)
@@ -167,6 +168,7 @@ fn check_external(state: &State, network: &NetworkName, asked: Subnet) -> Result
 #[cfg(test)]
 mod tests {
     use sealane_proto::document::Document;
+    use sealane_proto::resource::Node;
 
     use super::*;
     use crate::core::{Apply, CarryNetwork, CreateNetwork, NodeRecord, model};

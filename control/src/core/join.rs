@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sealane_proto::resource::Node;
 use sealane_proto::token::TokenSecret;
-use sealane_proto::types::{NodeName, UnderlayAddr};
+use sealane_proto::types::{NodeName, UnderlayAddrs};
 use subtle::ConstantTimeEq;
 
 use super::relocate::displace;
@@ -107,7 +107,7 @@ pub enum JoinRefusal {
         /// The name.
         name: NodeName,
         /// Address of the name's holder.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
     },
     /// Others could not reach this host.
     #[error(
@@ -116,7 +116,7 @@ pub enum JoinRefusal {
     )]
     Loopback {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that came.
         name: NodeName,
     },
@@ -128,9 +128,24 @@ pub enum JoinRefusal {
     )]
     LoopbackOf {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that has it.
         node: NodeName,
+    },
+    /// Nobody has an address of its family.
+    #[error(
+        "underlay address {underlay} of node {name} is of {of}, and all other hosts of the mesh are at addresses of {others} alone, \
+         as {there} is: join with --underlay {underlay} --underlay and an {others} address of {name}, or start the agent of one of \
+         them again with an {of} address besides its own, as in --underlay {there} --underlay 'and that'",
+        of = .underlay.first().family(), others = .underlay.first().family().other()
+    )]
+    NoFamily {
+        /// The address.
+        underlay: UnderlayAddrs,
+        /// Host that came.
+        name: NodeName,
+        /// Address of a host of the mesh.
+        there: UnderlayAddrs,
     },
     /// Another host has the address.
     #[error(
@@ -139,7 +154,7 @@ pub enum JoinRefusal {
     )]
     UnderlayInUse {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that has it.
         node: NodeName,
     },
@@ -166,6 +181,7 @@ impl JoinRefusal {
             Self::Removed { .. } => "removed",
             Self::NameInUse { .. } => "name_in_use",
             Self::UnderlayInUse { .. } => "underlay_in_use",
+            Self::NoFamily { .. } => "no_common_family",
             Self::Loopback { .. } | Self::LoopbackOf { .. } => "loopback_underlay",
             Self::Unfit(_) => "unfit_underlay",
         }
@@ -223,13 +239,16 @@ impl JoinNode {
         let others =
             || state.nodes.values().map(|other| &other.node).filter(|other| other.name != self.node.name);
         let Node { name, underlay, mtu: _ } = self.node.clone();
-        if underlay.to_ip().is_loopback() && others().next().is_some() {
+        if underlay.first().to_ip().is_loopback() && others().next().is_some() {
             return Err(JoinRefusal::Loopback { underlay, name });
         }
-        match others().find(|other| other.underlay.to_ip().is_loopback()) {
-            Some(Node { name, underlay, mtu: _ }) => {
-                Err(JoinRefusal::LoopbackOf { underlay: *underlay, node: name.clone() })
-            }
+        let alone = others().find(|other| other.underlay.first().to_ip().is_loopback());
+        if let Some(Node { name, underlay, mtu: _ }) = alone {
+            return Err(JoinRefusal::LoopbackOf { underlay: *underlay, node: name.clone() });
+        }
+        let reached = others().any(|other| underlay.way_to(other.underlay).is_some());
+        match others().next().filter(|_| !reached) {
+            Some(other) => Err(JoinRefusal::NoFamily { underlay, name, there: other.underlay }),
             None => Ok(()),
         }
     }

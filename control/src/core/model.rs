@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sealane_proto::document::Document;
 use sealane_proto::resource::{Egress, Node, Workload};
 use sealane_proto::token::TokenSecret;
-use sealane_proto::types::{MacAddr, OverlayIp, UnderlayAddr};
+use sealane_proto::types::{MacAddr, OverlayIp, UnderlayAddrs};
 
 use super::*;
 
@@ -117,8 +117,8 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
     let network = |name: u8| format!("net-{name}").parse().unwrap();
     let node = |name: u8| format!("host-{name}").parse().unwrap();
     let place = |at: u8, gone: bool| {
-        let underlay: UnderlayAddr = format!("192.0.2.{at}").parse().unwrap();
-        let holder = state.nodes.values().find(|record| gone && record.is_at(underlay));
+        let underlay: UnderlayAddrs = format!("192.0.2.{at}").parse().unwrap();
+        let holder = state.nodes.values().find(|record| gone && record.holds(underlay));
         (underlay, holder.map(|record| record.node.name.clone()))
     };
     match step {

@@ -117,8 +117,8 @@ pub(super) fn check_new(
     if let Some(reserved) = reserved(name.as_str()) {
         return Err(CreateNetworkRefusal::Reserved { name: name.clone(), reserved });
     }
-    if let Some(host) = host_in(state, subnet.to_net().into()) {
-        let (node, underlay) = (host.name.clone(), host.underlay);
+    if let Some((host, underlay)) = host_in(state, subnet.to_net().into()) {
+        let node = host.name.clone();
         return Err(CreateNetworkRefusal::Underlay {
             subnet,
             node,
@@ -127,9 +127,9 @@ pub(super) fn check_new(
         });
     }
     if let Some(subnet6) = subnet6
-        && let Some(host) = host_in(state, subnet6.to_net().into())
+        && let Some((host, underlay)) = host_in(state, subnet6.to_net().into())
     {
-        let (node, underlay) = (host.name.clone(), host.underlay);
+        let node = host.name.clone();
         return Err(CreateNetworkRefusal::Underlay6 { subnet6, node, underlay });
     }
     Ok(())
@@ -147,10 +147,10 @@ fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Finds a host whose underlay address is one of these.
-fn host_in(state: &State, net: IpNet) -> Option<&Node> {
-    let mut hosts = state.nodes.values().map(|record| &record.node);
-    hosts.find(|host| net.contains(&host.underlay.to_ip()))
+/// Finds a host one of whose underlay addresses is one of these, with that.
+fn host_in(state: &State, net: IpNet) -> Option<(&Node, UnderlayAddr)> {
+    let inside = |address: &UnderlayAddr| net.contains(&address.to_ip());
+    state.nodes.values().find_map(|record| Some((&record.node, record.node.underlay.iter().find(inside)?)))
 }
 
 /// Finds a network that an address lies in, with the prefix.

@@ -4,7 +4,7 @@
 //! while is displaced by who comes with the same address: from then on nobody is told where it is, so that nothing that
 //! is meant for it goes to the other, until it comes itself.
 
-use sealane_proto::types::{NodeName, UnderlayAddr};
+use sealane_proto::types::{NodeName, UnderlayAddrs};
 
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderlay, underlay};
 
@@ -13,8 +13,8 @@ use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderl
 pub struct Relocate {
     /// The host.
     pub name: NodeName,
-    /// Underlay address from now on.
-    pub underlay: UnderlayAddr,
+    /// Underlay addresses from now on.
+    pub underlay: UnderlayAddrs,
     /// The host that yields that address to who comes with it.
     pub gone: Option<NodeName>,
 }
@@ -23,7 +23,7 @@ pub struct Relocate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relocated {
     /// The address that it had before; the same one where another host had displaced it.
-    pub before: UnderlayAddr,
+    pub before: UnderlayAddrs,
     /// The host that had the address.
     pub displaced: Option<NodeName>,
 }
@@ -38,7 +38,7 @@ pub enum RelocateRefusal {
     )]
     InUse {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that came.
         name: NodeName,
         /// Host that has it.
@@ -51,7 +51,7 @@ pub enum RelocateRefusal {
     )]
     Displaced {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// The host that came back.
         name: NodeName,
         /// The host that has the address now.
@@ -64,7 +64,7 @@ pub enum RelocateRefusal {
     )]
     Loopback {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that came.
         name: NodeName,
     },
@@ -80,16 +80,17 @@ pub enum RelocateRefusal {
 pub(super) fn displace(
     state: &State,
     name: &NodeName,
-    underlay: UnderlayAddr,
+    underlay: UnderlayAddrs,
     gone: Option<&NodeName>,
 ) -> Result<Option<Change>, NodeName> {
-    let mut others = state.nodes.values().filter(|other| other.node.name != *name);
-    match others.find(|other| other.is_at(underlay)) {
-        None => Ok(None),
-        Some(other) if gone == Some(&other.node.name) => {
-            Ok(Some(Change::put(NodeRecord { displaced: Some(name.clone()), ..other.clone() })))
+    let others = state.nodes.values().filter(|other| other.node.name != *name && other.holds(underlay));
+    let (yielding, staying): (Vec<_>, Vec<_>) = others.partition(|other| gone == Some(&other.node.name));
+    match (yielding.first(), staying.first()) {
+        (_, Some(other)) => Err(other.node.name.clone()),
+        (None, None) => Ok(None),
+        (Some(other), None) => {
+            Ok(Some(Change::put(NodeRecord { displaced: Some(name.clone()), ..(*other).clone() })))
         }
-        Some(other) => Err(other.node.name.clone()),
     }
 }
 
@@ -104,7 +105,7 @@ impl Command for Relocate {
         let known = state.nodes.get(&name).filter(|known| !known.is_at(underlay));
         let Some(known) = known else { return Ok(Decision { changes: vec![], outcome: None }) };
         underlay::check(state, &name, underlay)?;
-        if underlay.to_ip().is_loopback() && state.nodes.keys().any(|other| *other != name) {
+        if underlay.first().to_ip().is_loopback() && state.nodes.keys().any(|other| *other != name) {
             return Err(RelocateRefusal::Loopback { underlay, name });
         }
         let before = known.node.underlay;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 
 use super::{NetworkState, State, network};
 
@@ -49,51 +49,61 @@ pub enum UnfitUnderlay {
     },
     /// Others could not send to it.
     #[error(
-        "underlay address {underlay} of node {node} is of {}, and node {other} is at {there}, which carries network \
-         {network} too: the hosts of a network are of one family; give {node} another --underlay", family(*.underlay)
+        "underlay address {underlay} of node {node} is of {of}, and node {other} is at {there}, which carries network {network} \
+         too: two hosts of a network have a family in common; start the agent of {node} with --underlay {underlay} --underlay \
+         and an {others} address of it, or that of {other} with --underlay {there} --underlay and an {of} one",
+        of = .underlay.first().family(), others = .underlay.first().family().other()
     )]
     Family {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// The host that came with it.
         node: NodeName,
         /// A host of the other family.
         other: NodeName,
         /// The address of that one.
-        there: UnderlayAddr,
+        there: UnderlayAddrs,
         /// The network.
         network: NetworkName,
     },
 }
 
-fn family(underlay: UnderlayAddr) -> &'static str {
-    if underlay.to_ip().is_ipv4() { "IPv4" } else { "IPv6" }
-}
-
-/// Checks that a host may have an address. One that it has already it may keep: what was right when it came is not asked
+/// Checks that a host may have these addresses. One that it has already it may keep: what was right when it came is not asked
 /// again.
 ///
 /// # Errors
-/// With what is wrong with the address.
-pub(super) fn check(state: &State, node: &NodeName, underlay: UnderlayAddr) -> Result<(), UnfitUnderlay> {
+/// With what is wrong with an address.
+pub(super) fn check(state: &State, node: &NodeName, underlay: UnderlayAddrs) -> Result<(), UnfitUnderlay> {
     let before = state.nodes.get(node).map(|known| known.node.underlay);
     if before == Some(underlay) {
         return Ok(());
     }
-    if let Some(kind) = misfit(underlay.to_ip()) {
-        return Err(UnfitUnderlay::Kind { underlay, node: node.clone(), kind });
+    let is_new = |address: &UnderlayAddr| before.is_none_or(|before| !before.contains(*address));
+    underlay.iter().filter(is_new).try_for_each(|address| check_one(state, node, address))?;
+    if let Some(other) = underlay.other().filter(|other| other.to_ip().is_loopback()) {
+        return Err(UnfitUnderlay::Kind { underlay: other, node: node.clone(), kind: "loopback" });
     }
-    if let Some((network, subnet)) = network::around(state, underlay.to_ip()) {
-        return Err(UnfitUnderlay::Inside { underlay, node: node.clone(), subnet, network });
-    }
-    if before.is_some_and(|before| family(before) == family(underlay)) {
+    // Who is of the families that it was of reaches whom it reached.
+    if before.is_some_and(|before| before.iter().all(|known| underlay.of(known.family()).is_some())) {
         return Ok(());
     }
     let mut carried = state.networks.values().filter(|network| network.carried_by(node));
     carried.try_for_each(|network| check_family(state, network, node, underlay))
 }
 
-/// Checks that the hosts that carry a network can send to a host at this address.
+fn check_one(state: &State, node: &NodeName, underlay: UnderlayAddr) -> Result<(), UnfitUnderlay> {
+    if let Some(kind) = misfit(underlay.to_ip()) {
+        return Err(UnfitUnderlay::Kind { underlay, node: node.clone(), kind });
+    }
+    match network::around(state, underlay.to_ip()) {
+        Some((network, subnet)) => {
+            Err(UnfitUnderlay::Inside { underlay, node: node.clone(), subnet, network })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks that the hosts that carry a network have a way to a host at these addresses.
 ///
 /// # Errors
 /// With the first that cannot.
@@ -101,11 +111,11 @@ pub(super) fn check_family(
     state: &State,
     network: &NetworkState,
     node: &NodeName,
-    underlay: UnderlayAddr,
+    underlay: UnderlayAddrs,
 ) -> Result<(), UnfitUnderlay> {
     let others = network.blocks.index().hosts().filter(|other| *other != node);
     let mut others = others.filter_map(|other| state.nodes.get(other)).map(|record| &record.node);
-    match others.find(|other| family(other.underlay) != family(underlay)) {
+    match others.find(|other| underlay.way_to(other.underlay).is_none()) {
         None => Ok(()),
         Some(other) => Err(UnfitUnderlay::Family {
             underlay,
@@ -184,7 +194,7 @@ mod tests {
     }
 
     fn told(state: &State, node: &str, underlay: &str) -> Result<(), String> {
-        let underlay = underlay.parse().unwrap();
+        let underlay = underlay.parse().map_err(|error| format!("{error}"))?;
         check(state, &node.parse().unwrap(), underlay).map_err(|unfit| unfit.to_string())
     }
 
@@ -220,14 +230,36 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_of_a_network_are_of_one_family() {
+    fn two_hosts_of_a_network_have_a_family_in_common() {
         let mut state = state();
         let said = told(&state, "host-2", "2001:db8::2").unwrap_err();
         assert!(said.contains("is of IPv6, and node host-1 is at 192.0.2.1"), "{said}");
         assert_eq!(told(&state, "host-9", "2001:db8::9"), Ok(()), "it carries nothing yet");
         assert_eq!(told(&state, "host-6", "192.0.2.6"), Ok(()), "nor does this one");
         let said = carry(&mut state, "host-6").unwrap_err();
-        assert!(said.contains("hosts of a network are of one family"), "{said}");
+        assert!(said.contains("--underlay 2001:db8::6 --underlay and an IPv4 address of it"), "{said}");
+        assert!(told(&state, "host-2", "192.0.2.2,10.42.0.2").unwrap_err().contains("both of IPv4"));
+        assert!(
+            told(&state, "host-2", "192.0.2.2,fd42::7").unwrap_err().contains("lies in subnet fd42::/64")
+        );
+        assert!(
+            told(&state, "host-2", "192.0.2.2,::1").unwrap_err().contains("::1 of node host-2 is loopback")
+        );
+        assert_eq!(told(&state, "host-2", "2001:db8::2,192.0.2.2"), Ok(()), "host-1 reaches it by IPv4");
+        join(&mut state, "host-6", "2001:db8::6,192.0.2.6");
+        carry(&mut state, "host-6").unwrap();
+        let said = told(&state, "host-6", "2001:db8::6").unwrap_err();
+        assert!(said.contains("which carries network shop too"), "{said}");
+        assert_eq!(told(&state, "host-2", "2001:db8::2,192.0.2.9"), Ok(()));
+        state.apply(&Change::remove::<NodeRecord>("host-6".parse::<NodeName>().unwrap()));
+        let network = state.networks.values().next().unwrap();
+        let six = network
+            .blocks
+            .values()
+            .filter(|block| block.node.as_ref().is_some_and(|node| node.as_str() == "host-6"));
+        let gone: Vec<_> =
+            six.map(|block| Change::remove_in::<Block>(&network.network.name, block.range)).collect();
+        gone.iter().for_each(|change| state.apply(change));
         let alone: NodeName = "host-1".parse().unwrap();
         let (name, network) = state.networks.iter().next().unwrap();
         let others = network.blocks.values().filter(|block| block.node.as_ref() != Some(&alone));
@@ -255,7 +287,7 @@ mod tests {
                 (false, false) => IpAddr::V6(Ipv6Addr::from_bits(bits)),
             };
             let underlay = UnderlayAddr::from(address);
-            if underlay.to_ip().is_loopback() || check(&state(), &"host-2".parse().unwrap(), underlay).is_err() {
+            if underlay.to_ip().is_loopback() || check(&state(), &"host-2".parse().unwrap(), underlay.into()).is_err() {
                 return Ok(());
             }
             let IpAddr::V4(known) = underlay.to_ip() else { panic!("host-1 does not reach {address}") };

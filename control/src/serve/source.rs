@@ -35,8 +35,8 @@ impl HostSources {
     /// Returns true if a host of the mesh is there. Costs one look as long as the hosts are the same.
     pub(super) fn has(&mut self, directory: &Directory, source: Source) -> bool {
         if !Arc::ptr_eq(&self.nodes, &directory.nodes) {
-            let all = directory.nodes.values().map(|record| record.node.underlay.to_ip().into());
-            self.sources = all.collect();
+            let all = directory.nodes.values().flat_map(|record| record.node.underlay.iter());
+            self.sources = all.map(|address| address.to_ip().into()).collect();
             self.nodes = directory.nodes.clone();
         }
         self.sources.contains(&source)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sealane_base::text::one_line;
 use sealane_proto::resource::Node;
-use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddrs};
 use sealane_proto::wire::{agree, v1};
 use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
@@ -32,6 +32,13 @@ pub(crate) struct Greeting {
     pub(super) recalls: bool,
     pub(crate) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
+}
+
+/// The underlay addresses of a host as its hello has them; empty where there is none.
+#[derive(Debug)]
+pub(crate) struct ToldUnderlay {
+    first: String,
+    other: String,
 }
 
 /// Change of a host's record that its hello asks for.
@@ -73,11 +80,11 @@ pub(super) async fn greet(
     Ok(greeting)
 }
 
-/// Reads a hello: what the agent says of itself, the underlay address of its host, and the size of packets on its ways.
+/// Reads a hello: what the agent says of itself, the underlay addresses of its host, and the size of packets on its ways.
 ///
 /// # Errors
 /// The status to refuse it with.
-pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, String, Option<Mtu>), Status> {
+pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, ToldUnderlay, Option<Mtu>), Status> {
     check_version(&hello.version)?;
     let protocol = check_protocol(hello.oldest_protocol, hello.protocol, &hello.version)?;
     if hello.applied.len() > NETWORKS {
@@ -88,7 +95,8 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, String, Option<Mtu>), 
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
     let (version, recalls) = (hello.version, hello.recalls);
     let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port };
-    Ok((greeting, hello.underlay, Mtu::try_from(hello.mtu).ok()))
+    let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other };
+    Ok((greeting, underlay, Mtu::try_from(hello.mtu).ok()))
 }
 
 /// Decides what must become durable before the stream of a host that says that it is at `underlay` opens.
@@ -98,7 +106,7 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, String, Option<Mtu>), 
 pub(crate) fn placement(
     registry: &Registry,
     opener: CertifiedHost,
-    underlay: &str,
+    underlay: &ToldUnderlay,
     now: Timestamp,
 ) -> Result<Placement, Status> {
     let CertifiedHost { node: name, newcomer, .. } = opener;
@@ -106,17 +114,17 @@ pub(crate) fn placement(
         // A host that joined after the backup was taken that this store was restored from.
         Some(Proof { key, issued }) => {
             let unknown = Readmit::unknown(&name).to_string();
-            let told =
-                v1::Node { name: name.to_string(), underlay: underlay.to_owned(), ..v1::Node::default() };
+            let (underlay, underlay_other) = (underlay.first.clone(), underlay.other.clone());
+            let told = v1::Node { name: name.to_string(), underlay, underlay_other, ..v1::Node::default() };
             let node = Node::try_from(told).map_err(|_| Status::permission_denied(unknown))?;
             let gone = registry.gone_from(node.underlay, now);
             Ok(Placement::Readmit(Readmit { node, key, issued, gone }))
         }
         // Agents from before they said so are where they were.
-        None if underlay.is_empty() => Ok(Placement::Stay),
+        None if underlay.first.is_empty() => Ok(Placement::Stay),
         None => {
             let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
-            let underlay = underlay.parse().map_err(bad)?;
+            let underlay = UnderlayAddrs::of_wire(&underlay.first, &underlay.other).map_err(bad)?;
             let directory = registry.directory();
             if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
                 return Ok(Placement::Stay);
@@ -176,7 +184,7 @@ async fn relocate(context: &Context, command: Relocate) -> Result<(), Status> {
 }
 
 /// Says in the log that a host has lost its address, if one has.
-pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddr, by: &NodeName) {
+pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddrs, by: &NodeName) {
     let Some(node) = displaced else { return };
     tracing::warn!(
         %node, %underlay, %by,

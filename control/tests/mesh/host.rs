@@ -56,6 +56,7 @@ pub(crate) fn request(token: &JoinToken, name: &str, underlay: &str, key: &KeyPa
         protocol: PROTOCOL,
         version: "0.0.0-test".into(),
         oldest_protocol: 0,
+        underlay_other: String::new(),
         unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
     }
 }

@@ -46,6 +46,8 @@ pub struct EchoSocket {
 pub struct EchoRequest {
     /// Address that is to answer.
     pub to: Ipv6Addr,
+    /// Number of the device that leads there.
+    pub device: u32,
     /// The token, which the answer repeats.
     pub token: u64,
     /// Length of its packet in bytes, from the IPv6 header on: as short as may be, and no longer than 9,000.
@@ -80,9 +82,9 @@ impl EchoSocket {
         Ok(Self { socket })
     }
 
-    /// Sends echoes through device `index`; returns the places of those that could not be sent: when the device is gone or down, or
-    /// takes no packets of that length.
-    pub fn send(&self, index: u32, echoes: &[EchoRequest]) -> Vec<usize> {
+    /// Sends echoes; returns the places of those that could not be sent: when their device is gone or down, or takes no packets of
+    /// that length.
+    pub fn send(&self, echoes: &[EchoRequest]) -> Vec<usize> {
         let heads: Vec<[u8; LENGTH]> = echoes.iter().map(|echo| head(echo.token)).collect();
         let packets: Vec<[IoSlice<'_>; 2]> = echoes
             .iter()
@@ -93,7 +95,7 @@ impl EchoSocket {
             })
             .collect();
         let places: Vec<Option<SockaddrIn6>> =
-            echoes.iter().map(|echo| Some(SocketAddrV6::new(echo.to, 0, 0, index).into())).collect();
+            echoes.iter().map(|echo| Some(SocketAddrV6::new(echo.to, 0, 0, echo.device).into())).collect();
         let (mut next, mut unsent) = (0, Vec::new());
         while next < echoes.len() {
             let mut headers = MultiHeaders::preallocate(echoes.len() - next, None);

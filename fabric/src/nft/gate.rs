@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use sealane_proto::types::{NetworkName, Vni};
+use sealane_proto::types::{IpFamily, NetworkName, Vni};
 
 use super::change::Changes;
 use super::content::TableContent;
@@ -67,11 +67,18 @@ fn carriers(ip: Ip) -> Set {
 pub(crate) struct Gate {
     /// The UDP port of the tunnels.
     pub(crate) port: u16,
-    /// Number of the device with the underlay address, once it is known: who sends by it is a neighbour beneath, not a container,
+    /// The devices with the underlay addresses, once they are known: who sends by them is a neighbour beneath, not a container,
     /// and the way back is not asked for.
-    pub(crate) device: Option<u32>,
+    pub(crate) devices: Option<GateDevices>,
     /// The networks by their names, and the hosts' echoes.
     pub(crate) tunnels: BTreeMap<Carried, Carriers>,
+}
+
+/// Numbers of the devices by which packets of IPv4 and IPv6 come in: one device has both underlay addresses, mostly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GateDevices {
+    v4: u32,
+    v6: u32,
 }
 
 /// Purpose of a tunnel.
@@ -81,6 +88,24 @@ pub(crate) enum Carried {
     Network(NetworkName),
     /// Carries the echoes of hosts.
     Echo,
+}
+
+impl GateDevices {
+    /// The device of the main family, and that of the other one where the host has an address of it.
+    pub(crate) fn new(main: IpFamily, device: u32, other: Option<u32>) -> Self {
+        let other = other.unwrap_or(device);
+        match main {
+            IpFamily::V4 => Self { v4: device, v6: other },
+            IpFamily::V6 => Self { v4: other, v6: device },
+        }
+    }
+
+    fn of(self, ip: Ip) -> Datum {
+        Datum::Index(match ip {
+            Ip::V4 => self.v4,
+            Ip::V6 => self.v6,
+        })
+    }
 }
 
 impl Carried {
@@ -199,10 +224,13 @@ impl Gate {
             rule().are_in(&sender, carriers(ip).name)
         });
         let mut rules = Vec::new();
-        let elsewhere = match self.device.map(Datum::Index) {
-            Some(device) => {
-                rules.extend(known.clone().map(|rule| rule.is(Selector::Input, device.clone()).accept()));
-                rule().differs(Selector::Input, device)
+        let elsewhere = match self.devices {
+            Some(devices) => {
+                let by_device = Ip::ALL.into_iter().zip(known.clone());
+                rules.extend(by_device.map(|(ip, rule)| rule.is(Selector::Input, devices.of(ip)).accept()));
+                let second = Some(devices.of(Ip::V6)).filter(|_| devices.v4 != devices.v6);
+                let first = rule().differs(Selector::Input, devices.of(Ip::V4));
+                second.into_iter().fold(first, |rule, device| rule.differs(Selector::Input, device))
             }
             None => rule(),
         };
@@ -247,7 +275,7 @@ impl Gate {
     /// Returns the gate that is there, when it is one of the port and device of `made` and nothing else.
     pub(crate) fn read(mut listed: TableContent, made: &Self) -> Option<Self> {
         let tunnels = tunnels_in(&mut listed);
-        let found = Self { tunnels, port: made.port, device: made.device };
+        let found = Self { tunnels, port: made.port, devices: made.devices };
         let name = TableName::new(Family::Inet, "");
         (found.table(name).content() == listed).then_some(found)
     }
@@ -264,7 +292,7 @@ impl Gate {
 
     /// The changes that lead from the table as it is known to be to this one.
     pub(crate) fn difference(&self, name: &TableName, known: &Self) -> Changes {
-        if (known.port, known.device) != (self.port, self.device) {
+        if (known.port, known.devices) != (self.port, self.devices) {
             return self.replacement(name);
         }
         let mut changes = Changes::default();
@@ -323,7 +351,7 @@ mod tests {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
             (Carried::parse(name).unwrap(), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
         });
-        Gate { port: 4789, device: None, tunnels: tunnels.collect() }
+        Gate { port: 4789, devices: None, tunnels: tunnels.collect() }
     }
 
     fn numbers(changes: &Changes) -> Vec<u8> {
@@ -358,9 +386,12 @@ mod tests {
         assert_ne!(rules(&one), rules(&other));
         let elsewhere = Gate { port: 14789, ..one.clone() };
         assert_eq!(elsewhere.difference(&name(), &one), elsewhere.replacement(&name()));
-        let moved = Gate { device: Some(2), ..one.clone() };
+        let moved = Gate { devices: Some(GateDevices::new(IpFamily::V4, 2, None)), ..one.clone() };
         assert_eq!(moved.difference(&name(), &one), moved.replacement(&name()));
         assert_ne!(rules(&moved), rules(&one));
+        let two = Gate { devices: Some(GateDevices::new(IpFamily::V6, 2, Some(3))), ..one.clone() };
+        let same = Gate { devices: Some(GateDevices { v4: 3, v6: 2 }), ..one.clone() };
+        assert_eq!((rules(&two), two.difference(&name(), &moved)), (rules(&same), two.replacement(&name())));
     }
 
     #[test]

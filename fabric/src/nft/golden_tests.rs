@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use sealane_proto::resource::Egress;
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{MacAddr, Vni};
+use sealane_proto::types::{IpFamily, MacAddr, Vni};
 
 use super::content::TableContent;
-use super::gate::{Carried, Carriers, Gate};
+use super::gate::{Carried, Carriers, Gate, GateDevices};
 use super::guard::Addresses;
 use super::*;
 use crate::seat::Owner;
@@ -108,14 +108,14 @@ fn gates() -> Vec<(String, Changes)> {
     let states = [
         ("empty", None, &[][..]),
         ("two", None, &[("shop", 7, &["192.0.2.2", "2001:db8::1"][..]), ("lab", 4096, &["192.0.2.3"])]),
-        ("beneath", Some(1), &[("shop", 7, &["192.0.2.2"])]),
+        ("beneath", Some(GateDevices::new(IpFamily::V4, 1, None)), &[("shop", 7, &["192.0.2.2"])]),
     ];
-    let gate = |(name, device, networks): (&str, Option<u32>, &[Network<'_>])| {
+    let gate = |(name, devices, networks): (&str, Option<GateDevices>, &[Network<'_>])| {
         let networks = networks.iter().map(|(name, vni, hosts)| {
             let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
             (Carried::Network(name.parse().unwrap()), Carriers { vni: Vni::try_from(*vni).unwrap(), hosts })
         });
-        let gate = Gate { port: 4789, device, tunnels: networks.collect() };
+        let gate = Gate { port: 4789, devices, tunnels: networks.collect() };
         (format!("gate {name}"), gate.replacement(&TableName::new(Family::Inet, GATE)))
     };
     states.map(gate).to_vec()

@@ -28,8 +28,8 @@ const HOST: &str = "change the host's rules";
 pub(crate) struct NetworkRules {
     /// Senders that are permitted.
     pub(crate) senders: Senders,
-    /// The device of the tunnels, once it is there.
-    pub(crate) tunnel: Option<Tunnel>,
+    /// The devices of the tunnels, once they are there.
+    pub(crate) tunnels: Vec<Tunnel>,
     /// The network's addresses.
     pub(crate) subnet: Subnet,
     /// Prefix of its IPv6 addresses, where it has such.
@@ -87,7 +87,7 @@ impl NetworkRules {
             Senders::Exactly(senders) | Senders::With(senders) => senders,
             Senders::Without(..) => &[],
         };
-        let tunnel = self.tunnel.iter().map(|tunnel| tunnel.guarded(addresses));
+        let tunnel = self.tunnels.iter().map(|tunnel| tunnel.guarded(addresses));
         let guarded: Vec<Guarded> = tunnel.chain(senders.iter().map(Sender::guarded)).collect();
         let own = senders.iter().flat_map(Sender::addresses);
         let (unwanted, mut local): (Vec<String>, BTreeSet<IpAddr>) = match &self.senders {

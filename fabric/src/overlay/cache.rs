@@ -89,7 +89,7 @@ impl NetworkCache {
             None => {
                 settled = None;
                 let mut pass = Pass::open(kernel, network)?;
-                let devices = pass.ensure_base(base, &mut self.rules)?;
+                let devices = pass.ensure_base(base, None, &mut self.rules)?;
                 (pass, devices)
             }
         };

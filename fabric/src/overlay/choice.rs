@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{IpFamily, UnderlayAddr};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 
@@ -27,6 +27,15 @@ pub enum UnderlayChoice {
     Interface(String),
     /// An address within this prefix.
     Prefix(IpNet),
+}
+
+/// Choices of a host's underlay addresses: one, or one for each family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnderlayChoices {
+    /// Choice of the main address. Without another choice, an interface or `auto` finds one of the other family as well.
+    pub first: UnderlayChoice,
+    /// Choice of the address of the other family.
+    pub other: Option<UnderlayChoice>,
 }
 
 /// A text that chooses no underlay address.
@@ -89,6 +98,19 @@ impl FromStr for UnderlayChoice {
     }
 }
 
+impl From<UnderlayChoice> for UnderlayChoices {
+    fn from(first: UnderlayChoice) -> Self {
+        Self { first, other: None }
+    }
+}
+
+impl fmt::Display for UnderlayChoices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        self.other.iter().try_for_each(|other| write!(f, " and {other}"))
+    }
+}
+
 impl fmt::Display for UnderlayChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,7 +124,8 @@ impl fmt::Display for UnderlayChoice {
 
 impl UnderlayChoice {
     /// Chooses among the addresses that the host in whose namespace the calling thread is has now. `before` is kept where it
-    /// is one of several that fit. `None` leaves it to the host's ways: see [`source_towards`](super::source_towards).
+    /// is one of several that fit; `family` is the only one that fits, if it is given. `None` leaves it to the host's ways: see
+    /// [`source_towards`](super::source_towards).
     ///
     /// # Errors
     /// When none fits, with what to do about it.
@@ -110,12 +133,17 @@ impl UnderlayChoice {
         &self,
         hopper: &Hopper,
         before: Option<UnderlayAddr>,
+        family: Option<IpFamily>,
     ) -> Result<Option<UnderlayAddr>, UnderlayError> {
         let mut socket = Socket::open(hopper, &NetNs::current()?)?;
         if let Self::Address(address) = self {
+            if let Some(family) = family.filter(|family| *family != address.family()) {
+                return Err(UnderlayError::OneFamily { address: *address, family });
+            }
             return Underlay::find(&mut socket, *address).map(|found| Some(found.address));
         }
-        let own = own_addresses(&mut socket)?;
+        let mut own = own_addresses(&mut socket)?;
+        own.retain(|known| family.is_none_or(|family| family == IpFamily::of(known.address)));
         match (self.pick(before, &own), self) {
             (Some(address), _) => Ok(Some(address)),
             (None, Self::Auto) => Ok(None),
@@ -160,7 +188,8 @@ fn own_addresses(socket: &mut Socket) -> Result<Vec<OwnAddress>, UnderlayError> 
 }
 
 /// Returns true if others may send to the address: neither loopback nor link-local.
-fn is_of_one_host(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_of_one_host(address: IpAddr) -> bool {
     let local = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),

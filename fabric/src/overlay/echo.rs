@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, VxlanDf};
-use sealane_proto::types::{MacAddr, NodeName, UnderlayAddr, Vni};
+use sealane_proto::types::{IpFamily, MacAddr, NodeName, UnderlayAddr, UnderlayAddrs, Vni};
 use sealane_sys::NetNs;
 
 use super::applied::{Applied, Table};
 use super::pass::{ensure_only_address, remove_links};
 use super::plan::{FdbRow, NeighbourRow, Row, diff};
 use super::shape::differs;
-use super::tunnel::VXLAN;
+use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::underlay::is_of_all;
 use super::{KernelAccess, Overlay, OverlayError, Reason, blocking, lock};
 use crate::netlink::{
@@ -25,45 +25,62 @@ use crate::netlink::{
 use netlink_packet_route::neighbour::NeighbourMessage;
 
 /// The hosts that share a network with this one, with their underlay addresses.
-pub type EchoPeers = BTreeMap<NodeName, UnderlayAddr>;
+pub type EchoPeers = BTreeMap<NodeName, UnderlayAddrs>;
 
-/// The echo device as a look has left it.
+/// The echo devices as a look has left them: one of each family of which there are peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EchoDevice {
-    /// Number of the device in its namespace; `None` while there is none, as without peers.
-    pub index: Option<u32>,
-    /// Addresses of the peers there.
-    pub peers: BTreeMap<NodeName, Ipv6Addr>,
+    /// Addresses of the peers there; none while there is no device.
+    pub peers: BTreeMap<NodeName, EchoAddr>,
     /// Peers whose address is another host's as well, with that host: they are not asked.
     pub colliding: BTreeMap<NodeName, NodeName>,
     /// Number of things that somebody else had changed and that were mended.
     pub mended: u64,
 }
 
-/// Rows of the device. Pure.
+/// The place of a peer among echo devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoAddr {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Number of the device that leads there, in the namespace of echoes.
+    pub device: u32,
+}
+
+/// Rows of the devices. Pure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rows {
-    fdb: BTreeSet<FdbRow>,
-    neighbours: BTreeSet<NeighbourRow>,
-    peers: BTreeMap<NodeName, Ipv6Addr>,
+    families: BTreeMap<IpFamily, FamilyRows>,
+    /// Family and address of each peer.
+    peers: BTreeMap<NodeName, (IpFamily, Ipv6Addr)>,
     colliding: BTreeMap<NodeName, NodeName>,
 }
 
+/// Rows of the device of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct FamilyRows {
+    fdb: BTreeSet<FdbRow>,
+    neighbours: BTreeSet<NeighbourRow>,
+}
+
 impl Rows {
-    /// A row per peer; of hosts with one address, this host goes first and then the one whose name comes first.
-    fn of(own: &NodeName, peers: &EchoPeers) -> Self {
+    /// A row per peer that this host at `local` has a way to; of hosts with one address, this host goes first and then the one
+    /// whose name comes first.
+    fn of((own, local): (&NodeName, UnderlayAddrs), peers: &EchoPeers) -> Self {
         let mut holders = BTreeMap::from([(MacAddr::of_host(own), own)]);
         let mut rows = Self::default();
         for (name, underlay) in peers {
+            let Some(way) = local.way_to(*underlay) else { continue };
             let mac = MacAddr::of_host(name);
             if let Some(holder) = holders.get(&mac) {
                 rows.colliding.insert(name.clone(), (*holder).clone());
                 continue;
             }
             holders.insert(mac, name);
-            rows.fdb.insert(FdbRow { mac, peer: underlay.to_ip() });
-            rows.neighbours.insert(NeighbourRow { address: mac.link_local().into(), mac });
-            rows.peers.insert(name.clone(), mac.link_local());
+            let family = rows.families.entry(way.own.family()).or_default();
+            family.fdb.insert(FdbRow { mac, peer: way.peer.to_ip() });
+            family.neighbours.insert(NeighbourRow { address: mac.link_local().into(), mac });
+            rows.peers.insert(name.clone(), (way.own.family(), mac.link_local()));
         }
         rows
     }
@@ -107,15 +124,18 @@ impl KernelAccess {
     fn ensure_echo(&self, own: &NodeName, peers: &EchoPeers) -> Result<(EchoDevice, Applied), OverlayError> {
         let mut handle = lock(&self.echo);
         let beneath = self.beneath();
-        let single = peers.iter().filter(|(_, underlay)| !is_of_all(**underlay, beneath));
+        let local = self.underlay();
+        let has_moved = lock(&self.echoed).replace(local) != Some(local);
+        let single = peers.iter().filter(|(_, underlay)| !underlay.iter().any(|own| is_of_all(own, beneath)));
         let peers = single.map(|(name, underlay)| (name.clone(), *underlay)).collect();
-        let Rows { fdb, neighbours, peers, colliding } = Rows::of(own, &peers);
+        let Rows { families, peers, colliding } = Rows::of((own, local), &peers);
         if peers.is_empty() {
             self.remove_echo(&mut handle)?;
             self.admit_echoes(BTreeSet::new())?;
             return Ok((EchoDevice { colliding, ..EchoDevice::default() }, Applied::default()));
         }
-        self.admit_echoes(fdb.iter().map(|row| row.peer).collect())?;
+        let rows = families.values().flat_map(|rows| &rows.fdb);
+        self.admit_echoes(rows.map(|row| row.peer).collect())?;
         let ns = match handle.as_ref() {
             Some(known) => {
                 known.bind_at(self.config.run_dir.echo_namespace())?;
@@ -124,10 +144,20 @@ impl KernelAccess {
             None => &*handle.insert(NetNs::ensure_at(self.config.run_dir.echo_namespace())?),
         };
         let mut look = EchoLook { kernel: self, ns, applied: Applied::default() };
-        let index = look.ensure_device(MacAddr::of_host(own))?;
-        look.ensure_rows(index, &fdb, &neighbours)?;
-        let applied = look.applied;
-        Ok((EchoDevice { index: Some(index), peers, colliding, mended: 0 }, applied))
+        let mut devices = BTreeMap::new();
+        let wanted = local.iter().filter(|local| families.contains_key(&local.family()));
+        let wanted: Vec<_> = wanted.map(|address| (look.name_of(address), address)).collect();
+        look.remove_others(&wanted)?;
+        for (name, address) in wanted {
+            let index = look.ensure_device((name, address), MacAddr::of_host(own))?;
+            look.ensure_rows(index, &families[&address.family()])?;
+            devices.insert(address.family(), index);
+        }
+        let applied = if has_moved { Applied::default() } else { look.applied };
+        let placed = peers.into_iter().filter_map(|(name, (family, address))| {
+            Some((name, EchoAddr { address, device: *devices.get(&family)? }))
+        });
+        Ok((EchoDevice { peers: placed.collect(), colliding, mended: 0 }, applied))
     }
 
     /// The device goes before its namespace, whoever keeps that alive.
@@ -149,8 +179,33 @@ struct EchoLook<'a> {
 }
 
 impl EchoLook<'_> {
+    /// The name of the device that sends from an address of this host.
+    fn name_of(&self, local: UnderlayAddr) -> &'static str {
+        if local == self.kernel.underlay().first() { VXLAN } else { VXLAN_OTHER }
+    }
+
+    /// Takes away devices that are no longer wanted, or send from elsewhere: then their families are free for others.
+    fn remove_others(&mut self, wanted: &[(&'static str, UnderlayAddr)]) -> Result<(), OverlayError> {
+        let mut socket = Socket::open(&self.kernel.hopper, self.ns)?;
+        for name in [VXLAN, VXLAN_OTHER] {
+            let settings = wanted.iter().find(|(known, _)| *known == name);
+            let settings = settings.map(|(_, local)| self.settings(*local));
+            if let Some(link) = socket.link(name)?
+                && !settings.is_some_and(|settings| has(&link, &settings))
+            {
+                let request = LinkRequest::of(link.index).remove();
+                self.change(&mut socket, request, "remove another device than that of echoes")?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the device what it should be; answers its number.
-    fn ensure_device(&mut self, mac: MacAddr) -> Result<u32, OverlayError> {
+    fn ensure_device(
+        &mut self,
+        (name, local): (&'static str, UnderlayAddr),
+        mac: MacAddr,
+    ) -> Result<u32, OverlayError> {
         // Addresses are what this agent gives; the kernel answers whoever the gate lets in.
         let settings = vec![
             Sysctl::new("net/ipv6/conf/all/disable_ipv6", "0"),
@@ -158,21 +213,16 @@ impl EchoLook<'_> {
             Sysctl::new("net/ipv6/conf/default/addr_gen_mode", "1"),
             Sysctl::new("net/ipv6/conf/default/accept_ra", "0"),
             Sysctl::optional("net/ipv6/conf/vxlan0/disable_ipv6", "0"),
+            Sysctl::optional("net/ipv6/conf/vxlan1/disable_ipv6", "0"),
             Sysctl::optional("net/ipv6/icmp/echo_ignore_all", "0"),
         ];
         let changed = Sysctl::ensure(&self.kernel.hopper, self.ns, settings)??;
         self.applied.count(Table::Link, changed);
         let mtu = self.kernel.inner_mtu()?;
         let mut socket = Socket::open(&self.kernel.hopper, self.ns)?;
-        let wanted = self.settings();
-        let mut link = socket.link(VXLAN)?;
-        if let Some(other) = link.take_if(|link| !has(link, &wanted)) {
-            let request = LinkRequest::of(other.index).remove();
-            self.change(&mut socket, request, "remove another device than that of echoes")?;
-        }
-        let link = match link {
+        let link = match socket.link(name)? {
             Some(link) => link,
-            None => self.create(&mut socket, wanted, mtu)?,
+            None => self.create(&mut socket, name, self.settings(local), mtu)?,
         };
         if !(link.up && link.mac == Some(mac) && link.mtu == mtu) {
             let request = LinkRequest::of(link.index).mtu(mtu).mac(mac).up().change();
@@ -184,8 +234,8 @@ impl EchoLook<'_> {
         Ok(link.index)
     }
 
-    fn settings(&self) -> Vec<InfoVxlan> {
-        let local = match self.kernel.underlay().to_ip() {
+    fn settings(&self, local: UnderlayAddr) -> Vec<InfoVxlan> {
+        let local = match local.to_ip() {
             IpAddr::V4(address) => InfoVxlan::Local(address),
             IpAddr::V6(address) => InfoVxlan::Local6(address),
         };
@@ -202,11 +252,12 @@ impl EchoLook<'_> {
     fn create(
         &mut self,
         socket: &mut Socket,
+        name: &'static str,
         settings: Vec<InfoVxlan>,
         mtu: u32,
     ) -> Result<Link, OverlayError> {
         let mut host = Socket::open(&self.kernel.hopper, &self.kernel.host)?;
-        let request = LinkRequest::named(VXLAN).mtu(mtu).in_namespace(self.ns);
+        let request = LinkRequest::named(name).mtu(mtu).in_namespace(self.ns);
         let request = request.data(InfoKind::Vxlan, InfoData::Vxlan(settings)).create();
         match host.request(request, || "make the device of echoes".to_owned()) {
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_already_there() => {
@@ -215,7 +266,7 @@ impl EchoLook<'_> {
             outcome => outcome?,
         }
         self.applied.count(Table::Link, 1);
-        let made = socket.link(VXLAN)?;
+        let made = socket.link(name)?;
         made.ok_or_else(|| std::io::Error::other("the device of echoes was removed as it was made").into())
     }
 
@@ -233,8 +284,7 @@ impl EchoLook<'_> {
     fn ensure_rows(
         &mut self,
         index: u32,
-        fdb: &BTreeSet<FdbRow>,
-        neighbours: &BTreeSet<NeighbourRow>,
+        FamilyRows { fdb, neighbours }: &FamilyRows,
     ) -> Result<(), OverlayError> {
         let mut socket = Socket::open(&self.kernel.hopper, self.ns)?;
         let there = socket.fdb()?.into_iter().filter(|entry| entry.fixed && entry.index == index);
@@ -286,15 +336,17 @@ mod tests {
         let peers: EchoPeers = [("a", "192.0.2.9"), ("b", "192.0.2.2"), ("c", "2001:db8::3")]
             .map(|(name, underlay)| (name.parse().unwrap(), underlay.parse().unwrap()))
             .into();
-        let rows = Rows::of(&own, &peers);
+        let rows = Rows::of((&own, "192.0.2.1,2001:db8::1".parse().unwrap()), &peers);
         assert_eq!(rows.peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!(rows.colliding, BTreeMap::from([(own.clone(), own)]), "a peer with this host's name");
-        let hosts: Vec<String> = rows.fdb.iter().map(|row| row.peer.to_string()).collect();
-        assert!(hosts.len() == 2 && !hosts.contains(&"192.0.2.9".to_owned()), "{hosts:?}");
-        for (name, address) in &rows.peers {
-            let mac = MacAddr::of_host(name);
-            assert!(rows.neighbours.contains(&NeighbourRow { address: (*address).into(), mac }));
-            assert!(rows.fdb.contains(&FdbRow { mac, peer: peers[name].to_ip() }));
+        let hosts = rows.families.values().flat_map(|rows| rows.fdb.iter().map(|row| row.peer.to_string()));
+        assert_eq!(hosts.collect::<Vec<_>>(), ["192.0.2.2", "2001:db8::3"]);
+        for (name, (family, address)) in &rows.peers {
+            let (mac, of) = (MacAddr::of_host(name), &rows.families[family]);
+            assert!(of.neighbours.contains(&NeighbourRow { address: (*address).into(), mac }));
+            assert!(of.fdb.contains(&FdbRow { mac, peer: peers[name].first().to_ip() }));
         }
+        let single = Rows::of((&"d".parse().unwrap(), "192.0.2.4".parse().unwrap()), &peers);
+        assert_eq!(single.peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["a", "b"], "no way to c");
     }
 }

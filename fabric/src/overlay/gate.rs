@@ -58,7 +58,7 @@ pub(super) struct HostNamespace<'a> {
 
 impl HostGate {
     pub(super) fn new(run_dir: &RunDir, port: u16) -> Self {
-        let wanted = Gate { port, device: None, tunnels: BTreeMap::new() };
+        let wanted = Gate { port, devices: None, tunnels: BTreeMap::new() };
         Self { table: table_name(run_dir), wanted, adopted: false, known: None, generation: None }
     }
 
@@ -193,12 +193,12 @@ impl KernelAccess {
         HostNamespace { hopper: &self.hopper, host: &self.host }
     }
 
-    /// Acts on the gate, which knows the device with the underlay address by then. While no device has it, none is trusted: the
+    /// Acts on the gate, which knows the devices with the underlay addresses by then. While no device has it, none is trusted: the
     /// number of one that is gone may become another's, as of a container's link that is moved here.
     fn with_gate<T>(&self, act: impl FnOnce(&mut HostGate) -> T) -> T {
-        let device = self.device_beneath();
+        let devices = self.devices_beneath();
         let mut gate = lock(&self.gate);
-        gate.wanted.device = device;
+        gate.wanted.devices = devices;
         act(&mut gate)
     }
 

@@ -151,7 +151,7 @@ impl Hearing {
             let row = BridgeFdbRow { mac: entry.mac, port: entry.index };
             self.note(Subject::Bridge(row), there != rows.local.contains(&row));
         } else if let (None, Some(peer)) = (entry.bridge, entry.peer)
-            && entry.index == rows.devices.vxlan
+            && rows.devices.towards(peer) == Some(entry.index)
         {
             let row = FdbRow { mac: entry.mac, peer };
             self.note(Subject::Fdb(row), there != rows.fdb.contains(&row));

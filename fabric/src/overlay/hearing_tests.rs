@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 
 use netlink_packet_route::link::InfoKind;
 use netlink_packet_route::neighbour::NeighbourState;
+use sealane_proto::types::IpFamily;
 
 use super::*;
 use crate::netlink::{
@@ -34,7 +35,7 @@ fn with_network(check: impl FnOnce(&Expected<'_>)) {
     let neighbours = BTreeSet::from([NeighbourRow { address: ip(20).into(), mac: mac(20) }]);
     let local = [(mac(10), PORT), (mac(1), BRIDGE)];
     let local = local.map(|(mac, port)| BridgeFdbRow { mac, port }).into();
-    let devices = Devices { bridge: BRIDGE, vxlan: VXLAN };
+    let devices = Devices { bridge: BRIDGE, vxlan: VXLAN, family: IpFamily::V4, other: None };
     let way_out = Route::default_via(PORT, ip(9), 0);
     check(&Expected {
         addresses: BTreeSet::from([gateway()]),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sealane_base::disk;
-use sealane_proto::types::{NetworkName, UnderlayAddr, WorkloadName};
+use sealane_proto::types::{NetworkName, UnderlayAddrs, WorkloadName};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
 use tokio::sync::watch;
@@ -21,8 +21,8 @@ use super::{OverlayConfig, lock};
 #[derive(Debug)]
 pub(super) struct KernelAccess {
     pub(super) config: OverlayConfig,
-    /// This host's underlay address as it is now.
-    pub(super) underlay: watch::Sender<UnderlayAddr>,
+    /// This host's underlay addresses as they are now.
+    pub(super) underlay: watch::Sender<UnderlayAddrs>,
     pub(super) hopper: Arc<Hopper>,
     /// Namespace of the underlay: the outer sockets of the VXLAN devices live there.
     pub(super) host: NetNs,
@@ -42,6 +42,8 @@ pub(super) struct KernelAccess {
     pub(super) obstacles: Obstacles,
     /// Namespace of the echo device, while there is one.
     pub(super) echo: Mutex<Option<NetNs>>,
+    /// Underlay addresses by which echo devices were looked at last: what a move makes wrong is nobody's doing.
+    pub(super) echoed: Mutex<Option<UnderlayAddrs>>,
 }
 
 impl KernelAccess {

@@ -15,7 +15,7 @@ use super::plan::{Base, BridgeFdbRow, Port};
 use super::port::{is_port, own_links};
 use super::settled::{Settled, StandingPort};
 use super::shape::{is_bridge, is_bridge_port, port_settings, vxlan_port_settings};
-use super::tunnel::VXLAN;
+use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError};
 use crate::AttachmentId;
 use crate::netlink::{Ear, Link, Notice, Route, Socket};
@@ -177,7 +177,8 @@ impl Settled {
         let standing = self.ports.values().filter(|standing| !base.is_gateway(&standing.port));
         let local =
             standing.map(|StandingPort { port, device }| BridgeFdbRow { mac: port.mac, port: *device });
-        let local = local.chain([BridgeFdbRow { mac: base.gateway_mac, port: bridge }]).collect();
+        let local = local.chain([BridgeFdbRow { mac: base.gateway_mac, port: bridge }]);
+        let local = local.chain(self.devices.beside(&self.desired.fdb)).collect();
         let mut routes = vec![Route::connected(bridge, gateway, base.subnet.to_net())];
         routes.extend(self.way_out.iter().flat_map(|way_out| way_out.routes()));
         let addresses = base.both(bridge, base.gateway);
@@ -197,17 +198,25 @@ impl Settled {
 
     /// Compares a device of the network's namespace, which may be gone.
     fn compare(&self, kernel: &KernelAccess, name: &str, link: Option<&Link>) -> Verdict {
-        let (base, Devices { bridge, vxlan }) = (&self.desired.base, self.devices);
+        let (base, Devices { bridge, vxlan, other, .. }) = (&self.desired.base, self.devices);
         let is = |right: &dyn Fn(&Link) -> bool| link.is_some_and(right);
         let right = match name {
             "lo" => is(&|link| link.up),
             BRIDGE => is(&|link| link.index == bridge && is_bridge(link, base)),
             VXLAN => is(&|link| {
-                let settings = vxlan_port_settings();
+                let settings = vxlan_port_settings(true, other.is_some());
                 link.index == vxlan
-                    && kernel.vxlan_lacks(link, base, self.local).is_empty()
+                    && kernel.vxlan_lacks(link, base, self.local.first()).is_empty()
                     && is_bridge_port(link, base.mtu, bridge, &settings)
             }),
+            VXLAN_OTHER => match (other, self.desired.other) {
+                (Some(other), Some(local)) => is(&|link| {
+                    link.index == other
+                        && kernel.vxlan_lacks(link, base, local).is_empty()
+                        && is_bridge_port(link, base.mtu, bridge, &vxlan_port_settings(false, true))
+                }),
+                _ => link.is_none(),
+            },
             NETWORK_LINK => match self.way_out {
                 Some(way_out) => is(&|link| link.index == way_out.device && link.up && link.mtu == base.mtu),
                 None => link.is_none(),

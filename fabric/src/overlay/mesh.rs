@@ -18,9 +18,9 @@ const MAX_CONTROL: usize = 64;
 impl KernelAccess {
     /// Collects the addresses of the mesh's hosts, as far as this host knows: those of a network, control, and whoever is
     /// on the network beneath with this one.
-    pub(super) fn hosts_of_mesh(&self, carriers: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Net> {
+    pub(super) fn hosts_of_mesh(&self, hosts: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Net> {
         let control = lock(&self.control);
-        let known = carriers.iter().copied().chain(control.iter().map(SocketAddr::ip));
+        let known = hosts.iter().copied().chain(control.iter().map(SocketAddr::ip));
         let known = known.filter_map(|address| match address.to_canonical() {
             IpAddr::V4(address) => Some(Ipv4Net::from(address)),
             // Nothing of IPv6 leaves a network.

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind};
 use sealane_proto::resource::Network;
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{IpFamily, UnderlayAddrs};
 use sealane_sys::{NetNs, NetNsError};
 
-use super::plan::{Base, Desired};
+use super::plan::{Base, BridgeFdbRow, Desired, FdbRow};
 use super::shape::{bridge_settings, is_bridge, is_bridge_port};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Reason, Table};
 use crate::egress::link::Ends;
@@ -26,8 +27,8 @@ pub(super) struct Pass<'a> {
     pub(super) links: Vec<Link>,
     pub(super) applied: Applied,
     pub(super) ns: NetNs,
-    /// The underlay address that the tunnels start from.
-    pub(super) local: UnderlayAddr,
+    /// The underlay addresses that the tunnels start from.
+    pub(super) local: UnderlayAddrs,
     /// The link to the host, once it stands.
     pub(super) way_out: Option<WayOut>,
     /// The names of ports that their workloads' namespaces kept from being mended.
@@ -45,7 +46,30 @@ pub(super) struct WayOut {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Devices {
     pub(super) bridge: u32,
+    /// The VXLAN device of the host's main family.
     pub(super) vxlan: u32,
+    /// Main family.
+    pub(super) family: IpFamily,
+    /// The VXLAN device of the other family, while another host is reached by that alone.
+    pub(super) other: Option<u32>,
+}
+
+impl Devices {
+    /// The VXLAN device by which packets go to a host at this address.
+    pub(super) fn towards(&self, peer: IpAddr) -> Option<u32> {
+        if IpFamily::of(peer) == self.family { Some(self.vxlan) } else { self.other }
+    }
+
+    /// The rows of the bridge for remote workloads behind the second VXLAN device: what has none goes to the first one.
+    pub(super) fn beside<'a>(
+        &self,
+        fdb: &'a BTreeSet<FdbRow>,
+    ) -> impl Iterator<Item = BridgeFdbRow> + use<'a> {
+        let (family, other) = (self.family, self.other);
+        fdb.iter()
+            .filter(move |row| IpFamily::of(row.peer) != family)
+            .filter_map(move |row| Some(BridgeFdbRow { mac: row.mac, port: other? }))
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -80,7 +104,7 @@ impl<'a> Pass<'a> {
         reason: Reason,
         carried: &mut NetworkCache,
     ) -> Result<Devices, OverlayError> {
-        let devices = self.ensure_base(&desired.base, &mut carried.rules)?;
+        let devices = self.ensure_base(&desired.base, Some(desired), &mut carried.rules)?;
         self.ensure_rules(desired, &mut carried.rules)?;
         self.ensure_ports(desired, devices, reason, &mut carried.rules)?;
         self.ensure_rows(desired, devices, &mut carried.known)?;
@@ -90,10 +114,12 @@ impl<'a> Pass<'a> {
         Ok(devices)
     }
 
-    /// Makes the network's own devices what they should be.
+    /// Makes the network's own devices what they should be. Where nothing is known of other hosts, the second VXLAN device is
+    /// left as it is.
     pub(super) fn ensure_base(
         &mut self,
         base: &Base,
+        desired: Option<&Desired>,
         rules: &mut RulesCache,
     ) -> Result<Devices, OverlayError> {
         // Addresses are what this agent gives, so nobody announces any; a VXLAN device without IPv6 answers for nobody.
@@ -123,9 +149,9 @@ impl<'a> Pass<'a> {
             self.applied.count(Table::Link, 1);
         }
         let bridge = self.ensure_bridge(base)?;
-        let vxlan = self.ensure_vxlan(base, bridge, rules)?;
+        let (vxlan, other) = self.ensure_tunnels(base, desired, bridge, rules)?;
         self.ensure_gateway(base, bridge)?;
-        Ok(Devices { bridge, vxlan })
+        Ok(Devices { bridge, vxlan, family: self.local.first().family(), other })
     }
 
     fn ensure_bridge(&mut self, base: &Base) -> Result<u32, OverlayError> {

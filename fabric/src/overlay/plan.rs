@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
-use sealane_proto::types::{MacAddr, NodeName, OverlayIp, Subnet, Subnet6, Vni, WorkloadName, addresses};
+use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node};
+use sealane_proto::types::{
+    IpFamily, MacAddr, NodeName, OverlayIp, Subnet, Subnet6, UnderlayAddr, UnderlayAddrs, Vni, WorkloadName,
+    addresses,
+};
 
 use crate::Attachment;
 use crate::netlink::{Address, Route};
@@ -81,9 +84,10 @@ pub struct BridgeFdbRow {
 }
 
 impl Row for FdbRow {
-    type Key = MacAddr;
-    fn key(&self) -> MacAddr {
-        self.mac
+    /// Each family has a device of its own, with a table of its own.
+    type Key = (IpFamily, MacAddr);
+    fn key(&self) -> (IpFamily, MacAddr) {
+        (IpFamily::of(self.peer), self.mac)
     }
 }
 
@@ -110,14 +114,19 @@ pub struct Desired {
     pub ports: BTreeSet<Port>,
     /// The names of those whose workloads end: whoever takes them away is not in the wrong, and they are not made again.
     pub ending: BTreeSet<String>,
-    /// The VXLAN device's forwarding table: no MAC twice.
+    /// This host's underlay address of the other family than its main one, where another host is reached by that alone: then
+    /// there is a second VXLAN device, which sends from there.
+    pub other: Option<UnderlayAddr>,
+    /// The VXLAN devices' forwarding tables, each row in that of its family: no MAC twice.
     pub fdb: BTreeSet<FdbRow>,
-    /// The VXLAN device's neighbours: no address twice.
+    /// The neighbours of the network's first VXLAN device, which answers for all: no address twice.
     pub neighbours: BTreeSet<NeighbourRow>,
     /// Number of other hosts that are sent to.
     pub peers: usize,
-    /// The other hosts that carry the network: whose packets are let in.
+    /// The other hosts that carry the network, at the addresses of their tunnels to this one: whose packets are let in.
     pub carriers: BTreeSet<IpAddr>,
+    /// Every address beneath of those hosts.
+    pub hosts: BTreeSet<IpAddr>,
     /// The addresses that are kept for services: nobody sends from there.
     pub services: BTreeSet<Ipv4Net>,
 }
@@ -202,12 +211,18 @@ pub fn port_name(workload: &WorkloadName) -> String {
     format!("w{:012x}", number(workload.as_str()) >> 16)
 }
 
-/// Computes the desired state of the host `node` for the snapshot's network when `local` runs on it.
+/// Computes the desired state of the host `node`, which is at `own` beneath, for the snapshot's network when `local` runs on it.
 ///
 /// `local` is what this host knows of itself and wins over the snapshot: a remote workload with the address or
-/// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list.
+/// MAC of a local one, or of the gateway, is stale. So is a workload of a host that the snapshot does not list, or that has no
+/// family in common with this one.
 #[must_use]
-pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attachment], mtu: u32) -> Desired {
+pub fn desired(
+    snapshot: &NetworkSnapshot,
+    (node, own): (&NodeName, UnderlayAddrs),
+    attachments: &[Attachment],
+    mtu: u32,
+) -> Desired {
     let base = Base::of(&snapshot.network, mtu);
     let of_network =
         || attachments.iter().filter(|attachment| attachment.workload.network == snapshot.network.name);
@@ -219,8 +234,8 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attac
     taken.insert(base.gateway);
     taken_macs.insert(base.gateway_mac);
 
-    let underlay: BTreeMap<&NodeName, IpAddr> =
-        snapshot.nodes.iter().map(|other| (&other.name, other.underlay.to_ip())).collect();
+    let ways = snapshot.nodes.iter().filter_map(|other| Some((&other.name, way(own, other)?)));
+    let underlay: BTreeMap<&NodeName, IpAddr> = ways.collect();
     let (mut fdb, mut neighbours, mut peers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for remote in snapshot.workloads.iter().filter(|workload| workload.node != *node) {
         let Some(&peer) = underlay.get(&remote.node) else { continue };
@@ -235,6 +250,10 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attac
         peers.insert(peer);
     }
     let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);
+    let carriers = carriers(snapshot, (node, own));
+    let is_of_other =
+        |address: &UnderlayAddr| carriers.iter().any(|peer| IpFamily::of(*peer) == address.family());
+    let others = snapshot.nodes.iter().filter(|other| other.name != *node);
     Desired {
         base,
         ports,
@@ -242,16 +261,23 @@ pub fn desired(snapshot: &NetworkSnapshot, node: &NodeName, attachments: &[Attac
         fdb,
         neighbours,
         peers: peers.len(),
-        carriers: carriers(snapshot, node),
+        other: own.other().filter(is_of_other),
+        hosts: others.flat_map(|other| other.underlay.iter()).map(UnderlayAddr::to_ip).collect(),
+        carriers,
         services: services.collect(),
     }
 }
 
-/// The other hosts that carry the snapshot's network.
+/// The other hosts that carry the snapshot's network, as the host `node` at `own` reaches them.
 #[must_use]
-pub fn carriers(snapshot: &NetworkSnapshot, node: &NodeName) -> BTreeSet<IpAddr> {
+pub fn carriers(snapshot: &NetworkSnapshot, (node, own): (&NodeName, UnderlayAddrs)) -> BTreeSet<IpAddr> {
     let others = snapshot.nodes.iter().filter(|other| other.name != *node);
-    others.map(|other| other.underlay.to_ip()).collect()
+    others.filter_map(|other| way(own, other)).collect()
+}
+
+/// The address at which a host at `own` reaches another one.
+fn way(own: UnderlayAddrs, other: &Node) -> Option<IpAddr> {
+    own.way_to(other.underlay).map(|way| way.peer.to_ip())
 }
 
 /// Computes the changes that make `actual` into `desired`. A row that stands alone under its key is replaced, not

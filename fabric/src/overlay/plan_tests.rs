@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 use sealane_proto::resource::{Node, Workload};
-use sealane_proto::types::UnderlayAddr;
 
 use super::*;
 use crate::seat::Seat;
@@ -9,7 +8,7 @@ use crate::testing;
 proptest! {
     #[test]
     fn a_diff_applied_to_what_is_there_gives_what_should_be(want in rows(), have in rows()) {
-        let want: BTreeSet<FdbRow> = want.into_iter().map(|row| (row.mac, row)).collect::<BTreeMap<_, _>>()
+        let want: BTreeSet<FdbRow> = want.into_iter().map(|row| (row.key(), row)).collect::<BTreeMap<_, _>>()
             .into_values().collect();
         let changes = diff(&want, &have);
         prop_assert_eq!(apply(&changes, have), want);
@@ -31,9 +30,9 @@ proptest! {
             .map(|(at, (node, ip, mac))| workload(&format!("r{at}"), &format!("node-{node}"), ip, mac)).collect();
         let attachments: Vec<Attachment> = own.into_iter().enumerate()
             .map(|(at, (ip, mac))| attachment(&format!("l{at}"), "node-0", ip, mac)).collect();
-        let desired = desired(&snapshot, &"node-0".parse().unwrap(), &attachments, 1450);
+        let desired = desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &attachments, 1450);
 
-        let own: IpAddr = snapshot.nodes[0].underlay.to_ip();
+        let own: IpAddr = snapshot.nodes[0].underlay.first().to_ip();
         prop_assert!(desired.fdb.iter().all(|row| row.peer != own));
         for own in &attachments {
             prop_assert!(desired.fdb.iter().all(|row| row.mac != own.workload.mac));
@@ -53,7 +52,8 @@ fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
     let mut snapshot = snapshot();
     snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
     let attachments = [attachment("new", "node-0", 5, 5)];
-    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &attachments, 1450);
+    let desired =
+        desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &attachments, 1450);
     assert_eq!(
         desired.neighbours.iter().map(|row| row.address.to_string()).collect::<Vec<_>>(),
         ["10.42.0.6"]
@@ -67,8 +67,34 @@ fn workloads_of_other_networks_and_unknown_hosts_have_no_place() {
     snapshot.workloads = vec![workload("lost", "node-9", 5, 5)];
     let mut foreign = attachment("foreign", "node-0", 6, 6);
     foreign.workload.network = "blog".parse().unwrap();
-    let desired = desired(&snapshot, &"node-0".parse().unwrap(), &[foreign], 1450);
+    let desired =
+        desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &[foreign], 1450);
     assert!(desired.ports.is_empty() && desired.fdb.is_empty() && desired.neighbours.is_empty());
+}
+
+#[test]
+fn hosts_are_reached_by_the_family_that_both_have_and_by_another_device_only_where_one_needs_it() {
+    let planned = |places: [&str; 3]| {
+        let mut snapshot = snapshot();
+        places
+            .iter()
+            .zip(&mut snapshot.nodes)
+            .for_each(|(place, node)| node.underlay = place.parse().unwrap());
+        snapshot.workloads = vec![workload("one", "node-1", 5, 5), workload("two", "node-2", 6, 6)];
+        let own = snapshot.nodes[0].underlay;
+        let desired = desired(&snapshot, (&"node-0".parse().unwrap(), own), &[], 1450);
+        let rows: Vec<String> = desired.fdb.iter().map(|row| row.peer.to_string()).collect();
+        assert_eq!(desired.carriers.len(), desired.fdb.len(), "each that is sent to may send");
+        assert!(desired.hosts.iter().all(|host| !own.contains((*host).into())));
+        (rows.join(" "), desired.other.map(|other| other.to_string()).unwrap_or_default())
+    };
+    let check = |places, rows: &str, other: &str| {
+        assert_eq!(planned(places), (rows.to_owned(), other.to_owned()), "{places:?}");
+    };
+    check(["192.0.2.1,fd00::1", "192.0.2.2,fd00::2", "192.0.2.3"], "192.0.2.2 192.0.2.3", "");
+    check(["192.0.2.1,fd00::1", "192.0.2.2", "fd00::3"], "192.0.2.2 fd00::3", "fd00::1");
+    check(["fd00::1,192.0.2.1", "192.0.2.2", "fd00::3"], "192.0.2.2 fd00::3", "192.0.2.1");
+    check(["fd00::1", "192.0.2.2", "192.0.2.3,fd00::3"], "fd00::3", "");
 }
 
 #[test]
@@ -81,9 +107,9 @@ fn port_names_fit_the_kernel_and_do_not_change_between_versions() {
 }
 
 fn rows() -> impl Strategy<Value = BTreeSet<FdbRow>> {
-    let row = (1_u8..8, 1_u8..4).prop_map(|(mac, peer)| FdbRow {
+    let row = (1_u8..8, 1_u8..4, any::<bool>()).prop_map(|(mac, peer, six)| FdbRow {
         mac: MacAddr::new([2, 0, 0, 0, 0, mac]),
-        peer: IpAddr::from([192, 0, 2, peer]),
+        peer: if six { [0xfd00, 0, 0, 0, 0, 0, 0, peer.into()].into() } else { [192, 0, 2, peer].into() },
     });
     proptest::collection::btree_set(row, 0..12)
 }
@@ -102,7 +128,7 @@ fn apply(changes: &Diff<FdbRow>, mut rows: BTreeSet<FdbRow>) -> BTreeSet<FdbRow>
 fn snapshot() -> NetworkSnapshot {
     let node = |at: u8| Node {
         name: format!("node-{at}").parse().unwrap(),
-        underlay: UnderlayAddr::from(IpAddr::from([192, 0, 2, at + 1])),
+        underlay: IpAddr::from([192, 0, 2, at + 1]).into(),
         mtu: None,
     };
     let mut snapshot = testing::snapshot();

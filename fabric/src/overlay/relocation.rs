@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_proto::types::{MacAddr, UnderlayAddr};
+use sealane_proto::types::{MacAddr, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::watch;
 
 use super::announce::{REPEATS, announcements};
@@ -11,21 +11,21 @@ use super::{Overlay, OverlayError, Underlay, blocking};
 use crate::netlink::{NetlinkError, Notices, PacketSocket, Socket, Subject};
 
 impl Overlay {
-    /// Returns this host's underlay address, which may become another one at any time.
+    /// Returns this host's underlay addresses, which may become others at any time.
     #[must_use]
-    pub fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+    pub fn underlay(&self) -> watch::Receiver<UnderlayAddrs> {
         self.kernel.underlay.subscribe()
     }
 
-    /// Moves this host to another of its addresses: the gate knows its device, and whoever looks at [`Overlay::underlay`]
+    /// Moves this host to others of its addresses: the gate knows their devices, and whoever looks at [`Overlay::underlay`]
     /// hears of it. The tunnels of each network follow with its next pass.
     ///
     /// # Errors
-    /// When the host has not the address: nothing is changed then. Or when the kernel refuses the gate, which the next look at
+    /// When the host has not the main address: nothing is changed then. Or when the kernel refuses the gate, which the next look at
     /// the host takes up.
-    pub async fn relocate(&self, address: UnderlayAddr) -> Result<(), OverlayError> {
+    pub async fn relocate(&self, addresses: UnderlayAddrs) -> Result<(), OverlayError> {
         let kernel = self.kernel.clone();
-        blocking(move || kernel.relocate(address)).await
+        blocking(move || kernel.relocate(addresses)).await
     }
 
     /// Tells the hosts beneath on the same wire that this host has its underlay address now: of one that was another's before,
@@ -34,14 +34,14 @@ impl Overlay {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn announce_underlay(&self) -> Result<(), OverlayError> {
-        let address = self.kernel.underlay();
+        let addresses = self.kernel.underlay();
         for wait in [Duration::ZERO].into_iter().chain(REPEATS) {
             tokio::time::sleep(wait).await;
             let kernel = self.kernel.clone();
-            if kernel.underlay() != address {
+            if kernel.underlay() != addresses {
                 return Ok(());
             }
-            blocking(move || kernel.announce(address)).await?;
+            blocking(move || addresses.iter().try_for_each(|address| kernel.announce(address))).await?;
         }
         Ok(())
     }
@@ -56,21 +56,21 @@ impl Overlay {
 }
 
 impl KernelAccess {
-    /// This host's underlay address as it is now.
-    pub(super) fn underlay(&self) -> UnderlayAddr {
+    /// This host's underlay addresses as they are now.
+    pub(super) fn underlay(&self) -> UnderlayAddrs {
         *self.underlay.borrow()
     }
 
-    fn relocate(&self, address: UnderlayAddr) -> Result<(), OverlayError> {
+    fn relocate(&self, addresses: UnderlayAddrs) -> Result<(), OverlayError> {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
-        Underlay::find(&mut socket, address)?;
-        // Before anybody hears of it: whoever does looks at the new one.
+        Underlay::find(&mut socket, addresses.first())?;
+        // Before anybody hears of it: whoever does looks at the new ones.
         self.underlay.send_if_modified(|known| {
-            *known = address;
+            *known = addresses;
             false
         });
         let looked = self.measure_ways().and_then(|_| Ok(self.ensure_gate()?));
-        self.underlay.send_replace(address);
+        self.underlay.send_replace(addresses);
         looked.map(drop)
     }
 

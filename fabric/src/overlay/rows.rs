@@ -11,6 +11,13 @@ use crate::netlink::{
 };
 use netlink_packet_route::neighbour::NeighbourMessage;
 
+impl Devices {
+    /// A row of the forwarding table of its family's device.
+    pub(super) fn fdb_entry(&self, row: &FdbRow) -> NeighbourMessage {
+        vxlan_fdb_entry(self.towards(row.peer).unwrap_or(self.vxlan), row.mac, row.peer)
+    }
+}
+
 impl Pass<'_> {
     /// Brings both forwarding tables and the neighbours to their state, in one batch each.
     pub(super) fn ensure_rows(
@@ -26,8 +33,10 @@ impl Pass<'_> {
             .map(|entry| BridgeFdbRow { mac: entry.mac, port: entry.index })
             .collect();
         let fdb: BTreeSet<FdbRow> = fixed()
-            .filter(|entry| entry.bridge.is_none() && entry.index == devices.vxlan)
-            .filter_map(|entry| entry.peer.map(|peer| FdbRow { mac: entry.mac, peer }))
+            .filter(|entry| entry.bridge.is_none())
+            .filter_map(|entry| Some((entry.peer?, entry)))
+            .filter(|(peer, entry)| devices.towards(*peer) == Some(entry.index))
+            .map(|(peer, entry)| FdbRow { mac: entry.mac, peer })
             .collect();
         let neighbours: BTreeSet<NeighbourRow> = self
             .socket
@@ -42,12 +51,13 @@ impl Pass<'_> {
         let ports = ports.filter_map(|port| self.link(&port.name).map(|link| (port.mac, link.index)));
         // The kernel makes the bridge's own row, and takes it away with a port that had it for a while.
         let own = (desired.base.gateway_mac, devices.bridge);
-        let local = ports.chain([own]).map(|(mac, port)| BridgeFdbRow { mac, port }).collect();
+        let local = ports.chain([own]).map(|(mac, port)| BridgeFdbRow { mac, port });
+        let local = local.chain(devices.beside(&desired.fdb)).collect();
         self.mend(Table::BridgeFdb, &local, &bridge_fdb, |row| {
             let entry = if row.port == devices.bridge { own_fdb_entry } else { bridge_fdb_entry };
             entry(row.port, row.mac)
         })?;
-        self.mend(Table::Fdb, &desired.fdb, &fdb, |row| vxlan_fdb_entry(devices.vxlan, row.mac, row.peer))?;
+        self.mend(Table::Fdb, &desired.fdb, &fdb, |row| devices.fdb_entry(row))?;
         self.mend(Table::Neighbour, &desired.neighbours, &neighbours, |row| {
             neighbour_entry(devices.vxlan, row.address, row.mac)
         })

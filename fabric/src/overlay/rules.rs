@@ -9,7 +9,7 @@ use sealane_base::task;
 
 use super::pass::Pass;
 use super::plan::{Base, Desired, Port};
-use super::tunnel::VXLAN;
+use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::{Overlay, OverlayError, Table};
 use crate::nft::gate::Refused;
 use crate::nft::{self, NetworkRules, RulesCache, Sender, Senders, Told, Tunnel};
@@ -65,11 +65,14 @@ impl Pass<'_> {
         known: &mut RulesCache,
     ) -> Result<(), OverlayError> {
         let told = Some(self.told(desired));
+        if desired.other.is_some() && self.link(VXLAN_OTHER).is_none() {
+            self.refresh_link(VXLAN_OTHER)?;
+        }
         self.ensure_senders(&desired.base, Senders::With(Vec::new()), told, known)
     }
 
     fn told(&self, desired: &Desired) -> Told {
-        Told { hosts: self.kernel.hosts_of_mesh(&desired.carriers), services: desired.services.clone() }
+        Told { hosts: self.kernel.hosts_of_mesh(&desired.hosts), services: desired.services.clone() }
     }
 
     /// Removes what guarded ports that are gone; addresses of this host's workloads are those that stay.
@@ -93,9 +96,10 @@ impl Pass<'_> {
         if self.link(VXLAN).is_none() {
             self.refresh_link(VXLAN)?;
         }
+        let tunnels = [VXLAN, VXLAN_OTHER].into_iter().filter_map(|name| self.link(name));
         let wanted = NetworkRules {
             senders,
-            tunnel: self.link(VXLAN).map(|link| Tunnel { device: link.name.clone(), index: link.index }),
+            tunnels: tunnels.map(|link| Tunnel { device: link.name.clone(), index: link.index }).collect(),
             subnet: base.subnet,
             subnet6: base.subnet6,
             egress: base.egress,

@@ -6,22 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{NetworkName, UnderlayAddr, WorkloadName};
+use sealane_proto::types::{NetworkName, UnderlayAddrs, WorkloadName};
 use sealane_sys::NetNs;
 
 use super::pass::{Devices, Pass, WayOut};
 use super::plan::{Base, Desired, Port};
-use super::tunnel::VXLAN;
+use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Table};
-use crate::netlink::{LinkRequest, NetlinkError, neighbour_entry, vxlan_fdb_entry};
+use crate::netlink::{LinkRequest, NetlinkError, bridge_fdb_entry, neighbour_entry};
 
 /// State of the kernel, as far as this process knows.
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) network: Network,
     pub(super) desired: Desired,
-    /// The underlay address that the tunnels start from.
-    pub(super) local: UnderlayAddr,
+    /// The underlay addresses that the tunnels start from.
+    pub(super) local: UnderlayAddrs,
     pub(super) devices: Devices,
     /// The link to the host, where there is to be one.
     pub(super) way_out: Option<WayOut>,
@@ -102,7 +102,8 @@ impl Settled {
                 Some(_) | None => return None,
             }
         }
-        (self.desired.base == desired.base).then_some(gone)
+        let same_devices = (self.desired.base, self.desired.other) == (desired.base, desired.other);
+        same_devices.then_some(gone)
     }
 }
 
@@ -118,13 +119,14 @@ impl NetworkCache {
         let mut settled = self.settled.take().filter(|settled| settled.local == kernel.underlay())?;
         let gone = settled.gone(desired)?;
         let names: BTreeSet<&String> = desired.ports.iter().map(|port| &port.name).collect();
-        let is_gone = |device: &&String| *device != VXLAN && !names.contains(device);
+        let is_gone =
+            |device: &&String| *device != VXLAN && *device != VXLAN_OTHER && !names.contains(device);
         let freed: Vec<String> = self.rules.guarded().filter(is_gone).cloned().collect();
         let mut applied = Applied::default();
         let same_rows =
             settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
-        let same_told =
-            settled.desired.carriers == desired.carriers && settled.desired.services == desired.services;
+        let told = |of: &Desired| (of.hosts.clone(), of.services.clone());
+        let same_told = told(&settled.desired) == told(desired);
         if !(gone.is_empty() && freed.is_empty() && same_rows && same_told) {
             let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
                 pass.remove_ports(&gone)?;
@@ -184,10 +186,12 @@ impl Pass<'_> {
     }
 
     fn change_rows(&mut self, before: &Settled, desired: &Desired) -> Result<(), OverlayError> {
-        let vxlan = before.devices.vxlan;
-        self.mend(Table::Fdb, &desired.fdb, &before.desired.fdb, |row| {
-            vxlan_fdb_entry(vxlan, row.mac, row.peer)
+        let (devices, vxlan) = (before.devices, before.devices.vxlan);
+        let beside = |of: &Desired| devices.beside(&of.fdb).collect();
+        self.mend(Table::BridgeFdb, &beside(desired), &beside(&before.desired), |row| {
+            bridge_fdb_entry(row.port, row.mac)
         })?;
+        self.mend(Table::Fdb, &desired.fdb, &before.desired.fdb, |row| devices.fdb_entry(row))?;
         self.mend(Table::Neighbour, &desired.neighbours, &before.desired.neighbours, |row| {
             neighbour_entry(vxlan, row.address, row.mac)
         })

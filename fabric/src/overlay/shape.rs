@@ -85,7 +85,16 @@ pub(super) fn bridge_settings() -> Vec<InfoBridge> {
     ]
 }
 
-/// Whatever is not local goes to the VXLAN device, which drops what it has no row for.
-pub(super) fn vxlan_port_settings() -> Vec<InfoBridgePort> {
-    SHARED_PORT_SETTINGS.into_iter().chain([InfoBridgePort::UnicastFlood(true)]).collect()
+/// Settings of the ports of the VXLAN devices, the second of which is there or not. Whatever is not local goes to the first one,
+/// which drops what it has no row for; to the second one goes what the bridge has a row for, and nothing from one to the other.
+pub(super) fn vxlan_port_settings(is_first: bool, are_two: bool) -> Vec<InfoBridgePort> {
+    let own = [
+        InfoBridgePort::UnicastFlood(is_first),
+        InfoBridgePort::BroadcastFlood(is_first),
+        InfoBridgePort::MulticastFlood(is_first),
+        InfoBridgePort::Isolated(are_two),
+    ];
+    let shared = SHARED_PORT_SETTINGS.into_iter();
+    let shared = shared.filter(|shared| own.iter().all(|own| discriminant(own) != discriminant(shared)));
+    shared.chain(own.clone()).collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use sealane_proto::resource::{NetworkSnapshot, Node};
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::{IpFamily, UnderlayAddr};
 use sealane_sys::NetNsError;
 
 use super::{Overlay, OverlayError, blocking};
@@ -65,6 +65,17 @@ pub enum UnderlayError {
         interface: String,
         /// True if there is such an interface.
         there: bool,
+    },
+    /// Both addresses of a host would be of one family.
+    #[error(
+        "underlay address {address} is of {} like the other one: a host has one underlay address of each family; give one of \
+         {family} to the second --underlay", .address.family()
+    )]
+    OneFamily {
+        /// The second address.
+        address: UnderlayAddr,
+        /// Family that it should be of.
+        family: IpFamily,
     },
     /// No address of the host lies in the chosen prefix.
     #[error(
@@ -140,11 +151,16 @@ impl Underlay {
     /// The MTU inside the overlay when it is not given: what fits into the device's with the outer headers.
     #[must_use]
     pub fn inner_mtu(&self) -> u32 {
-        self.mtu.saturating_sub(match self.address.to_ip() {
-            IpAddr::V4(_) => OVERHEAD_IPV4,
-            IpAddr::V6(_) => OVERHEAD_IPV6,
-        })
+        inner_mtu(self.mtu, self.address.family())
     }
+}
+
+/// The length of packets inside a tunnel whose packets may be `outer` bytes long.
+pub(super) fn inner_mtu(outer: u32, family: IpFamily) -> u32 {
+    outer.saturating_sub(match family {
+        IpFamily::V4 => OVERHEAD_IPV4,
+        IpFamily::V6 => OVERHEAD_IPV6,
+    })
 }
 
 /// Explains that an address is the one of a whole network that this host is in, whichever device has it.
@@ -182,13 +198,14 @@ pub(super) fn without_shared(
     snapshot: Arc<NetworkSnapshot>,
     beneath: Option<Ipv4Net>,
 ) -> (Arc<NetworkSnapshot>, Option<String>) {
-    let kind = |node: &Node| match node.underlay.to_ip() {
-        IpAddr::V4(address) => kind_in(beneath?, address),
-        IpAddr::V6(_) => None,
+    let kind = |node: &Node| {
+        let v4 = node.underlay.of(IpFamily::V4)?;
+        let IpAddr::V4(address) = v4.to_ip() else { return None };
+        Some((v4, kind_in(beneath?, address)?))
     };
     let named = snapshot.nodes.iter().find_map(|node| Some((node, kind(node)?, beneath?)));
-    let Some((node, of, net)) = named else { return (snapshot, None) };
-    let why = format!("node {} is at {}, the {of} address of {net} beneath", node.name, node.underlay);
+    let Some((node, (address, of), net)) = named else { return (snapshot, None) };
+    let why = format!("node {} is at {address}, the {of} address of {net} beneath", node.name);
     let mut fit = snapshot.as_ref().clone();
     fit.nodes.retain(|node| kind(node).is_none());
     (Arc::new(fit), Some(why))

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{Mtu, NetworkName, NodeName};
+use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName};
 use tokio::sync::watch;
 
+use super::underlay::inner_mtu;
 use super::{KernelAccess, Overlay, OverlayError, Underlay, lock};
 use crate::netlink::{Link, Socket};
+use crate::nft::gate::GateDevices;
 
 /// Number of ways that are looked at: they differ by device, not by host.
 const MOST: usize = 256;
@@ -31,8 +33,8 @@ struct Measurement {
     inner: u32,
     /// The network beneath, as the underlay address has it.
     beneath: Option<Ipv4Net>,
-    /// Number of the device that has the underlay address.
-    device: u32,
+    /// Numbers of the devices that have the underlay addresses.
+    devices: GateDevices,
 }
 
 impl Overlay {
@@ -79,9 +81,9 @@ impl KernelAccess {
         self.seen(|seen| seen.beneath).ok()?
     }
 
-    /// Number of the device that has the underlay address, if any has it.
-    pub(super) fn device_beneath(&self) -> Option<u32> {
-        self.seen(|seen| seen.device).ok()
+    /// Numbers of the devices that have the underlay addresses, if any has the main one.
+    pub(super) fn devices_beneath(&self) -> Option<GateDevices> {
+        self.seen(|seen| seen.devices).ok()
     }
 
     /// Remembers whom a network's packets go to.
@@ -120,24 +122,29 @@ impl KernelAccess {
 
     fn look(&self, peers: &BTreeMap<NetworkName, BTreeSet<IpAddr>>) -> Result<Measurement, OverlayError> {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
-        let underlay = Underlay::find(&mut socket, self.underlay())?;
+        let local = self.underlay();
+        let underlay = Underlay::find(&mut socket, local.first())?;
+        // Who has lost the other one still reaches all others.
+        let other = local.other().and_then(|other| Underlay::find(&mut socket, other).ok());
         let links = socket.links()?;
-        let beneath = match underlay.address.to_ip() {
-            IpAddr::V4(address) => Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc()),
-            IpAddr::V6(_) => None,
-        };
+        let beneath = [Some(&underlay), other.as_ref()].into_iter().flatten().find_map(|underlay| {
+            let IpAddr::V4(address) = underlay.address.to_ip() else { return None };
+            Ipv4Net::new(address, underlay.prefix_len).ok().map(|net| net.trunc())
+        });
         let peers: BTreeSet<IpAddr> = peers.values().flatten().copied().collect();
         let mut allowed = Vec::new();
         for peer in peers.into_iter().take(MOST) {
             if let Some(way) = socket.way_to(peer)? {
                 let device = links.iter().find(|link| link.index == way.device && !is_loopback(link));
-                allowed.extend(device.map(|device| way.mtu.map_or(device.mtu, |mtu| mtu.min(device.mtu))));
+                let outer = device.map(|device| way.mtu.map_or(device.mtu, |mtu| mtu.min(device.mtu)));
+                allowed.extend(outer.map(|outer| inner_mtu(outer, IpFamily::of(peer))));
             }
         }
-        let least = allowed.into_iter().min().unwrap_or_else(|| without_peers(&underlay, &links));
-        let device = underlay.index;
-        let inner = Underlay { mtu: least, ..underlay }.inner_mtu().min(Mtu::MAX.into());
-        Ok(Measurement { inner, beneath, device })
+        let family = underlay.address.family();
+        let least = allowed.into_iter().min();
+        let inner = least.unwrap_or_else(|| inner_mtu(without_peers(&underlay, &links), family));
+        let devices = GateDevices::new(family, underlay.index, other.map(|other| other.index));
+        Ok(Measurement { inner: inner.min(Mtu::MAX.into()), beneath, devices })
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_fabric::overlay::{InterfaceOffer, OverlayError, Reason, Table, preflight};
-use sealane_proto::resource::{NetworkSnapshot, Node, Workload};
+use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{MacAddr, Mtu};
 use sealane_sys::NetNs;
 
@@ -187,20 +187,18 @@ async fn a_row_that_the_kernel_refuses_costs_that_row_alone() {
     let client = hosts.a.attach(&network, "client", 10, 10).await;
     hosts.b.attach(&network, "server", 20, 20).await;
     hosts.converge().await;
-    // Another host of the network is where none of this family reaches it.
+    // A workload elsewhere has an address of a group, for which no row is put in another's place.
     let with_a_stranger = |hosts: &Hosts| {
         let mut snapshot = NetworkSnapshot::clone(&hosts.snapshot());
         let mut lost = hosts.b.workload(&network, "lost", 30, 30);
-        lost.node = "c".parse().unwrap();
-        let underlay = "fe80::1".parse().unwrap();
-        snapshot.nodes.push(Node { name: lost.node.clone(), underlay, mtu: None });
+        lost.mac = MacAddr::new([0x01, 0, 0x5e, 0, 0, 30]);
         snapshot.workloads.push(lost);
         Arc::new(snapshot)
     };
     for reason in [Reason::Change, Reason::Audit, Reason::Change] {
         let applied = hosts.a.ensure(&with_a_stranger(&hosts), reason).await.unwrap();
         let said = applied.refused_rows.unwrap();
-        assert!(said.contains("02:00:00:00:00:1e") && said.contains("fe80::1"), "{reason:?}: {said}");
+        assert!(said.contains("01:00:5e:00:00:1e") && said.contains("192.0.2.2"), "{reason:?}: {said}");
     }
     // Others come and are reached.
     hosts.b.attach(&network, "later", 21, 21).await;

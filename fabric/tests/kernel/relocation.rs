@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sealane_fabric::overlay::{OverlayError, Reason, UnderlayError};
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::UnderlayAddr;
+use sealane_proto::types::UnderlayAddrs;
 use sealane_sys::NetNs;
 
 use crate::hosts::{Hosts, answers, sh, two_hosts};
@@ -21,13 +21,12 @@ async fn with_workloads() -> (Hosts, NetNs, NetNs) {
 
 /// Moves host b to this address, and tells both where it is.
 async fn relocate(hosts: &Hosts, address: &str) {
-    let address: UnderlayAddr = address.parse().unwrap();
+    let address: UnderlayAddrs = address.parse().unwrap();
     hosts.b.overlay.relocate(address).await.unwrap();
     assert_eq!(*hosts.b.overlay.underlay().borrow(), address);
     let mut snapshot = NetworkSnapshot::clone(&hosts.snapshot());
-    let family = |of: &UnderlayAddr| of.to_ip().is_ipv4();
-    if !family(&address) {
-        let other: UnderlayAddr = "2001:db8::1".parse().unwrap();
+    if address.first().to_ip().is_ipv6() {
+        let other: UnderlayAddrs = "2001:db8::1".parse().unwrap();
         hosts.a.overlay.relocate(other).await.unwrap();
         snapshot.nodes[0].underlay = other;
     }

@@ -96,14 +96,16 @@ pub async fn join(
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     let channel = tls_channel(address, config).await?;
+    let (underlay, underlay_other) = node.underlay.to_wire();
     let request = v1::JoinRequest {
         token_id: token.id.clone(),
         token_secret: token.secret.to_string(),
         node: node.name.to_string(),
-        underlay: node.underlay.to_string(),
+        underlay,
         csr,
         protocol: PROTOCOL,
         oldest_protocol: OLDEST_PROTOCOL,
+        underlay_other,
         version: version.to_owned(),
         unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };

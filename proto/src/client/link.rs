@@ -23,7 +23,7 @@ use super::connect::{TlsIdentity, control_channel};
 use super::ending::Ending;
 use super::uplink::{self, Uplink, message};
 use crate::resource::{ControlAddr, Edition, NetworkSnapshot, Workload};
-use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, WorkloadName};
+use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddrs, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
@@ -66,8 +66,8 @@ pub struct LinkInputs {
     pub carried: watch::Receiver<CarriedNetworks>,
     /// A random number, another one at each start of the agent.
     pub instance: u64,
-    /// Underlay address of this host: with another one, it connects again at once and says so.
-    pub underlay: watch::Receiver<UnderlayAddr>,
+    /// Underlay addresses of this host: with another one, it connects again at once and says so.
+    pub underlay: watch::Receiver<UnderlayAddrs>,
     /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The program's version.
@@ -201,7 +201,7 @@ impl Session<'_> {
         };
         let (up, outgoing) = mpsc::channel(16);
         let applied = self.inputs.applied.borrow_and_update().clone();
-        let underlay = self.inputs.underlay.borrow().to_string();
+        let (underlay, underlay_other) = self.inputs.underlay.borrow().to_wire();
         let hello = v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
@@ -209,6 +209,7 @@ impl Session<'_> {
             applied: applied.iter().map(|(network, &generation)| uplink::ack(network, generation)).collect(),
             oldest_protocol: OLDEST_PROTOCOL,
             underlay,
+            underlay_other,
             recalls: true,
             mtu: self.mtu(),
             instance: self.inputs.instance,

@@ -1,6 +1,6 @@
 //! Hosts.
 
-use crate::types::{Mtu, NodeName, UnderlayAddr};
+use crate::types::{Mtu, NodeName, UnderlayAddrs};
 use crate::wire::{Fields, WireError, v1};
 
 /// A host of the mesh.
@@ -8,8 +8,8 @@ use crate::wire::{Fields, WireError, v1};
 pub struct Node {
     /// Name, unique in the mesh.
     pub name: NodeName,
-    /// Destination address of its VXLAN packets.
-    pub underlay: UnderlayAddr,
+    /// Destination addresses of its VXLAN packets.
+    pub underlay: UnderlayAddrs,
     /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: Option<Mtu>,
 }
@@ -20,7 +20,8 @@ impl TryFrom<v1::Node> for Node {
         let at = Fields("Node");
         Ok(Self {
             name: at.parse("name", &message.name)?,
-            underlay: at.parse("underlay", &message.underlay)?,
+            underlay: UnderlayAddrs::of_wire(&message.underlay, &message.underlay_other)
+                .map_err(|error| at.invalid("underlay", &error))?,
             // What is no sensible one says as much as none.
             mtu: Mtu::try_from(message.mtu).ok(),
         })
@@ -30,6 +31,7 @@ impl TryFrom<v1::Node> for Node {
 impl From<&Node> for v1::Node {
     fn from(node: &Node) -> Self {
         let mtu = node.mtu.map_or(0, Into::into);
-        Self { name: node.name.to_string(), underlay: node.underlay.to_string(), mtu }
+        let (underlay, underlay_other) = node.underlay.to_wire();
+        Self { name: node.name.to_string(), underlay, mtu, underlay_other }
     }
 }

@@ -27,6 +27,7 @@ mod draining;
 mod egress;
 mod external;
 mod failover;
+mod families;
 mod freshness;
 mod health;
 mod held;

@@ -188,7 +188,7 @@ fn an_address_that_moves_to_another_device_is_the_same_host() {
 }
 
 #[test]
-fn hosts_of_ipv6_follow_their_addresses_and_one_of_the_other_family_is_refused_in_words() {
+fn hosts_of_ipv6_follow_their_addresses_and_one_without_is_refused_as_it_joins() {
     if !isolated() {
         return;
     }
@@ -217,11 +217,20 @@ fn hosts_of_ipv6_follow_their_addresses_and_one_of_the_other_family_is_refused_i
     }
     assert_eq!(device(&mesh, 2), tunnel, "the tunnel's device is another one");
 
-    mesh.join(3);
-    mesh.site_mut(3).await_ready();
-    let refused = mesh.site(3).shop(&["true"]).wait();
-    let said = "underlay address 192.0.2.13 of node host-3 is of IPv4, and node host-";
-    assert!(!refused.status.success() && refused.stderr.contains(said), "{refused}");
+    let token = mesh.token();
+    let join = |flags: &[&str]| {
+        let arguments = ["agent", "--control", "192.0.2.11:7443", "--token", &token];
+        mesh.site(3).sealane(&[&arguments, flags].concat())
+    };
+    let refused = join(&[]);
+    let said = "underlay address 192.0.2.13 of node host-3 is of IPv4, and all other hosts of the mesh are at addresses of IPv6 alone";
+    let line = "join with --underlay 192.0.2.13 --underlay and an IPv6 address of host-3";
+    assert!(
+        refused.code() == 1 && refused.stderr.contains(said) && refused.stderr.contains(line),
+        "{refused}"
+    );
+    let refused = join(&["--underlay", "192.0.2.13", "--underlay", "192.0.2.0/24"]);
+    assert!(refused.code() == 1 && refused.stderr.contains("no address of this host"), "{refused}");
 }
 
 #[test]

@@ -255,12 +255,13 @@ impl ReadApi {
         let others = networks.iter().flat_map(|host_network| &host_network.snapshot.nodes);
         let others = others.filter(|node| node.name != self.node).count();
         let underlay = self.own().underlay;
-        if underlay.to_ip().is_loopback() && others > 0 {
+        if underlay.first().to_ip().is_loopback() && others > 0 {
             problems.push(format!(
                 "this host's underlay address is {underlay}, where no other host reaches it; start its agent again with --underlay \
                  and an interface or address that others reach, as `ip -br addr` shows them"
             ));
         }
+        problems.extend(apart(&self.own(), networks.iter().map(|known| &*known.snapshot)));
         problems.extend(self.workloads.complaints());
         let snapshots = networks.iter().map(|host_network| &host_network.snapshot);
         problems.extend(snapshots.filter_map(|known| AddressSpace::of(known).shortage(known)));
@@ -392,4 +393,28 @@ fn unix_seconds(instant: SystemTime) -> u64 {
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Names the hosts that carry a network with this one and have no family in common with it.
+fn apart<'a>(own: &Node, networks: impl Iterator<Item = &'a NetworkSnapshot>) -> Vec<String> {
+    let apart = |snapshot: &'a NetworkSnapshot| {
+        let others = snapshot.nodes.iter().filter(|node| node.name != own.name);
+        let mut apart = others.filter(|node| own.underlay.way_to(node.underlay).is_none());
+        let (other, network) = (apart.next()?, &snapshot.network.name);
+        let (mine, theirs) = (own.underlay.first().family(), other.underlay.first().family());
+        let more = match apart.count() {
+            0 => String::new(),
+            more => format!(", as for {more} more"),
+        };
+        Some(format!(
+            "node {} carries network {network} at {}, and this host is at {}: nothing goes between them{more}; start the agent of \
+             this host again with --underlay {} --underlay and an {theirs} address, or that of {} with an {mine} one besides its own",
+            other.name,
+            other.underlay,
+            own.underlay,
+            own.underlay.first(),
+            other.name
+        ))
+    };
+    networks.filter_map(apart).collect()
 }

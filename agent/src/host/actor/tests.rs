@@ -6,7 +6,7 @@ use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, OverlayError};
 use sealane_fabric::seat::Seat;
 use sealane_proto::resource::{NetworkSnapshot, Node};
-use sealane_proto::types::{Mtu, NodeName, UnderlayAddr};
+use sealane_proto::types::{Mtu, NodeName, UnderlayAddrs};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -22,7 +22,7 @@ struct Twin {
     /// Permits, of which a pass of `slow` takes one.
     passes: Semaphore,
     mtu: watch::Sender<Option<Mtu>>,
-    underlay: watch::Sender<UnderlayAddr>,
+    underlay: watch::Sender<UnderlayAddrs>,
     doubted: watch::Sender<BTreeSet<NetworkName>>,
 }
 
@@ -48,7 +48,7 @@ impl Fabric for Twin {
         self.mtu.subscribe()
     }
 
-    fn underlay(&self) -> watch::Receiver<UnderlayAddr> {
+    fn underlay(&self) -> watch::Receiver<UnderlayAddrs> {
         self.underlay.subscribe()
     }
 

@@ -59,7 +59,7 @@ pub(super) struct TestMesh {
 pub(super) struct TestHost {
     pub(super) identity: watch::Sender<Arc<TlsIdentity>>,
     pub(super) revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
-    pub(super) underlay: watch::Sender<UnderlayAddr>,
+    pub(super) underlay: watch::Sender<UnderlayAddrs>,
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     facts: watch::Sender<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
     words: mpsc::Receiver<(NodeName, PeerWord)>,
@@ -137,7 +137,7 @@ impl TestMesh {
         let identity = watch::Sender::new(self.identity(node, life));
         let (revoked, peers) = (watch::Sender::default(), watch::Sender::default());
         let (facts, node) = (watch::Sender::default(), node.parse::<NodeName>().unwrap());
-        let underlay = watch::Sender::new(UnderlayAddr::from(here.ip()));
+        let underlay = watch::Sender::new(UnderlayAddrs::from(here.ip()));
         let (heard, words) = mpsc::channel(16);
         let ((hints, given), (hinted, heard_hints)) = (mpsc::channel(16), mpsc::channel(16));
         let (channels, task) = start(PeerInputs {

@@ -196,7 +196,8 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
     });
     let alone = |name: &NodeName| directory.nodes.len() == 1 && directory.nodes.contains_key(name);
     let unreachable = directory.nodes.values().map(|record| &record.node);
-    let unreachable = unreachable.filter(|node| node.underlay.to_ip().is_loopback() && !alone(&node.name));
+    let unreachable =
+        unreachable.filter(|node| node.underlay.first().to_ip().is_loopback() && !alone(&node.name));
     let unreachable = unreachable.map(|node| {
         format!(
             "node {} has the underlay address {}, where no other host reaches it; start its agent again with --underlay and an \

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use sealane_proto::resource::{Network, Node};
-use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddr};
+use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddrs};
 use sealane_proto::wire::v1;
 
 use super::{Mesh, Record, RowError, fault, hash, names, parse_option, text, texts};
@@ -68,10 +68,16 @@ impl NodeRecord {
         Node { mtu: self.node.mtu.map(least), ..self.node.clone() }
     }
 
-    /// Says whether this is the host that has an underlay address.
+    /// Says whether this host has these underlay addresses, all of them and no others.
     #[must_use]
-    pub fn is_at(&self, underlay: UnderlayAddr) -> bool {
+    pub fn is_at(&self, underlay: UnderlayAddrs) -> bool {
         self.displaced.is_none() && self.node.underlay == underlay
+    }
+
+    /// Says whether this is the host that has one of these underlay addresses.
+    #[must_use]
+    pub fn holds(&self, underlay: UnderlayAddrs) -> bool {
+        self.displaced.is_none() && self.node.underlay.overlaps(underlay)
     }
 
     /// Returns true if the host itself has been here.

@@ -1,7 +1,7 @@
 //! Hosts that joined after the backup was taken.
 
 use sealane_proto::resource::Node;
-use sealane_proto::types::{NodeName, UnderlayAddr};
+use sealane_proto::types::{NodeName, UnderlayAddrs};
 
 use super::{Recovery, Removal};
 use crate::core::relocate::displace;
@@ -55,7 +55,7 @@ pub enum ReadmitRefusal {
     )]
     UnderlayInUse {
         /// The address.
-        underlay: UnderlayAddr,
+        underlay: UnderlayAddrs,
         /// Host that came.
         node: NodeName,
         /// Host that has it.
@@ -103,7 +103,7 @@ impl Command for Readmit {
         let (name, underlay) = (node.name.clone(), node.underlay);
         let mut others = state.nodes.values();
         let (mut changes, mut displaced) = (vec![], None);
-        match others.find(|other| other.is_at(underlay) && other.node.name != name) {
+        match others.find(|other| other.holds(underlay) && other.node.name != name) {
             // Somebody has told of another host there: this one is there.
             Some(other) if !other.is_admitted() => changes.extend(removal::leaving(state, other, now)),
             _ => {

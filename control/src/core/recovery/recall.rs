@@ -176,8 +176,8 @@ impl Future {
     /// A host by hearsay: it is a carrier, and must prove itself when it comes.
     fn take_node(&mut self, told: &NetworkSnapshot, node: &Node, recovery: &Recovery) {
         let mut others = self.state.nodes.values();
-        let taken = others.any(|other| other.is_at(node.underlay));
-        let unfit = node.underlay.to_ip().is_loopback()
+        let taken = others.any(|other| other.holds(node.underlay));
+        let unfit = node.underlay.first().to_ip().is_loopback()
             || underlay::check(&self.state, &node.name, node.underlay).is_err();
         let misfit = taken
             || recovery.removed.contains_key(&node.name)

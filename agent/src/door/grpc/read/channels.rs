@@ -39,7 +39,7 @@ pub(super) fn problems(
 ) -> Vec<String> {
     let of = |kind| sentence(channels, kind, &told, now);
     let kinds = [ObstacleKind::Silent, ObstacleKind::Distrust];
-    channels.unserved.iter().cloned().chain(kinds.into_iter().filter_map(of)).collect()
+    channels.unserved.values().cloned().chain(kinds.into_iter().filter_map(of)).collect()
 }
 
 /// Things to know about channels: hosts that answer, and have no such channel.
@@ -76,6 +76,8 @@ fn sentence(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::peer::Obstacle;
 
@@ -86,7 +88,7 @@ mod tests {
 
     fn channels(states: &[(&str, PeerState)]) -> Channels {
         let peers = states.iter().map(|(name, state)| (name.parse().unwrap(), state.clone()));
-        Channels { peers: peers.collect(), unserved: None }
+        Channels { peers: peers.collect(), unserved: BTreeMap::new() }
     }
 
     #[test]
