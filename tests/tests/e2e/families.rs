@@ -30,6 +30,20 @@ fn await_place(mesh: &Mesh, number: usize, first: &str, other: Option<&str>) {
     });
 }
 
+/// Host 4 shares a family with some hosts of the mesh, not with all of the network.
+#[track_caller]
+fn refuse_a_host_of_ipv4_alone(mesh: &mut Mesh) {
+    mesh.join(4);
+    mesh.site_mut(4).await_ready();
+    let refused = mesh.site(4).shop(&["true"]).wait();
+    let said = "underlay address 192.0.2.14 of node host-4 is of IPv4, and node host-3 is at 2001:db8::13";
+    let line = "with --underlay 192.0.2.14 --underlay and an IPv6 address of it";
+    assert!(
+        !refused.status.success() && refused.stderr.contains(said) && refused.stderr.contains(line),
+        "{refused}"
+    );
+}
+
 #[test]
 fn hosts_of_ipv6_share_a_network_with_hosts_of_both_families_which_use_ipv4_among_themselves() {
     if !isolated() {
@@ -74,16 +88,7 @@ fn hosts_of_ipv6_share_a_network_with_hosts_of_both_families_which_use_ipv4_amon
         (reached.count() == 6).then_some(())
     });
 
-    // One of IPv4 alone shares a family with some hosts of the mesh, not with all of the network.
-    mesh.join(4);
-    mesh.site_mut(4).await_ready();
-    let refused = mesh.site(4).shop(&["true"]).wait();
-    let said = "underlay address 192.0.2.14 of node host-4 is of IPv4, and node host-3 is at 2001:db8::13";
-    let line = "with --underlay 192.0.2.14 --underlay and an IPv6 address of it";
-    assert!(
-        !refused.status.success() && refused.stderr.contains(said) && refused.stderr.contains(line),
-        "{refused}"
-    );
+    refuse_a_host_of_ipv4_alone(&mut mesh);
 
     // Another choice takes effect while workloads run: host 3 has IPv4 as well.
     let sidecars = mesh.site(3).processes("proxy");
