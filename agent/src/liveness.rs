@@ -344,6 +344,8 @@ fn watched_of(carried: &CarriedNetworks, peers: &EchoPeers) -> BTreeMap<NodeName
         for node in &snapshot.nodes {
             if let Some(watched) = watched.get_mut(&node.name) {
                 watched.networks.insert(network.clone());
+                // Of an older control plane, which does not say, nothing follows.
+                watched.speaks |= snapshot.mute.as_ref().is_some_and(|mute| !mute.contains(&node.name));
             }
         }
     }
@@ -408,6 +410,14 @@ mod tests {
         lab.content.network.mtu = "1300".parse().ok();
         let lengths = lengths_of(&both(&shop, &lab));
         assert_eq!(lengths.values().copied().collect::<Vec<_>>(), [1400, 1400, 1300]);
+        let speak = |shop: &_, lab: &_| -> Vec<bool> {
+            let carried = both(shop, lab);
+            watched_of(&carried, &peers).values().map(|watched| watched.speaks).collect()
+        };
+        assert_eq!(speak(&shop, &lab), [false, false], "control does not say");
+        shop.content.mute = Some(vec!["host-2".parse().unwrap()]);
+        lab.content.mute = shop.content.mute.clone();
+        assert_eq!(speak(&shop, &lab), [false, true]);
         lab.content.network.vni = Vni::ECHO;
         assert_eq!(peers_of(&both(&shop, &lab), &own), (EchoPeers::new(), Some("lab".parse().unwrap())));
     }

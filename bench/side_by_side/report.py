@@ -111,6 +111,13 @@ def _starts(figures):
     return _table(head, rows)
 
 
+def _watch(figures):
+    head = ["peers", "CPU of a core", "wakes/s", "bytes/s per peer, both ways", "agent MiB"]
+    rows = [[at["peers"], f"{at['cpu_percent']:.2f} %", _number(at["wakes_per_second"], 0),
+             _number(at["bytes_per_second_and_peer"], 0), _number(at["resident_mib"], 0)] for at in figures["contenders"][0]["sizes"]]
+    return _table(head, rows)
+
+
 def _containers(figures):
     contenders = figures["contenders"]
     spans = [("run", "`docker run`"), ("resolved", "resolved after it"), ("answered", "answers after it"), ("whole", "from typing to answer"),
@@ -133,7 +140,7 @@ def _convergence(figures):
 
 
 PARTS = {"proxy": _proxy, "overlay": _overlay, "containers": _containers, "convergence": _convergence,
-         "dns": _dns, "starts": _starts}
+         "dns": _dns, "starts": _starts, "watch": _watch}
 
 
 def part(name, figures):
@@ -154,7 +161,7 @@ def _machine():
 
 
 TITLES = {"proxy": "Proxies", "overlay": "Overlays", "containers": "Containers", "convergence": "Convergence",
-          "dns": "DNS", "starts": "Starts"}
+          "dns": "DNS", "starts": "Starts", "watch": "Peers of an idle host"}
 
 
 def page(figures):
@@ -173,6 +180,6 @@ rounds with their quartiles, 0.81 (0.78-0.85); where the quartiles span 1.0 it s
 
 Made by `make bench` on {_machine()};
 versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,
-`bench/run containers`, `bench/run convergence`, `bench/run dns` or `bench/run starts`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+`bench/run containers`, `bench/run convergence`, `bench/run dns`, `bench/run starts` or `bench/run watch`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
 
 """ + "\n\n".join(parts) + "\n"

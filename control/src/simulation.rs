@@ -19,7 +19,7 @@ use tonic::Status;
 
 use crate::address_rest::{Due, Looks};
 use crate::ca::AuthorityRecord;
-use crate::core::{Affected, Command, Readmitted, State, TellMtu, Timestamp};
+use crate::core::{Affected, Command, Readmitted, State, TellEchoes, TellMtu, Timestamp};
 use crate::kv::{Memory, Range, Row};
 use crate::metrics::CommitMetrics;
 use crate::registry::{Arrival, Claimant, Directory, Registry};
@@ -237,6 +237,8 @@ impl SimulatedControl {
                 self.engine.submit(command, now.timestamp()).map_err(status_of)?;
             }
         }
+        let told = TellEchoes { node: node.clone(), echoes: greeting.echoes };
+        self.engine.submit(told, now.timestamp()).map_err(status_of)?;
         if let Some(mtu) = mtu
             && self.registry.takes_mtu(&node, mtu, now.instant.into())
         {

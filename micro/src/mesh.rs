@@ -34,6 +34,7 @@ pub(crate) fn report() -> Work {
         token: None,
         networks: Default::default(),
         displaced: None,
+        echoes: true,
     };
     let block = |node, range| Change::put_in(&name, Block { node, range: parsed(range) });
     let mut changes = vec![

@@ -178,9 +178,9 @@ fn content() -> impl Strategy<Value = NetworkContent> {
         .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
     let edition =
         (any::<u64>(), any::<u64>()).prop_map(|(incarnation, revision)| Edition { incarnation, revision });
-    let hosts = (vec(label(), 0..3), of(btree_map(label(), edition, 0..3)));
+    let hosts = (vec(label(), 0..3), of(btree_map(label(), edition, 0..3)), of(vec(label(), 0..3)));
     (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, hosts).prop_map(
-        |(network, nodes, blocks, services, workloads, revoked, (drained, reported))| NetworkContent {
+        |(network, nodes, blocks, services, workloads, revoked, (drained, reported, mute))| NetworkContent {
             network,
             nodes,
             blocks,
@@ -189,6 +189,7 @@ fn content() -> impl Strategy<Value = NetworkContent> {
             revoked,
             drained,
             reported,
+            mute,
         },
     )
 }

@@ -216,10 +216,10 @@ impl Command for JoinNode {
         let displaced = taken.as_ref().and(self.gone);
         let joined = known.map_or(now, |known| known.joined);
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
-        let drained = known.is_some_and(|known| known.drained);
+        let (drained, echoes) = known.map_or_else(Default::default, |known| (known.drained, known.echoes));
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
         let record =
-            NodeRecord { node, key: self.key, joined, drained, token: by, networks, displaced: None };
+            NodeRecord { node, key: self.key, joined, drained, token: by, networks, displaced: None, echoes };
         let mut changes = hosts::given_up(state, &record, now);
         changes.extend(taken);
         if known != Some(&record) {

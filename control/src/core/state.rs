@@ -79,12 +79,19 @@ impl State {
                 revoked: self.removed.keys().copied().collect(),
                 drained: carriers().filter(|node| self.is_drained(node)).cloned().collect(),
                 reported: Some(carriers().filter_map(told).collect()),
+                mute: Some(carriers().filter(|node| !self.echoes(node)).cloned().collect()),
             },
         })
     }
 }
 
 impl State {
+    /// Returns true if a host has said that it answers echoes.
+    #[must_use]
+    pub fn echoes(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|record| record.echoes)
+    }
+
     fn is_drained(&self, node: &NodeName) -> bool {
         self.nodes.get(node).is_some_and(|record| record.drained)
     }

@@ -13,7 +13,7 @@ use v1::agent_message::Message as Up;
 
 use super::{Context, NETWORKS};
 use crate::VERSION;
-use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellMtu, Timestamp};
+use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp};
 use crate::registry::Registry;
 use crate::serve::{CertifiedHost, Proof};
 use crate::status::{not_a_node, status_of};
@@ -32,6 +32,8 @@ pub(crate) struct Greeting {
     pub(super) recalls: bool,
     pub(crate) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
+    /// True if the host answers echoes.
+    pub(crate) echoes: bool,
 }
 
 /// The underlay addresses of a host as its hello has them; empty where there is none.
@@ -71,6 +73,11 @@ pub(super) async fn greet(
         Placement::Readmit(command) => readmit(context, command).await?,
         Placement::Relocate(command) => relocate(context, command).await?,
     }
+    let known = context.registry.directory().nodes.get(&node).is_some_and(|record| record.echoes);
+    if known != greeting.echoes {
+        let told = TellEchoes { node: node.clone(), echoes: greeting.echoes };
+        context.writer.submit(told).await.map_err(status_of)?;
+    }
     // What is no sensible one says as much as none.
     if let Some(mtu) = mtu
         && context.registry.takes_mtu(&node, mtu, Instant::now())
@@ -93,8 +100,8 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, ToldUnderlay, Option<M
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
-    let (version, recalls) = (hello.version, hello.recalls);
-    let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port };
+    let (version, recalls, echoes) = (hello.version, hello.recalls, hello.echoes);
+    let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port, echoes };
     let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other };
     Ok((greeting, underlay, Mtu::try_from(hello.mtu).ok()))
 }

@@ -213,6 +213,7 @@ impl Session<'_> {
             recalls: true,
             mtu: self.mtu(),
             instance: self.inputs.instance,
+            echoes: true,
         };
         // The queue is empty: this cannot wait.
         let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;

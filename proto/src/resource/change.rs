@@ -26,7 +26,7 @@ impl NetworkChange {
     #[must_use]
     pub fn between(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
         // A field that neither is compared nor has its place in the change does not compile.
-        // Nobody who follows needs to know who has reported what.
+        // Nobody who follows needs to know who has reported what, and who answers echoes.
         let NetworkContent {
             network,
             nodes,
@@ -36,6 +36,7 @@ impl NetworkChange {
             revoked,
             drained,
             reported: _,
+            mute: _,
         } = before;
         let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
             && (revoked, drained) == (&after.revoked, &after.drained);

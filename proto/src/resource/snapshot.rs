@@ -40,6 +40,9 @@ pub struct NetworkContent {
     /// The newest of each host's words that control had heard, which is in `workloads`; `None` from a control plane that does not
     /// say, and to whoever needs not know.
     pub reported: Option<BTreeMap<NodeName, Edition>>,
+    /// The hosts that do not answer echoes, sorted: their agents are of versions without; `None` from a control plane that does not
+    /// say.
+    pub mute: Option<Vec<NodeName>>,
 }
 
 impl Deref for NetworkSnapshot {
@@ -68,6 +71,7 @@ impl From<Network> for NetworkContent {
             revoked: vec![],
             drained: vec![],
             reported: None,
+            mute: None,
         }
     }
 }
@@ -133,6 +137,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 revoked: serials.collect::<Result<_, _>>()?,
                 drained: at.names("drained", &message.drained)?,
                 reported: message.tells_reported.then_some(reported).transpose()?,
+                mute: message.tells_mute.then(|| at.names("mute", &message.mute)).transpose()?,
             },
         })
     }
@@ -140,7 +145,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
 
 impl From<&NetworkSnapshot> for v1::NetworkState {
     fn from(NetworkSnapshot { generation, content }: &NetworkSnapshot) -> Self {
-        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained, reported } =
+        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained, reported, mute } =
             content;
         Self {
             generation: Some((*generation).into()),
@@ -153,6 +158,8 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             drained: texts(drained),
             reported: reported.iter().flatten().map(Into::into).collect(),
             tells_reported: reported.is_some(),
+            mute: texts(mute.iter().flatten()),
+            tells_mute: mute.is_some(),
         }
     }
 }

@@ -140,6 +140,55 @@ fn a_host_all_of_whose_processes_were_killed_stays_reachable() {
 }
 
 #[test]
+fn a_host_that_died_while_an_agent_was_down_is_known_soon_after_it_is_back() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = three_hosts();
+    mesh.site_mut(2).agent.kill9();
+    mesh.site(3).host.cut().unwrap();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    let two = mesh.site(2);
+    let took = await_instances(two, 2, Instant::now());
+    println!("known dead {took:?} after the agent was ready");
+    assert!(took < KNOWN);
+    assert_eq!(reach(two, "host-3"), "unreachable");
+    mesh.site(3).host.heal().unwrap();
+    await_instances(two, 3, Instant::now());
+}
+
+#[test]
+fn an_agent_that_was_stopped_for_a_while_accuses_nobody_and_nobody_accuses_its_host() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = three_hosts();
+    let changes = || -> Vec<f64> {
+        let of = |site: &Site| site.metrics().sum("sealane_agent_peer_reach_changes_total", &[]);
+        mesh.sites().map(of).collect()
+    };
+    let (two, before) = (mesh.site(2), changes());
+    let signal = |signal: &str| {
+        for pid in two.processes("agent") {
+            let _ = two.command("kill", &[signal, &pid.to_string()]).ok();
+        }
+    };
+    signal("-STOP");
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(8) {
+        let reach = reach(mesh.site(1), "host-2");
+        assert!(["reachable", "suspect"].contains(&reach.as_str()), "{reach} after {:?}", stopped.elapsed());
+    }
+    signal("-CONT");
+    eventually(PATIENCE, "the channels stand again", || {
+        let connected = |site: &Site| site.metrics().sum("sealane_agent_peer_connected", &[]);
+        mesh.sites().all(|site| connected(site) == 2.0).then_some(())
+    });
+    assert_eq!(changes(), before);
+}
+
+#[test]
 fn the_last_instances_of_a_service_stay_when_their_host_cannot_be_reached() {
     if !isolated() {
         return;

@@ -67,11 +67,15 @@ fn a_host_that_dies_is_named_by_control_and_by_the_hosts_that_called_it() {
     let hosts = |state| metrics.sum("sealane_control_hosts", &[("state", state)]);
     assert_eq!((hosts("connected"), hosts("lost")), (2.0, 1.0));
 
-    eventually(PATIENCE, "a host that called it says what its calls come to", || {
-        let said = mesh.site(2).problems();
-        let lost = said.contains("node host-3 is disconnected for");
-        (lost && said.contains("to api-3 on host host-3 fail")).then_some(())
+    eventually(PATIENCE, "a host that called it hears that control has lost it", || {
+        let nodes = mesh.site(2).json(&["node", "ls"]);
+        let lost = nodes.as_array().unwrap().iter().find(|node| node["name"] == "host-3").unwrap().clone();
+        (lost["connected"] == false && lost["reach"] == "unreachable").then_some(())
     });
+    // One cause, one sentence: that calls fail and that control has lost it follows from this.
+    let said = mesh.site(2).problems();
+    assert!(said.contains("node host-3 (192.0.2.13) cannot be reached from this host"), "{said}");
+    assert!(said.matches("host-3").count() == 1, "{said}");
     let nodes = mesh.site(2).json(&["node", "ls"]);
     let state =
         |name: &str| nodes.as_array().unwrap().iter().find(|node| node["name"] == name).unwrap().clone();

@@ -111,9 +111,7 @@ impl Read for ReadApi {
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
         let (idle, owners) = (self.idle(&networks).await, self.workloads.beginnings());
-        let peers = self.peers.borrow().clone();
-        let is_out_of_reach =
-            |node: &NodeName| peers.get(node).is_some_and(|peer| peer.reach == Reach::Unreachable);
+        let is_out_of_reach = self.is_out_of_reach();
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node;
@@ -220,7 +218,8 @@ impl ReadApi {
         let drained = own
             .filter_map(|own| Some(format!("workload {}: {}", own.shown(), v1::WorkloadView::drained(own)?)));
         let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
-        let told = |name: &NodeName| lost.contains_key(name);
+        let is_away = self.is_out_of_reach();
+        let told = |name: &NodeName| lost.contains_key(name) || is_away(name);
         let channels = channels::notes(&self.channels.borrow(), told, SystemTime::now());
         undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).chain(channels).collect()
     }
@@ -274,12 +273,22 @@ impl ReadApi {
             let mut blocks = networks.iter().flat_map(|host_network| &host_network.snapshot.blocks);
             blocks.any(|block| block.node.as_ref() == Some(name))
         };
-        let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name));
+        // A host that cannot be reached from here has one sentence: what follows from that is no further problem.
+        let is_away = self.is_out_of_reach();
+        let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name) && !is_away(name));
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
-        let told = |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name));
+        let told =
+            |name: &NodeName| link.lost.iter().flatten().any(|(lost, _)| lost == name) || is_away(name);
         problems.extend(channels::problems(&self.channels.borrow(), told, now));
-        problems.extend(others::sentences(unreached, &self.node));
+        let unreached: Vec<Unreached> = unreached.iter().filter(|one| !is_away(&one.node)).cloned().collect();
+        problems.extend(others::sentences(&unreached, &self.node));
         problems
+    }
+
+    /// Tells the hosts that cannot be reached from here now from those that can.
+    fn is_out_of_reach(&self) -> impl Fn(&NodeName) -> bool + use<> {
+        let peers = self.peers.borrow().clone();
+        move |node| peers.get(node).is_some_and(|peer| peer.reach == Reach::Unreachable)
     }
 
     /// Finds the reasons for which instances on this host are not ready, of the first so many.

@@ -27,6 +27,8 @@ pub struct NodeRecord {
     pub networks: BTreeSet<NetworkName>,
     /// The host that came with its underlay address while it was away. Nobody is told where it is until it comes itself.
     pub displaced: Option<NodeName>,
+    /// True if its agent has said that it answers echoes.
+    pub echoes: bool,
 }
 
 /// Form of a host's row.
@@ -48,6 +50,8 @@ pub struct NodeRow {
     /// Empty: its underlay address is its own.
     #[prost(string, tag = "7")]
     displaced: String,
+    #[prost(bool, tag = "8")]
+    echoes: bool,
 }
 
 impl NodeRecord {
@@ -58,7 +62,7 @@ impl NodeRecord {
     #[must_use]
     pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
         let (drained, token, networks, displaced) = (false, None, BTreeSet::new(), None);
-        Self { node, key, joined, drained, token, networks, displaced }
+        Self { node, key, joined, drained, token, networks, displaced, echoes: false }
     }
 
     /// Builds the host as those of a network see it: where there is IPv6, nobody's ways count as shorter than that takes.
@@ -107,6 +111,7 @@ impl Record for NodeRecord {
             token: Some(row.token).filter(|token| !token.is_empty()),
             networks: names(&row.networks)?,
             displaced: parse_option(&row.displaced)?,
+            echoes: row.echoes,
         })
     }
 
@@ -126,6 +131,7 @@ impl From<&NodeRecord> for NodeRow {
             token: record.token.clone().unwrap_or_default(),
             networks: texts(&record.networks),
             displaced: text(record.displaced.as_ref()),
+            echoes: record.echoes,
         }
     }
 }

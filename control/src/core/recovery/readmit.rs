@@ -120,7 +120,8 @@ impl Command for Readmit {
         // Which token it came by, and for which networks that was, went with the store.
         let (token, networks) =
             known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
-        let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None };
+        let echoes = known.is_some_and(|known| known.echoes);
+        let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None, echoes };
         changes.extend([Change::put(record), Change::put(recovery)]);
         Ok(Decision { changes, outcome: Readmitted::TakenIn { displaced } })
     }
