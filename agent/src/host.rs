@@ -23,6 +23,7 @@ mod records;
 mod reserve;
 mod rounds;
 mod steps;
+mod told;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use metrics::HostMetrics;
 pub(crate) use outside::{Outside, OutsideCheck};
 use steps::Steps;
+pub(crate) use told::{Acknowledged, HeardWords};
 
 /// One network as this host programs it: control's snapshot with local workloads overlaid.
 #[derive(Debug)]
@@ -211,6 +213,8 @@ pub(crate) struct HostViews {
     pub(crate) peers: watch::Receiver<Arc<BTreeMap<NodeName, Peer>>>,
     /// The certificates that nobody accepts any more, as control says.
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
+    /// Progress of other hosts with this host's words, by network.
+    pub(crate) told: watch::Receiver<BTreeMap<NetworkName, HeardWords>>,
     /// The hosts that cannot be reached from here.
     pub(crate) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
 }

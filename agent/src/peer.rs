@@ -28,7 +28,7 @@ use sealane_proto::resource::OwnerFacts;
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
-use crate::host::{HostHandle, Peer};
+use crate::host::{Acknowledged, HostHandle, Peer};
 use hub::Hub;
 pub(crate) use metrics::PeerMetrics;
 #[cfg(test)]
@@ -70,6 +70,8 @@ pub(crate) struct PeerInputs {
 pub(crate) enum PeerWord {
     /// The peer says this of its own workloads.
     Facts(OwnerFacts),
+    /// The peer has acknowledged this of this host's words.
+    Acknowledged(Acknowledged),
     /// The peer is not heard any more.
     Silent,
 }
@@ -94,6 +96,7 @@ pub(crate) async fn pass_on(mut words: mpsc::Receiver<(NodeName, PeerWord)>, hos
     while let Some((owner, word)) = words.recv().await {
         match word {
             PeerWord::Facts(facts) => host.heard(owner, facts).await,
+            PeerWord::Acknowledged(acknowledged) => host.acknowledged(owner, acknowledged).await,
             PeerWord::Silent => host.silent(owner).await,
         }
     }

@@ -27,7 +27,7 @@ use crate::disk::{
 };
 use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass};
 use crate::ipam::IpamError;
-use crate::workload::{Settling, Wait};
+use crate::workload::{Knowledge, Settling, Wait};
 
 /// MTU of the simulated underlay's tunnels.
 const MTU: u32 = 1450;
@@ -231,8 +231,10 @@ impl SimulatedHost {
     }
 
     /// Returns whether every connected host has confirmed the end of a workload; `None` as long as that is waited for.
-    pub fn is_over(&self, ending: &mut Ending, connected: bool, now: Instant) -> Option<bool> {
-        match ending.0.poll(self.core.reported().settled, connected, now) {
+    pub fn is_over(&self, id: &Id, ending: &mut Ending, connected: bool, now: Instant) -> Option<bool> {
+        let heard = self.core.told().get(&id.0).map_or(u64::MAX, |told| told.version);
+        let progress = Knowledge { settled: self.core.reported().settled, heard, connected };
+        match ending.0.poll(progress, now) {
             Wait::Confirmed => Some(true),
             Wait::Unknown | Wait::Told | Wait::GivenUp => Some(false),
             Wait::Until(_) => None,

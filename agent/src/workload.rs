@@ -32,6 +32,7 @@ mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sealane_base::task::{self, Task};
 use sealane_proto::resource::Network;
@@ -59,7 +60,7 @@ pub(crate) use early::EarlyQuestions;
 pub(crate) use error::AttachError;
 pub(crate) use instances::instances;
 #[cfg(feature = "simulation")]
-pub(crate) use life::settling::{Settling, Wait};
+pub(crate) use life::settling::{Knowledge, Settling, Wait};
 pub(crate) use roster::HeldWorkload;
 pub(crate) use weigh::Weighed;
 
@@ -202,15 +203,15 @@ impl Workloads {
         self.own(async move { sandbox::begin(context, request, progress).await });
     }
 
-    /// Ends what was attached; answers whether nothing of it is left.
+    /// Ends what was attached, when its open calls have ended or had the time `drain`; answers whether nothing of it is left.
     ///
     /// # Errors
     /// A sentence, when there is no such workload.
-    pub(crate) async fn detach(&self, name: &WorkloadRef) -> Result<bool, String> {
+    pub(crate) async fn detach(&self, name: &WorkloadRef, drain: Option<Duration>) -> Result<bool, String> {
         if self.context.containers.forget(name) && !self.context.roster.knows(name) {
             return Ok(true);
         }
-        self.context.roster.dismiss(name, self.context.node.as_str()).await
+        self.context.roster.dismiss(name, self.context.node.as_str(), drain).await
     }
 
     /// The networks that this host carries.
@@ -289,7 +290,12 @@ impl Workloads {
 
     /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.
     pub(crate) async fn dismiss(&self, hold: &Hold) -> bool {
-        self.context.roster.release(hold).await
+        self.context.roster.release(hold, None).await
+    }
+
+    /// As [`Workloads::dismiss`], when its open calls have ended or had the time `drain`.
+    pub(crate) async fn dismiss_after(&self, hold: &Hold, drain: Option<Duration>) -> bool {
+        self.context.roster.release(hold, drain).await
     }
 
     /// Everything that somebody holds.

@@ -6,19 +6,23 @@ mod unit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use sealane_sys::NetNs;
 
 use crate::args::{AttachTo, Common, Detach, Target, UnitName};
-use crate::client::{agent, answer, coming_agent, converse};
+use crate::client::{agent, answer, answer_within, coming_agent, converse};
 use crate::failure::{Exit, Failure, require_root};
 use crate::printer::Printer;
 use crate::run::{follow, request};
 use crate::view::{Done, LocationView};
 use container::Container;
 use unit::Unit;
+
+/// Time for an answer beyond that for open calls.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A namespace that somebody named.
 struct Found {
@@ -115,8 +119,17 @@ pub(crate) fn detach(detach: &Detach, common: &Common, printer: &Printer) -> Res
     let workload = text(detach.workload.as_ref().map(ToString::to_string));
     let unit = detach.unit.as_ref().map(|name| Unit::new(&common.run_dir, name));
     let holder = text(detach.holder.clone().or(unit.as_ref().map(|unit| unit.holder.clone())));
-    let request = v1::DetachRequest { workload: workload.clone(), holder: holder.clone() };
-    let detached = converse(async { answer(AgentClient::new(agent(common).await?).detach(request)).await })?;
+    // Nothing is as short as a request can say.
+    let drain = detach.drain.max(Duration::from_millis(1));
+    let request = v1::DetachRequest {
+        workload: workload.clone(),
+        holder: holder.clone(),
+        drain_milliseconds: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX),
+    };
+    let detached = converse(async {
+        let mut client = AgentClient::new(agent(common).await?);
+        answer_within(drain.saturating_add(ANSWER), client.detach(request)).await
+    })?;
     unit.as_ref().map_or(Ok(()), Unit::remove)?;
     let text = match (holder.is_empty(), detached.ending) {
         (true, true) => format!("workload {workload} is ending: it waits until every host has heard of it"),

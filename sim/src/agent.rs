@@ -285,7 +285,7 @@ impl Agent {
                 life
             }
             Life::Ending(mut ending, step) => {
-                let over = self.host.is_over(&mut ending, self.is_up(), around.now.instant);
+                let over = self.host.is_over(id, &mut ending, self.is_up(), around.now.instant);
                 if let Some(confirmed) = over
                     && self.host.unplumb(id)
                 {

@@ -343,6 +343,7 @@ impl<F: Fabric> HostActor<F> {
             }
             HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts),
             HostCommand::Silent(owner) => core.handle_silence(&owner),
+            HostCommand::Acknowledged(peer, acknowledged) => core.handle_acknowledged(peer, acknowledged),
             HostCommand::Unreachable(hosts) => core.handle_unreachable(hosts),
             HostCommand::Release(hold, answer) => {
                 let _ = answer.send(self.release(&hold));

@@ -23,6 +23,7 @@ use super::jobs::{Jobs, Work};
 use super::kept_words::{KeptWords, NetworkWords};
 use super::lease_ahead::LeaseAhead;
 use super::mesh::Mesh;
+use super::told::ToldWords;
 use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, Reported};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec};
@@ -90,6 +91,8 @@ pub(crate) struct HostCore {
     missing: BTreeSet<NetworkName>,
     /// The version of the host's workloads that its words say; `None` if they are to be made anew for other reasons.
     said: Option<u64>,
+    /// What others have heard of its words.
+    pub(super) told: ToldWords,
     kept_words: KeptWords,
 }
 
@@ -118,6 +121,7 @@ impl HostCore {
             missing: untried.clone(),
             untried,
             said: None,
+            told: ToldWords::default(),
         }
     }
 
@@ -188,6 +192,7 @@ impl HostCore {
 
     /// Another host is not heard any more.
     pub(crate) fn handle_silence(&mut self, owner: &NodeName) {
+        self.told.part(owner);
         self.mesh.fall_silent(owner).into_iter().for_each(|network| self.handle_change(network));
     }
 
@@ -198,6 +203,7 @@ impl HostCore {
             let news = self.mesh.refresh_facts(&self.reported.refused);
             news.iter().for_each(|network| self.kept_words.touch(network));
         }
+        self.told.note(version, self.mesh.facts());
     }
 
     /// The stream to control is up: that control plane has heard no report yet. `takes_blocks` says whether it takes addresses back.

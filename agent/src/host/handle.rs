@@ -8,7 +8,7 @@ use sealane_proto::types::{Aliases, NetworkName, NodeName, OverlayIp, Weight};
 use tokio::sync::{mpsc, oneshot};
 
 use super::mesh::DataPlane;
-use super::{HostViews, Outside, RequestError};
+use super::{Acknowledged, HostViews, Outside, RequestError};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Hold, Reservation, WeightChange};
 use crate::disk::{DiskError, StoredAnchor};
 
@@ -43,6 +43,7 @@ pub(super) enum HostCommand {
     Owns(AttachmentId, oneshot::Sender<bool>),
     Heard(NodeName, OwnerFacts),
     Silent(NodeName),
+    Acknowledged(NodeName, Acknowledged),
     Unreachable(BTreeSet<NodeName>),
 }
 
@@ -157,6 +158,12 @@ impl HostHandle {
     pub(crate) async fn silent(&self, owner: NodeName) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Silent(owner)).await;
+    }
+
+    /// Says that another host has acknowledged this of this host's words.
+    pub(crate) async fn acknowledged(&self, peer: NodeName, acknowledged: Acknowledged) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Acknowledged(peer, acknowledged)).await;
     }
 
     /// Says which hosts cannot be reached.

@@ -163,6 +163,10 @@ impl Peering {
                 is_up = true;
                 self.shown.up(&self.name);
             }
+            if is_up && let Some(acknowledged) = talk.session.take_acknowledged() {
+                // An error means that the agent ends.
+                let _ = self.words.send((self.name.clone(), PeerWord::Acknowledged(acknowledged))).await;
+            }
             tokio::select! {
                 stepped = talk.step() => if let Err(ended) = stepped {
                     break Err(ended);

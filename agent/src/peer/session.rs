@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use sealane_proto::peer::{FrameError, HeldFacts, PeerFrame, PeerHello};
-use sealane_proto::resource::OwnerFacts;
+use sealane_proto::resource::{Edition, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName};
 
 pub(crate) use heard::Heard;
@@ -251,6 +251,11 @@ impl Session {
     /// Returns the number of workloads that the peer told of and that were not accepted, since the last call.
     pub(crate) fn take_refused(&mut self) -> u64 {
         self.heard.take_refused()
+    }
+
+    /// Returns the editions that the peer has acknowledged, if there is news since the last call, and at the first.
+    pub(crate) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
+        self.saying.take_acknowledged()
     }
 
     /// Returns the number of networks whose digest was another one than ours, since the last call.

@@ -44,6 +44,17 @@ async fn a_hint_reaches_the_host_that_it_is_for_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_host_hears_what_others_have_of_its_words() {
+    let mesh = TestMesh::new();
+    let (mut a, mut b) = mesh.pair();
+    a.says(facts("host-a", (4, 1), &["api-1"]));
+    a.await_acknowledged("host-b", &[("shop", 1)]).await;
+    b.await_acknowledged("host-a", &[]).await;
+    a.says(facts("host-a", (4, 2), &[]));
+    a.await_acknowledged("host-b", &[("shop", 2)]).await;
+}
+
+#[tokio::test]
 async fn the_host_with_the_greater_name_calls_when_nobody_calls_it() {
     let mesh = TestMesh::new();
     let (a, mut b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));

@@ -50,6 +50,8 @@ struct RosterEntry {
     /// Once it may be entered.
     attached: Option<Attached>,
     dismiss: watch::Sender<bool>,
+    /// Time for open calls that whoever ended it has asked for.
+    drain: Option<Duration>,
 }
 
 /// A workload that somebody holds.
@@ -106,7 +108,7 @@ impl Roster {
             let id = AttachmentId::of(&first.workload);
             self.lost().remove(&id);
             let (pid, hold) = (anchor.pid(), anchor.hold().cloned());
-            let entry = RosterEntry { attachments, pid, hold, attached: None, dismiss };
+            let entry = RosterEntry { attachments, pid, hold, attached: None, dismiss, drain: None };
             self.entries.send_modify(|entries| drop(entries.insert(id, entry)));
         }
         dismissed
@@ -295,7 +297,12 @@ impl Roster {
     ///
     /// # Errors
     /// A sentence, when there is none to detach.
-    pub(super) async fn dismiss(&self, wanted: &WorkloadRef, host: &str) -> Result<bool, String> {
+    pub(super) async fn dismiss(
+        &self,
+        wanted: &WorkloadRef,
+        host: &str,
+        drain: Option<Duration>,
+    ) -> Result<bool, String> {
         let id = match self.find(wanted, host) {
             Ok(id) => id,
             Err(_) if self.forget(wanted) => return Ok(true),
@@ -313,23 +320,28 @@ impl Roster {
                 "workload {wanted} is attached by {runtime}, and its container would go on without a network; hint: {fix}"
             ));
         }
-        Ok(self.end(&id, &entry).await)
+        Ok(self.end(&id, &entry, drain).await)
     }
 
     /// Ends what `hold` holds; answers whether nothing of it is left. What is not there is no error.
-    pub(super) async fn release(&self, hold: &Hold) -> bool {
+    pub(super) async fn release(&self, hold: &Hold, drain: Option<Duration>) -> bool {
         let held = self.of(hold);
         match held {
-            Some((id, entry)) => self.end(&id, &entry).await,
+            Some((id, entry)) => self.end(&id, &entry, drain).await,
             None => true,
         }
     }
 
-    async fn end(&self, id: &AttachmentId, entry: &RosterEntry) -> bool {
+    async fn end(&self, id: &AttachmentId, entry: &RosterEntry, drain: Option<Duration>) -> bool {
+        self.entries.send_if_modified(|entries| {
+            // Nobody waits for a change of this.
+            entries.get_mut(id).into_iter().for_each(|entry| entry.drain = drain.or(entry.drain));
+            false
+        });
         entry.dismiss.send_replace(true);
         let mut entries = self.entries.subscribe();
         let gone = entries.wait_for(|entries| !entries.contains_key(id));
-        tokio::time::timeout(ENDING, gone).await.is_ok()
+        tokio::time::timeout(ENDING + drain.unwrap_or_default(), gone).await.is_ok()
     }
 
     fn of(&self, hold: &Hold) -> Option<(AttachmentId, RosterEntry)> {
@@ -341,6 +353,11 @@ impl Roster {
     /// The workload that `hold` holds.
     pub(super) fn attachment_of(&self, hold: &Hold) -> Option<AttachmentId> {
         self.of(hold).map(|(id, _)| id)
+    }
+
+    /// Returns the time for open calls that whoever ended it has asked for.
+    pub(super) fn drain_of(&self, id: &AttachmentId) -> Option<Duration> {
+        self.entries.borrow().get(id)?.drain
     }
 
     /// Returns its holder, if it has one.

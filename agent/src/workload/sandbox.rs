@@ -346,7 +346,8 @@ impl Steps for Sandbox {
     }
 
     async fn retire(&mut self) {
-        join_all(self.lives.iter_mut().map(Life::retire)).await;
+        let drain = self.lives.first().and_then(|first| self.context.roster.drain_of(first.id()));
+        join_all(self.lives.iter_mut().map(|life| life.retire(drain))).await;
     }
 
     fn clear(&mut self) {

@@ -1,12 +1,17 @@
 //! Other weights of workloads while they run, and the wait until every host works by them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sealane_proto::types::{Weight, WorkloadRef};
+use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadRef};
 
+use super::life::settling::WORKED_BY;
 use super::{AttachError, Workloads};
 use crate::attachment::{Attachment, AttachmentId, FailureKind, RequestFailure, WeightChange};
-use crate::host::RequestError;
+use crate::host::{HeardWords, RequestError};
+
+/// Number of hosts that are named in a sentence.
+const NAMED: usize = 8;
 
 /// Outcome of a change of weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,27 +53,82 @@ impl Workloads {
         for (id, weight) in &weights {
             tracing::info!(workload = %id, %weight, drained = weight.kept().is_some(), "a workload has another weight");
         }
+        let networks = weights.iter().map(|(id, _)| id.network.clone()).collect();
         let waits = match patience {
-            Some(patience) => self.unsettled(version, patience).await,
+            Some(patience) => self.unsettled(version, networks, patience).await,
             None => None,
         };
         Ok(Weighed { weights, waits })
     }
 
-    /// Waits until every connected host works by the report `version`; returns the reason when that takes longer than `patience`.
-    async fn unsettled(&self, version: u64, patience: Duration) -> Option<String> {
+    /// Waits until every connected host works by the report `version`, or, while control is away, has heard of it from this one; returns
+    /// the reason when that takes longer than `patience`.
+    async fn unsettled(
+        &self,
+        version: u64,
+        networks: BTreeSet<NetworkName>,
+        patience: Duration,
+    ) -> Option<String> {
         let mut reported = self.context.host.views.reported.clone();
-        let settled = reported.wait_for(|reported| reported.settled >= version);
-        if let Ok(Ok(_)) = tokio::time::timeout(patience, settled).await {
+        let done = async {
+            tokio::select! {
+                // An error means that the agent ends.
+                settled = reported.wait_for(|reported| reported.settled >= version) => drop(settled),
+                () = self.heard(version, &networks) => {}
+            }
+        };
+        if tokio::time::timeout(patience, done).await.is_ok() {
             return None;
         }
-        let link = self.context.host.views.link.borrow();
-        Some(match link.channel {
-            Some(_) => "not every connected host has confirmed it; `sealane node ls` shows which are behind"
-                .to_owned(),
-            None => {
-                format!("control is not there ({}): other hosts hear of it when it is", link.why_silent())
-            }
+        let views = &self.context.host.views;
+        let link = views.link.borrow();
+        if link.channel.is_some() {
+            return Some(
+                "not every connected host has confirmed it; `sealane node ls` shows which are behind"
+                    .to_owned(),
+            );
+        }
+        let deaf = deaf(&views.told.borrow(), &networks);
+        let why = link.why_silent();
+        Some(match deaf.as_str() {
+            "" => format!(
+                "control is not there ({why}), and not every other host has heard of it from this one"
+            ),
+            hosts => format!(
+                "control is not there ({why}), and there is no channel to {hosts}: it hears of it when either is"
+            ),
         })
     }
+
+    /// Waits until control is away and every other host of these networks has heard from this one of everything up to `version`.
+    async fn heard(&self, version: u64, networks: &BTreeSet<NetworkName>) {
+        let views = &self.context.host.views;
+        let (mut link, mut told) = (views.link.clone(), views.told.clone());
+        loop {
+            let alone = link.borrow_and_update().channel.is_none();
+            let heard = {
+                let told = told.borrow_and_update();
+                let of = |network| told.get(network).is_none_or(|told| told.version >= version);
+                networks.iter().all(of) && deaf(&told, networks).is_empty()
+            };
+            if alone && heard {
+                return tokio::time::sleep(WORKED_BY).await;
+            }
+            tokio::select! {
+                Ok(()) = link.changed() => {}
+                Ok(()) = told.changed() => {}
+                // The agent ends.
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Names the hosts of these networks that have no channel and can be reached.
+fn deaf(told: &BTreeMap<NetworkName, HeardWords>, networks: &BTreeSet<NetworkName>) -> String {
+    let of = networks.iter().filter_map(|network| told.get(network)).flat_map(|told| &told.deaf);
+    let hosts: BTreeSet<&NodeName> = of.collect();
+    let names: Vec<&str> = hosts.iter().take(NAMED).map(|name| name.as_str()).collect();
+    let more = hosts.len().saturating_sub(NAMED);
+    if more > 0 { format!("{} and {more} more hosts", names.join(", ")) } else { names.join(", ") }
 }

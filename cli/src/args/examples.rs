@@ -36,7 +36,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sealane attach --unit api --network shop --service api --port 8080",
         ],
     ),
-    ("detach", &["sealane detach web-1", "sealane detach --unit api"]),
+    ("detach", &["sealane detach web-1 --drain 10s", "sealane detach --unit api"]),
     ("exec", &["sealane exec web-1 -- ip addr", "sealane exec web-1.shop -- sh"]),
     ("cni", &["CNI_COMMAND=VERSION sealane cni"]),
     (

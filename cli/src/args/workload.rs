@@ -165,7 +165,8 @@ pub(crate) struct Target {
 
 /// `sealane detach`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("detached").required(true).args(["workload", "holder", "unit"]))]
 pub(crate) struct Detach {
     /// Name of the workload, as `sealane workload ls` shows it
     #[arg(value_name = "WORKLOAD[.NETWORK]")]
@@ -176,6 +177,9 @@ pub(crate) struct Detach {
     /// Service of systemd that `attach --unit` has attached
     #[arg(long, value_name = "UNIT")]
     pub(crate) unit: Option<UnitName>,
+    /// Longest time for open calls through its sidecar to end, when no host sends new ones any more
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: Duration,
 }
 
 /// The name of a unit of systemd, without its kind (systemd.unit(5)); good as the name of a file.

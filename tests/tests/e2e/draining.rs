@@ -1,8 +1,10 @@
 //! Single instances get no new calls, or another share of them, while they run.
 
+use std::time::Instant;
+
 use nix::sys::signal::Signal;
 use sealane_lab::isolated;
-use sealane_tests::{Load, Mesh, Running, Site, testapp};
+use sealane_tests::{Load, Mesh, PATIENCE, Running, Site, eventually, testapp};
 
 /// Bodies that a load from a new workload of this host gets.
 fn answers(mesh: &Mesh, site: usize, name: &str) -> Vec<String> {
@@ -53,6 +55,80 @@ fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undr
         load.await_further(100);
         let _ = load.stop().ok();
     }
+}
+
+#[test]
+fn open_calls_to_what_is_detached_have_the_time_that_it_is_given() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::shop(2);
+    let (one, program) = (mesh.site(1), testapp());
+    let _ = one.command("ip", &["netns", "add", "box"]).ok();
+    let netns = "/run/netns/box";
+    let serve =
+        ["netns", "exec", "box", program.to_str().unwrap(), "http", "8080", "slow-1", "--delay-ms", "2500"];
+    let _server = one.start("ip", &serve, "listening");
+    let attach =
+        ["attach", netns, "--network", "shop", "--service", "slow", "--port", "8080", "--name", "slow-1"];
+    let _ = one.sealane(&attach).ok();
+    mesh.await_instances("slow", 1);
+    let load = mesh.site(2).load("web", &["http://slow:8080/", "--post", "--pause-ms", "10"]);
+    let began = Instant::now();
+    let detached = one.sealane(&["detach", "slow-1", "--drain", "10s"]).ok();
+    println!("detached after {:?}: {}", began.elapsed(), detached.stderr.trim());
+    one.await_gone("slow-1");
+    let report = load.stop();
+    assert!(
+        report.requests - report.failures >= 8,
+        "four that were answered, and four that were open: {report:#?}"
+    );
+    let nobody = |error: &String| error.contains("503") || error.contains("cannot resolve");
+    assert!(report.errors.iter().all(nobody), "none was cut off: {report:#?}");
+}
+
+/// Answers that a workload gets.
+fn asked(site: &Site, workload: &str) -> Vec<String> {
+    let answers = (0..40).map(|_| site.curl_as(workload, "http://api:8080/").ok().stdout);
+    answers.collect::<std::collections::BTreeSet<String>>().into_iter().collect()
+}
+
+#[test]
+fn without_control_a_drain_waits_until_the_other_hosts_have_heard_it_from_this_one_and_so_does_an_end() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, mut servers) = Mesh::serving(3, 3);
+    let load = mesh.site(1).load("web", &["http://api:8080/", "--post", "--pause-ms", "2"]);
+    let _far = mesh.site(3).load("far", &["http://api:8080/", "--pause-ms", "20"]);
+    load.await_further(100);
+    mesh.control.kill9();
+    eventually(PATIENCE, "control is missed", || mesh.site(2).problems().contains("control").then_some(()));
+    let began = Instant::now();
+    let _ = mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", "20s"]).ok();
+    println!("drained on all hosts without control after {:?}", began.elapsed());
+    for site in [1, 2, 3] {
+        assert_eq!(mesh.site(site).workload("api-2").unwrap()["weight"], 0, "host-{site} knows it");
+    }
+    assert_eq!(asked(mesh.site(1), "web"), ["api-1", "api-3"]);
+    assert_eq!(asked(mesh.site(3), "far"), ["api-1", "api-3"]);
+    let _ = mesh.site(2).sealane(&["workload", "undrain", "api-2", "--wait", "--timeout", "20s"]).ok();
+    assert_eq!(asked(mesh.site(1), "web"), ["api-1", "api-2", "api-3"]);
+    // An end is heard of as well: nobody waits for hosts that have said so.
+    let began = Instant::now();
+    let _ = mesh.site(3).sealane(&["workload", "drain", "api-3", "--wait", "--timeout", "20s"]).ok();
+    servers.remove(2).kill9();
+    mesh.site(3).await_gone("api-3");
+    println!("gone after {:?}", began.elapsed());
+    load.await_further(100);
+    let _ = load.stop().ok();
+    // A host that nobody can tell is named.
+    mesh.site_mut(3).agent.kill9();
+    let named = || {
+        let drained = mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", "100ms"]);
+        (drained.code() == 1 && drained.stderr.contains("no channel to host-3")).then_some(())
+    };
+    eventually(PATIENCE, "the host without an agent is named", named);
 }
 
 /// Starts an instance of `api` that answers what is open before it ends.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sealane_lab::isolated;
-use sealane_tests::{Load, LoadReport, Mesh, PATIENCE, Running, Site, eventually};
+use sealane_tests::{Load, LoadReport, Mesh, PATIENCE, Running, Site, eventually, testapp};
 
 /// Longest time after a host's end in which calls may fail: a second, and what a machine does meanwhile.
 const BOUND: Duration = Duration::from_millis(3_500);
@@ -173,4 +173,37 @@ fn calls_to_the_only_instance_of_a_service_end_with_an_error_at_once_when_its_ho
     let healed = Instant::now();
     eventually(PATIENCE, "the client is served again", || (ask().0 == "200").then_some(()));
     println!("served {:?} after the host was back", healed.elapsed());
+}
+
+#[test]
+fn a_way_that_loses_one_packet_in_five_each_way_and_a_slow_answer_make_no_call_leave_its_instance() {
+    if !isolated() {
+        return;
+    }
+    let stage = Stage::set();
+    let (two, three) = (stage.mesh.site(2), stage.mesh.site(3));
+    let flags = ["--network", "shop", "--service", "slow", "--port", "8080", "--name", "slow-1"];
+    let program = testapp();
+    let command = [program.to_str().unwrap(), "http", "8080", "slow-1", "--delay-ms", "1500"];
+    let mut slow = three.run(&flags, &command);
+    slow.wait_for("listening");
+    stage.mesh.await_instances("slow", 1);
+    let mut load = two.load("web", &["http://api-3:8080/", "--post", "--pause-ms", "20"]);
+    let mut waiting = two.load("waiting", &["http://slow:8080/", "--post"]);
+    load.await_answer("posted");
+    waiting.await_answer("posted");
+    let rules = "add table ip lossy; add chain ip lossy i { type filter hook input priority -400; }; \
+                 add chain ip lossy o { type filter hook output priority -400; }; \
+                 add rule ip lossy i udp dport 4789 numgen random mod 5 == 0 drop; \
+                 add rule ip lossy o udp dport 4789 numgen random mod 5 == 0 drop";
+    let _ = three.command("nft", &[rules]).ok();
+    for _ in 0..8 {
+        load.await_further(50);
+        waiting.await_further(10);
+    }
+    let (load, waiting) = (load.stop(), waiting.stop());
+    println!("quick: {} of {} failed, slowest {} ms", load.failures, load.requests, load.max_ms);
+    println!("slow: {} of {} failed, slowest {} ms", waiting.failures, waiting.requests, waiting.max_ms);
+    let (_, _) = (load.ok(), waiting.ok());
+    assert_eq!(two.metrics().sum("sealane_streams_abandoned_total", &[]), 0.0);
 }

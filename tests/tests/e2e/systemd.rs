@@ -203,6 +203,63 @@ fn a_service_of_systemd_is_in_a_network_by_a_drop_in_and_leaves_it_when_it_stops
     assert_eq!(host.state("api@2"), "inactive");
 }
 
+/// A unit as docs/operations.md describes it: an instance of `api` that is drained before it gets SIGTERM.
+const ROLLED: &str = "[Unit]\nRequires=sealane-agent.service\nAfter=sealane-agent.service\n[Service]\n\
+    ExecStart=/usr/local/bin/sealane run --network shop --service api --port 8080 --name roll-%i -- \
+    /usr/local/bin/testapp http 8080 roll-%i --finish\n\
+    ExecStop=-/usr/local/bin/sealane workload drain roll-%i --wait --timeout 10s\n";
+
+#[test]
+fn an_application_under_systemd_is_restarted_instance_by_instance_without_a_failed_request() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(2).up_to(1);
+    mesh.create_shop();
+    let mesh = mesh.permissive();
+    let root = tempfile::tempdir().unwrap();
+    install(root.path(), &mesh.token());
+    std::fs::write(root.path().join("units/roll@.service"), ROLLED).unwrap();
+    let host = Booted::on(mesh.site(2), root.path());
+    for unit in ["roll@1", "roll@2"] {
+        let started = host.systemctl(&["start", unit]);
+        assert!(started.status.success(), "{started}");
+    }
+    mesh.await_instances("api", 2);
+    let program = testapp();
+    let loads: Vec<(&str, Running)> = [("sidecar", &[][..]), ("direct", &["--no-sidecar"])]
+        .into_iter()
+        .map(|(name, flags)| {
+            let flags = [&["--network", "shop", "--name", name], flags].concat();
+            let command =
+                [program.to_str().unwrap(), "load", "http://api:8080/", "--post", "--pause-ms", "2"];
+            let mut load = mesh.site(1).run(&flags, &command);
+            load.wait_for("seen posted");
+            (name, load)
+        })
+        .collect();
+    let main = |unit: &str| host.systemctl(&["show", "-P", "MainPID", unit]).ok().stdout;
+    for unit in ["roll@1", "roll@2", "roll@1"] {
+        let before = main(unit);
+        let restarted = host.systemctl(&["restart", unit]);
+        assert!(restarted.status.success(), "{restarted}");
+        assert_ne!(main(unit), before);
+        mesh.await_instances("api", 2);
+        assert_eq!(
+            mesh.site(1).workload(&unit.replace('@', "-")).unwrap()["weight"],
+            1,
+            "a drain ends with it"
+        );
+    }
+    // One that ended by itself has nothing to drain, and nobody is told that its unit failed to stop.
+    let _ = host.systemctl(&["kill", "--signal=TERM", "roll@2"]).ok();
+    eventually(PATIENCE, "it has ended", || (host.state("roll@2") == "inactive").then_some(()));
+    for (name, load) in loads {
+        let report = sealane_tests::LoadReport::of(&load.wait()).ok();
+        println!("{name}: {} requests, none failed, the slowest took {} ms", report.requests, report.max_ms);
+    }
+}
+
 #[test]
 fn dockerd_finds_its_plugin_at_once_at_every_boot_and_uninstall_leaves_no_trace() {
     if !isolated() {

@@ -100,15 +100,16 @@ impl Agent for RunApi {
         request: Request<v1::DetachRequest>,
     ) -> Result<Response<v1::DetachResponse>, Status> {
         let request = request.into_inner();
+        let drain = Some(request.drain_milliseconds).filter(|drain| *drain > 0).map(Duration::from_millis);
         let gone = match hold(&request.holder)? {
             Some(hold) => {
-                let gone = self.workloads.dismiss(&hold).await;
+                let gone = self.workloads.dismiss_after(&hold, drain).await;
                 self.workloads.release(&hold).await.map_err(status)?;
                 gone
             }
             None => {
                 let name = reference(&request.workload)?;
-                self.workloads.detach(&name).await.map_err(Status::not_found)?
+                self.workloads.detach(&name, drain).await.map_err(Status::not_found)?
             }
         };
         Ok(Response::new(v1::DetachResponse { ending: !gone }))

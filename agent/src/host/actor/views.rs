@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::attachment::Reservation;
 use crate::host::core::HostCore;
 use crate::host::mesh::Mesh;
-use crate::host::{HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported};
+use crate::host::{HeardWords, HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported};
 
 /// Channels to control: reports, acknowledgements, and networks as they were last told.
 pub(super) type ToControl = (
@@ -37,6 +37,7 @@ pub(super) struct Shown {
     facts: watch::Sender<Arc<OwnFacts>>,
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
+    told: watch::Sender<BTreeMap<NetworkName, HeardWords>>,
     unreachable: watch::Sender<Arc<BTreeSet<NodeName>>>,
     report: watch::Sender<Arc<LinkReport>>,
     applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
@@ -59,6 +60,7 @@ impl Shown {
             facts: watch::Sender::default(),
             peers: watch::Sender::new(Arc::new(mesh.peers())),
             revoked: watch::Sender::new(Arc::new(mesh.revoked())),
+            told: watch::Sender::default(),
             unreachable: watch::Sender::default(),
             report,
             applied,
@@ -81,6 +83,7 @@ impl Shown {
             facts: self.facts.subscribe(),
             peers: self.peers.subscribe(),
             revoked: self.revoked.subscribe(),
+            told: self.told.subscribe(),
             unreachable: self.unreachable.subscribe(),
         }
     }
@@ -150,6 +153,7 @@ impl Shown {
             show(&self.revoked, Arc::new(core.mesh.revoked()));
         }
         show(&self.applied, core.mesh.applied());
+        show(&self.told, core.told());
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealane_proto::peer::{FactsPart, HeldFacts};
+use sealane_proto::resource::Edition;
 use sealane_proto::types::NetworkName;
 
 use super::{Fault, Said, SaidFacts};
@@ -22,6 +23,8 @@ pub(super) struct Saying {
     begun: bool,
     networks: BTreeMap<NetworkName, Telling>,
     disagreements: u64,
+    /// Editions that the peer has, as was last asked.
+    asked: Option<BTreeMap<NetworkName, Edition>>,
 }
 
 /// One network on its way.
@@ -97,6 +100,17 @@ impl Saying {
             return None;
         }
         self.networks.values_mut().find_map(Telling::poll_part)
+    }
+
+    /// Returns the editions that the peer has acknowledged, when they are others than at the last call.
+    pub(super) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
+        let of = |(network, telling): (&NetworkName, &Telling)| {
+            Some((network.clone(), telling.acknowledged.as_ref()?.held.edition))
+        };
+        let now: BTreeMap<_, _> = self.networks.iter().filter_map(of).collect();
+        let news = self.asked.as_ref() != Some(&now);
+        self.asked = Some(now.clone());
+        news.then_some(now)
     }
 
     pub(super) fn take_disagreements(&mut self) -> u64 {

@@ -186,7 +186,35 @@ impl TestHost {
         self.facts.send_replace(Arc::new(BTreeMap::from([(facts.network.clone(), Arc::new(facts))])));
     }
 
+    /// Waits for the next word of a peer about itself.
     pub(super) async fn hears(&mut self) -> (NodeName, PeerWord) {
+        loop {
+            let word = self.next_word().await;
+            if !matches!(word.1, PeerWord::Acknowledged(_)) {
+                return word;
+            }
+        }
+    }
+
+    /// Waits until a peer has acknowledged these revisions of this host's words, by network.
+    pub(super) async fn await_acknowledged(&mut self, peer: &str, revisions: &[(&str, u64)]) {
+        let wanted: Vec<(String, u64)> =
+            revisions.iter().map(|(network, revision)| ((*network).to_owned(), *revision)).collect();
+        loop {
+            let (name, word) = self.next_word().await;
+            if let PeerWord::Acknowledged(acknowledged) = word
+                && name.as_str() == peer
+            {
+                let of =
+                    |(network, edition): (&NetworkName, &Edition)| (network.to_string(), edition.revision);
+                if acknowledged.iter().map(of).collect::<Vec<_>>() == wanted {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn next_word(&mut self) -> (NodeName, PeerWord) {
         tokio::time::timeout(PATIENCE, self.words.recv()).await.expect("a word").unwrap()
     }
 

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::super::plumbing;
 use super::Life;
-use super::settling::{Settling, Wait};
+use super::settling::{Knowledge, Settling, Wait};
 use crate::host::DataPlane;
 use crate::sidecar::{Command, stop_of};
 
-/// Limit for work that still runs through a sidecar when its workload has ended.
+/// Limit for work that still runs through a sidecar when its workload has ended, where nobody says otherwise.
 const DRAIN: Duration = Duration::from_secs(1);
 
 impl Life {
-    /// Out of names and balancing, then out of the kernel.
-    pub(in crate::workload) async fn retire(&mut self) {
+    /// Out of names and balancing, then, when calls through its sidecar have ended or had the time `drain`, out of the kernel.
+    pub(in crate::workload) async fn retire(&mut self, drain: Option<Duration>) {
         // Nobody waits for what served a workload that is gone.
         for plane in [DataPlane::Sidecar, DataPlane::Rules] {
             self.context.host.applied(self.id.clone(), plane, None).await;
@@ -22,7 +22,7 @@ impl Life {
             self.settle(version).await;
         }
         if let Some(supervisor) = self.supervisor.take()
-            && supervisor.commands.send(Command::Drain { deadline: DRAIN }).await.is_ok()
+            && supervisor.commands.send(Command::Drain { deadline: drain.unwrap_or(DRAIN) }).await.is_ok()
         {
             // A supervisor that panicked leaves a process that the next agent ends.
             let _ = supervisor.task.await;
@@ -68,11 +68,14 @@ impl Life {
     async fn settle(&self, version: u64) {
         let mut reported = self.context.host.views.reported.clone();
         let mut link = self.context.host.views.link.clone();
+        let mut told = self.context.host.views.told.clone();
         let mut settling = Settling::new(version, self.registered);
         loop {
             let connected = link.borrow_and_update().channel.is_some();
             let settled = reported.borrow_and_update().settled;
-            let due = match settling.poll(settled, connected, Instant::now()) {
+            // Nobody hears of a network that this host does not carry any more.
+            let heard = told.borrow_and_update().get(&self.id.network).map_or(u64::MAX, |told| told.version);
+            let due = match settling.poll(Knowledge { settled, heard, connected }, Instant::now()) {
                 Wait::Confirmed | Wait::Unknown | Wait::Told => return,
                 Wait::GivenUp => {
                     tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");
@@ -83,6 +86,7 @@ impl Life {
             tokio::select! {
                 changed = reported.changed() => if changed.is_err() { return },
                 changed = link.changed() => if changed.is_err() { return },
+                changed = told.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }

@@ -1,15 +1,15 @@
 //! Decision how long what served a workload that has ended stays in the kernel. Pure.
 //!
 //! Namespace and sidecar stay until nobody sends to the workload any more, and refuse calls at once, instead of leaving them unanswered.
-//! While control is not there, nobody confirms that; the other hosts hear of the end from this one.
+//! While control is not there, nobody confirms that; the other hosts hear of the end from this one, and say so.
 
 use std::time::{Duration, Instant};
 
 /// Time for which the end of a workload waits for hosts that are slow to stop sending to it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Time within which other hosts have heard of an end from this one, and work by that.
-const HEARD: Duration = Duration::from_secs(1);
+/// Time within which hosts work by what they have heard from this one.
+pub(crate) const WORKED_BY: Duration = Duration::from_millis(300);
 
 /// Wait of a workload that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,19 @@ pub(crate) struct Settling {
     connected: Option<Instant>,
     /// Time since which it is not.
     alone: Option<Instant>,
+    /// Time since which the other hosts have heard of the end.
+    heard: Option<Instant>,
+}
+
+/// Knowledge of others about a host's workloads now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Knowledge {
+    /// The newest report that every connected host works by, as control says.
+    pub(crate) settled: u64,
+    /// The newest report whose content every host with a channel to this one has heard.
+    pub(crate) heard: u64,
+    /// True if control is there.
+    pub(crate) connected: bool,
 }
 
 /// Result of a look at the wait.
@@ -31,7 +44,7 @@ pub(crate) enum Wait {
     Confirmed,
     /// Nobody else has heard of the workload.
     Unknown,
-    /// The other hosts have been told of the end by this one, and control is not there to confirm it.
+    /// The other hosts have heard of the end from this one, and control is not there to confirm it.
     Told,
     /// Hosts have had their time.
     GivenUp,
@@ -42,22 +55,26 @@ pub(crate) enum Wait {
 impl Settling {
     /// The end that this report tells.
     pub(crate) fn new(version: u64, registered: bool) -> Self {
-        Self { version, registered, connected: None, alone: None }
+        Self { version, registered, connected: None, alone: None, heard: None }
     }
 
-    /// Looks whether the wait is over: `settled` is the newest report that every connected host works by, `connected` says whether
-    /// control is there.
-    pub(crate) fn poll(&mut self, settled: u64, connected: bool, now: Instant) -> Wait {
-        if settled >= self.version {
+    /// Looks whether the wait is over.
+    pub(crate) fn poll(&mut self, progress: Knowledge, now: Instant) -> Wait {
+        if progress.settled >= self.version {
             return Wait::Confirmed;
         }
-        if !connected {
+        if progress.heard >= self.version {
+            self.heard.get_or_insert(now);
+        }
+        if !progress.connected {
             self.connected = None;
-            let due = *self.alone.get_or_insert(now) + HEARD;
-            return match self.registered {
-                false => Wait::Unknown,
-                true if due <= now => Wait::Told,
-                true => Wait::Until(due),
+            let given_up = *self.alone.get_or_insert(now) + PATIENCE;
+            return match self.heard.map(|heard| heard + WORKED_BY) {
+                _ if !self.registered => Wait::Unknown,
+                Some(worked_by) if worked_by <= now => Wait::Told,
+                None if given_up <= now => Wait::GivenUp,
+                Some(due) => Wait::Until(due),
+                None => Wait::Until(given_up),
             };
         }
         self.alone = None;
@@ -70,31 +87,39 @@ impl Settling {
 mod tests {
     use super::*;
 
+    fn of(settled: u64, heard: u64, connected: bool) -> Knowledge {
+        Knowledge { settled, heard, connected }
+    }
+
     #[test]
     fn slow_hosts_are_waited_for_as_long_as_control_is_there_for_a_while() {
         let (mut settling, now) = (Settling::new(7, true), Instant::now());
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(settling.poll(6, true, now), Wait::Until(later(10)));
-        assert_eq!(settling.poll(6, true, later(9)), Wait::Until(later(10)));
-        assert_eq!(settling.poll(6, true, later(10)), Wait::GivenUp);
-        assert_eq!(settling.poll(7, true, later(10)), Wait::Confirmed);
+        assert_eq!(settling.poll(of(6, 7, true), now), Wait::Until(later(10)), "control has the word");
+        assert_eq!(settling.poll(of(6, 7, true), later(9)), Wait::Until(later(10)));
+        assert_eq!(settling.poll(of(6, 7, true), later(10)), Wait::GivenUp);
+        assert_eq!(settling.poll(of(7, 7, true), later(10)), Wait::Confirmed);
     }
 
     #[test]
-    fn without_control_the_other_hosts_have_the_time_to_hear_it_from_this_one() {
+    fn without_control_the_other_hosts_say_that_they_have_heard_it_from_this_one() {
         let (mut settling, now) = (Settling::new(7, true), Instant::now());
         let later = |millis| now + Duration::from_millis(millis);
-        assert_eq!(settling.poll(6, false, now), Wait::Until(later(1_000)));
-        assert_eq!(settling.poll(6, true, later(900)), Wait::Until(later(10_900)), "control is back");
-        assert_eq!(settling.poll(6, false, later(950)), Wait::Until(later(1_950)), "and gone again");
-        assert_eq!(settling.poll(6, false, later(1_950)), Wait::Told);
-        assert_eq!(settling.poll(7, false, later(1_950)), Wait::Confirmed);
+        assert_eq!(settling.poll(of(6, 6, false), now), Wait::Until(later(10_000)));
+        assert_eq!(settling.poll(of(6, 7, false), later(100)), Wait::Until(later(400)));
+        assert_eq!(settling.poll(of(6, 7, true), later(200)), Wait::Until(later(10_200)), "control is back");
+        assert_eq!(settling.poll(of(6, 7, false), later(300)), Wait::Until(later(400)), "and gone again");
+        assert_eq!(settling.poll(of(6, 7, false), later(400)), Wait::Told);
+        assert_eq!(settling.poll(of(7, 7, false), later(400)), Wait::Confirmed);
+        let mut deaf = Settling::new(7, true);
+        deaf.poll(of(6, 6, false), now);
+        assert_eq!(deaf.poll(of(6, 6, false), later(10_000)), Wait::GivenUp);
     }
 
     #[test]
     fn one_that_nobody_has_heard_of_waits_for_nobody_while_control_is_away() {
         let (mut settling, now) = (Settling::new(7, false), Instant::now());
-        assert!(matches!(settling.poll(0, true, now), Wait::Until(_)), "the report may be on its way");
-        assert_eq!(settling.poll(0, false, now), Wait::Unknown);
+        assert!(matches!(settling.poll(of(0, 0, true), now), Wait::Until(_)), "the report may be on its way");
+        assert_eq!(settling.poll(of(0, 0, false), now), Wait::Unknown);
     }
 }

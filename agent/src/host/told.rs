@@ -1,0 +1,129 @@
+//! What other hosts have acknowledged of this host's words: a change is told once every host to which there is a channel has it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use sealane_proto::resource::{Edition, OwnerFacts};
+use sealane_proto::types::{NetworkName, NodeName};
+
+use super::core::HostCore;
+
+/// Number of editions of a network that are remembered: who has an older one has not heard of anything newer.
+const REMEMBERED: usize = 64;
+
+/// Editions that a host has acknowledged, by network.
+pub(crate) type Acknowledged = BTreeMap<NetworkName, Edition>;
+
+/// Progress of other hosts with this host's words about one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeardWords {
+    /// The newest version of this host's workloads of which every host with a channel has heard.
+    pub(crate) version: u64,
+    /// Hosts within reach that have no channel, and hear of nothing while control is away.
+    pub(crate) deaf: BTreeSet<NodeName>,
+}
+
+/// Words of this host, and what others have of them.
+#[derive(Debug, Default)]
+pub(super) struct ToldWords {
+    /// Editions of a network, each with the last version of which it tells.
+    editions: BTreeMap<NetworkName, VecDeque<(Edition, u64)>>,
+    peers: BTreeMap<NodeName, Acknowledged>,
+}
+
+impl ToldWords {
+    /// Takes in what this host says at a version of its workloads.
+    pub(super) fn note(&mut self, version: u64, facts: &BTreeMap<NetworkName, Arc<OwnerFacts>>) {
+        self.editions.retain(|network, _| facts.contains_key(network));
+        for (network, facts) in facts {
+            let editions = self.editions.entry(network.clone()).or_default();
+            match editions.back_mut() {
+                Some((edition, through)) if *edition == facts.edition() => *through = version,
+                _ => editions.push_back((facts.edition(), version)),
+            }
+            if editions.len() > REMEMBERED {
+                editions.pop_front();
+            }
+        }
+    }
+
+    /// A host to which there is a channel has acknowledged this.
+    pub(super) fn acknowledge(&mut self, peer: NodeName, acknowledged: Acknowledged) {
+        self.peers.insert(peer, acknowledged);
+    }
+
+    /// There is no channel to the host any more.
+    pub(super) fn part(&mut self, peer: &NodeName) {
+        self.peers.remove(peer);
+    }
+
+    /// The newest version of which a host has heard that has acknowledged this edition.
+    fn heard(&self, network: &NetworkName, edition: Edition) -> u64 {
+        let editions = self.editions.get(network).into_iter().flatten();
+        let known = editions.rev().find(|(known, _)| *known <= edition);
+        known.map_or(0, |(_, through)| *through)
+    }
+}
+
+impl HostCore {
+    /// A host to which there is a channel has acknowledged this of this host's words.
+    pub(crate) fn handle_acknowledged(&mut self, peer: NodeName, acknowledged: Acknowledged) {
+        self.told.acknowledge(peer, acknowledged);
+    }
+
+    /// Progress of other hosts with this host's words, by network.
+    pub(crate) fn told(&self) -> BTreeMap<NetworkName, HeardWords> {
+        let peers = self.mesh.peers();
+        let of = |(network, facts): (&NetworkName, &Arc<OwnerFacts>)| {
+            let mut told = HeardWords { version: self.mesh.version(), deaf: BTreeSet::new() };
+            for (name, _) in peers.iter().filter(|(_, peer)| peer.networks.contains(network)) {
+                match self.told.peers.get(name) {
+                    Some(acknowledged) => {
+                        let edition = acknowledged.get(network).copied().unwrap_or_default();
+                        let newest = edition == facts.edition();
+                        let heard = if newest { told.version } else { self.told.heard(network, edition) };
+                        told.version = told.version.min(heard);
+                    }
+                    None if self.mesh.unreachable().contains(name) => {}
+                    None => drop(told.deaf.insert(name.clone())),
+                }
+            }
+            (network.clone(), told)
+        };
+        self.mesh.facts().iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edition(revision: u64) -> Edition {
+        Edition { incarnation: 7, revision }
+    }
+
+    fn facts(network: &NetworkName, revision: u64) -> BTreeMap<NetworkName, Arc<OwnerFacts>> {
+        let facts = OwnerFacts { network: network.clone(), incarnation: 7, revision, workloads: Vec::new() };
+        [(network.clone(), Arc::new(facts))].into()
+    }
+
+    #[test]
+    fn who_has_an_edition_has_heard_of_all_that_it_tells() {
+        let shop: NetworkName = "shop".parse().unwrap();
+        let mut told = ToldWords::default();
+        for (version, revision) in [(3, 1), (4, 1), (7, 2), (9, 3)] {
+            told.note(version, &facts(&shop, revision));
+        }
+        for (revision, version) in [(0, 0), (1, 4), (2, 7), (3, 9), (8, 9)] {
+            assert_eq!(told.heard(&shop, edition(revision)), version, "revision {revision}");
+        }
+        assert_eq!(told.heard(&shop, Edition::default()), 0);
+        for revision in 4..1_000 {
+            told.note(revision + 10, &facts(&shop, revision));
+        }
+        assert_eq!(told.editions[&shop].len(), REMEMBERED);
+        assert_eq!(told.heard(&shop, edition(3)), 0, "that is too long ago");
+        told.note(2_000, &BTreeMap::new());
+        assert!(told.editions.is_empty());
+    }
+}
