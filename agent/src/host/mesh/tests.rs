@@ -1,3 +1,7 @@
+mod blocks;
+mod facts;
+mod life;
+
 use super::*;
 use crate::attachment::{AttachmentSpec, Claim};
 use crate::testing;

@@ -141,6 +141,88 @@ fn of_two_owners_the_one_that_control_knows_has_a_name_else_the_smaller_one() {
 }
 
 #[test]
+fn what_backs_a_claim_decides_before_the_names_of_owners() {
+    let check = |told: &NetworkSnapshot, words: [Workload; 2], expected: &str| {
+        let words = words.map(|workload| {
+            let host = if workload.node == name(1) { 1 } else { 2 };
+            (host, facts(1, 2, &[workload]))
+        });
+        assert_eq!(merged(told, vec![], &heard(&words)), [expected]);
+    };
+    // A name that control knows so, at whatever address, against one that nobody knows.
+    let named = told(&[0, 1, 2], &[(2, facts(1, 1, &[workload(2, 5)]))]);
+    check(&named, [workload(1, 5), at(2, 5, "10.42.2.99")], "wl-5@host-2");
+    // An address that control has so, against one that a known name moves to.
+    let known = [(1, facts(1, 1, &[at(1, 5, "10.42.1.7")])), (2, facts(1, 1, &[at(2, 6, "10.42.1.9")]))];
+    let known = told(&[0, 1, 2], &known);
+    check(&known, [at(1, 5, "10.42.1.9"), at(2, 6, "10.42.1.9")], "wl-6@host-2");
+    // An Ethernet address of its owner's choice, against another such one.
+    let mac = |workload| Workload { mac: "06:11:22:33:44:55".parse().unwrap(), ..workload };
+    check(&told(&[0, 1, 2], &[]), [mac(workload(1, 1)), mac(workload(2, 2))], "wl-1@host-1");
+}
+
+#[test]
+fn an_owner_is_believed_about_what_it_may_have() {
+    let outside = at(1, 7, "10.42.99.9");
+    let known = Workload { mac: at(1, 8, "10.42.1.88").mac, ..at(1, 8, "10.42.1.8") };
+    let (other, more) = (at(2, 6, "10.42.99.6"), at(1, 9, "10.42.1.9"));
+    let told = told(
+        &[0, 1, 2],
+        &[(1, facts(1, 1, &[outside.clone(), known.clone(), more])), (2, facts(1, 1, &[other]))],
+    );
+    let service = |count: usize| Workload {
+        service: Some("api".parse().unwrap()),
+        ports: vec!["80".parse().unwrap(); count],
+        ..workload(1, 1)
+    };
+    for (workload, is_believed, reason) in [
+        (outside, true, "control has it at this address outside every block"),
+        (known, true, "control has it with this Ethernet address, which goes with another address"),
+        (at(1, 1, "10.42.99.6"), false, "control has the address so, but of another host"),
+        (at(1, 1, "10.42.99.7"), false, "control has the owner, but not at this address"),
+        (
+            Workload { mac: at(1, 1, "10.42.1.77").mac, ..workload(1, 1) },
+            false,
+            "the Ethernet address goes with another",
+        ),
+        (Workload { mac: "06:11:22:33:44:55".parse().unwrap(), ..workload(1, 1) }, true, "it goes with none"),
+        (service(1), true, "an instance has ports"),
+        (Workload { service: None, ..service(1) }, false, "what is of no service has none"),
+        (service(Workload::MOST_PORTS), true, "so many ports"),
+        (service(Workload::MOST_PORTS + 1), false, "too many ports"),
+    ] {
+        let words = heard(&[(1, facts(1, 2, &[workload.clone()]))]);
+        let expected = format!("{}@host-1", workload.name);
+        let believed = merged(&told, vec![], &words).contains(&expected);
+        assert_eq!(believed, is_believed, "{reason}");
+    }
+}
+
+#[test]
+fn what_a_host_is_said_to_have_itself_is_not_what_it_has() {
+    let told = told(&[0, 1], &[]);
+    let words = heard(&[(0, facts(1, 9, &[workload(0, 3)])), (1, facts(1, 1, &[workload(1, 1)]))]);
+    assert_eq!(merged(&told, vec![workload(0, 2)], &words), ["wl-1@host-1", "wl-2@host-0"]);
+}
+
+#[test]
+fn words_are_handed_on_that_say_more_than_control_does() {
+    let (two, three) = (facts(1, 2, &[workload(1, 1)]), facts(1, 3, &[workload(1, 2)]));
+    let mut words = Words::default();
+    words.recall(name(1), three.clone());
+    words.recall(name(7), three.clone());
+    let newer = |words: &Words, heard: &OwnerFacts| {
+        let told = told(&[0, 1], &[(1, heard.clone())]);
+        let newer: Vec<NodeName> = words.newer(&told.content).into_keys().collect();
+        assert_eq!(words.newest(&told.content, &name(1)).is_some(), newer == [name(1)]);
+        newer
+    };
+    assert_eq!(newer(&words, &two), [name(1)], "and none of who is no member");
+    assert_eq!(newer(&words, &three), []);
+    assert!(words.fall_silent(&name(1)).is_empty(), "who was not heard since the start");
+}
+
+#[test]
 fn instances_of_a_drained_host_are_not_ready_by_its_own_word_either() {
     let service = |ready| Workload { service: Some("api".parse().unwrap()), ready, ..workload(1, 1) };
     let mut snapshot = told(&[0, 1], &[]);
@@ -155,7 +237,9 @@ fn words_ahead_of_control_wait_and_those_of_hosts_that_left_are_forgotten() {
     let word = |host| facts(1, 1, &[workload(host, 1)]);
     let mut words = Words::default();
     assert!(words.hear(name(1), word(1), false), "control tells of it soon");
+    assert!(!words.hear(name(1), word(1), false), "it has said so already");
     let [without, with] = [told(&[0], &[]), told(&[0, 1], &[])];
+    words.dismiss(None, &without.content);
     words.dismiss(Some(&without.content), &with.content);
     assert_eq!(merged(&with, vec![], &words), ["wl-1@host-1"]);
     words.dismiss(Some(&with.content), &without.content);

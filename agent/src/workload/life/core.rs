@@ -230,12 +230,45 @@ mod tests {
     }
 
     #[test]
+    fn a_workload_is_ready_while_its_processes_serve_and_its_check_is_content() {
+        let (began, both) = (Instant::now(), Families::both(true));
+        let mut core = ReadinessCore::new(false, false, ContainerCondition::Serves, began);
+        core.handle_seen(Some(both), None);
+        assert_eq!(declared(&mut core), Some(None), "nobody knows yet what its check says");
+        for (healthy, expected) in [(false, Families::default()), (true, both), (false, Families::default())]
+        {
+            core.handle_health(Some(healthy));
+            assert_eq!(declared(&mut core), Some(Some(expected)), "{healthy}");
+        }
+        core.handle_seen(None, Some(true));
+        assert_eq!(declared(&mut core), Some(Some(both)), "it listens as before");
+        core.handle_condition(ContainerCondition::Paused);
+        assert_eq!(declared(&mut core), Some(Some(Families::default())));
+        core.handle_condition(ContainerCondition::Serves);
+        assert_eq!(declared(&mut core), Some(Some(both)));
+        core.handle_seen(Some(Families::default()), Some(true));
+        assert_eq!(declared(&mut core), Some(Some(Families::default())));
+    }
+
+    #[test]
+    fn what_is_due_first_is_due() {
+        let began = Instant::now();
+        for (away, expected) in [(Duration::ZERO, FIRST_READING.min(SILENCE)), (SILENCE * 2, FIRST_READING)] {
+            let mut core = ReadinessCore::new(false, true, ContainerCondition::Serves, began);
+            core.handle_sidecar(false, began + away);
+            assert_eq!(core.due(true), Some(began + expected));
+        }
+    }
+
+    #[test]
     fn rules_that_the_kernel_refused_are_tried_again_after_a_pause_or_with_the_next_state() {
         let (began, mut rules) = (Instant::now(), RulesCore::default());
         assert!(rules.wants_turn(4));
         rules.handle_followed(4, false, began);
         assert!(!rules.wants_turn(4));
         assert_eq!(rules.due(), Some(began + RETRY));
+        rules.handle_time(began + RETRY - Duration::from_nanos(1));
+        assert!(!rules.wants_turn(4), "it is not time yet");
         rules.handle_time(began + RETRY);
         assert!(rules.wants_turn(4));
         rules.handle_followed(4, false, began);
