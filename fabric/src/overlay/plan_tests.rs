@@ -98,6 +98,56 @@ fn hosts_are_reached_by_the_family_that_both_have_and_by_another_device_only_whe
 }
 
 #[test]
+fn the_other_hosts_of_a_network_are_let_in_and_its_service_addresses_are_nobodys() {
+    let mut snapshot = snapshot();
+    snapshot.blocks =
+        vec![testing::block(Some("node-1"), "10.42.1.0/24"), testing::block(None, "10.42.255.0/24")];
+    let desired = desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &[], 1450);
+    let others = [2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+    assert_eq!(desired.carriers, BTreeSet::from(others));
+    assert_eq!(desired.services, BTreeSet::from(["10.42.255.0/24".parse().unwrap()]));
+}
+
+#[test]
+fn whoever_has_the_gateways_ethernet_address_gets_no_frames() {
+    let mut snapshot = snapshot();
+    let base = Base::of(&snapshot.network, 1450);
+    let mut port = Port::of(&attachment("api", "node-0", 5, 5));
+    assert!(!base.is_gateway(&port));
+    port.mac = base.gateway_mac;
+    assert!(base.is_gateway(&port));
+    let thief = Workload { mac: base.gateway_mac, ..workload("thief", "node-1", 5, 5) };
+    snapshot.workloads = vec![thief];
+    assert!(
+        desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &[], 1450)
+            .fdb
+            .is_empty(),
+        "nor from afar"
+    );
+}
+
+#[test]
+fn a_network_that_lets_packets_out_is_the_way_before_one_that_does_not() {
+    let mut network = snapshot().content.network;
+    let port = Port::of(&attachment("api", "node-0", 5, 5));
+    let metrics = [Egress::Allow, Egress::Deny].map(|egress| {
+        network.egress = egress;
+        Base::of(&network, 1450).default_metric(&port) - u32::from(port.interface.number())
+    });
+    assert_eq!(metrics, [1000, 2000]);
+}
+
+#[test]
+fn a_row_that_stands_alone_under_its_key_is_replaced_and_one_of_two_is_removed() {
+    let row =
+        |peer: u8| FdbRow { mac: MacAddr::new([2, 0, 0, 0, 0, 1]), peer: IpAddr::from([192, 0, 2, peer]) };
+    let want = BTreeSet::from([row(1)]);
+    assert_eq!(diff(&want, &BTreeSet::from([row(2)])), Diff { remove: vec![], add: vec![row(1)] });
+    let two = BTreeSet::from([row(2), row(3)]);
+    assert_eq!(diff(&want, &two), Diff { remove: vec![row(2), row(3)], add: vec![row(1)] });
+}
+
+#[test]
 fn port_names_fit_the_kernel_and_do_not_change_between_versions() {
     let name = port_name(&"api-1".parse().unwrap());
     assert_eq!(name.len(), 13);
