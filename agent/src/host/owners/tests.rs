@@ -191,7 +191,7 @@ fn an_owner_is_believed_about_what_it_may_have() {
         (service(Workload::MOST_PORTS), true, "so many ports"),
         (service(Workload::MOST_PORTS + 1), false, "too many ports"),
     ] {
-        let words = heard(&[(1, facts(1, 2, &[workload.clone()]))]);
+        let words = heard(&[(1, facts(1, 2, std::slice::from_ref(&workload)))]);
         let expected = format!("{}@host-1", workload.name);
         let believed = merged(&told, vec![], &words).contains(&expected);
         assert_eq!(believed, is_believed, "{reason}");

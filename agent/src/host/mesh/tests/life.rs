@@ -73,7 +73,7 @@ fn what_ends_has_no_weight_to_change() {
     let (mut mesh, id) = hosting();
     mesh.set_weight(&id, weight(5));
     let drain = WeightChange { drained: Some(true), weight: None };
-    assert_eq!(mesh.weighed(&[id.clone()], drain), [(id.clone(), weight(5).drain())]);
+    assert_eq!(mesh.weighed(std::slice::from_ref(&id), drain), [(id.clone(), weight(5).drain())]);
     mesh.end(&id);
     assert_eq!(mesh.weighed(&[id], drain), []);
 }
