@@ -120,7 +120,7 @@ audit: tools-audit
 		"$(CARGO)" deny check advisories
 
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
-## overlay, containers, dns, starts or watch measures one; ROUNDS and SECONDS_EACH say how long.
+## overlay, containers, convergence, dns, starts or watch measures one; ROUNDS and SECONDS_EACH say how long.
 bench: root tools-bench build
 	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
 
