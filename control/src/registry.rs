@@ -9,6 +9,7 @@ mod takeover;
 mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -225,13 +226,27 @@ impl Registry {
     }
 
     /// The host that has one of these underlay addresses, if it is lost or says itself that it is elsewhere: it yields that to who comes
-    /// with it. One that has just joined connects in a moment.
-    pub(crate) fn gone_from(&self, underlay: UnderlayAddrs, now: Timestamp) -> Option<NodeName> {
+    /// with it. One that has just joined connects in a moment. One that is connected from another address yields it to who comes
+    /// from that very address (`source`): otherwise a host could keep what was another's while that was away.
+    pub(crate) fn gone_from(
+        &self,
+        underlay: UnderlayAddrs,
+        source: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Option<NodeName> {
         let directory = self.directory();
         let holder = directory.nodes.values().find(|record| record.holds(underlay))?;
-        let name = &holder.node.name;
+        let (name, place) = (&holder.node.name, holder.node.underlay);
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(name);
-        (lost || self.agents().elsewhere.contains(name)).then(|| name.clone())
+        let agents = self.agents();
+        let is_at = |of: UnderlayAddrs, source: IpAddr| of.iter().any(|address| address.to_ip() == source);
+        let comes_from_it = source.is_some_and(|source| is_at(underlay, source.to_canonical()));
+        let usurped = comes_from_it
+            && agents
+                .connected
+                .get(name)
+                .is_some_and(|agent| !is_at(place, agent.claimant.peer.ip().to_canonical()));
+        (lost || usurped || agents.elsewhere.contains(name)).then(|| name.clone())
     }
 
     /// Notes that a host says that it is not at its underlay address any more, whether or not it can be at the one that it came

@@ -202,7 +202,7 @@ impl SimulatedControl {
     /// The host that yields its underlay address to who comes with it.
     #[must_use]
     pub fn gone_from(&self, underlay: sealane_proto::types::UnderlayAddrs, now: Moment) -> Option<NodeName> {
-        self.registry.gone_from(underlay, now.timestamp())
+        self.registry.gone_from(underlay, None, now.timestamp())
     }
 
     /// Returns true if a host has a stream.

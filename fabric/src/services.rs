@@ -220,7 +220,8 @@ fn ensure(
         None => (true, true),
     };
     let walks = || WALKS.lock().unwrap_or_else(PoisonError::into_inner);
-    if !datagrams && !(connections && walks().may_begin(Instant::now())) {
+    let walk = datagrams || connections && walks().may_begin(Instant::now());
+    if !walk {
         return Ok((changed, 0));
     }
     let began = Instant::now();

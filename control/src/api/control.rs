@@ -91,7 +91,7 @@ impl v1::control_server::Control for ControlApi {
         }
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
-        let gone = self.context.registry.gone_from(node.underlay, now);
+        let gone = self.context.registry.gone_from(node.underlay, None, now);
         let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint(), gone };
         let decided = self.context.writer.submit(command).await;
         self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();

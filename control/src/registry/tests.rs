@@ -56,7 +56,7 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
     let registry = registry();
     let gone = |address: &str, seconds: u64| {
         registry
-            .gone_from(address.parse().unwrap(), Timestamp::from_unix(seconds))
+            .gone_from(address.parse().unwrap(), None, Timestamp::from_unix(seconds))
             .map(|name| name.to_string())
     };
     let there = open(&registry, "192.0.2.1:40001", 1_000);
@@ -73,7 +73,7 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
 #[test]
 fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
     let registry = registry();
-    let gone = || registry.gone_from("192.0.2.1".parse().unwrap(), Timestamp::from_unix(1_000));
+    let gone = || registry.gone_from("192.0.2.1".parse().unwrap(), None, Timestamp::from_unix(1_000));
     let _there = open(&registry, "192.0.2.1:40001", 1_000);
     assert_eq!(gone(), None);
     let [name, stranger] = ["host-1", "host-9"].map(|name| name.parse::<NodeName>().unwrap());
@@ -83,6 +83,25 @@ fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
     assert_eq!(gone(), Some(name));
     let _back = open(&registry, "192.0.2.1:40002", 1_000);
     assert_eq!(gone(), None, "it is there again");
+}
+
+#[test]
+fn a_host_that_is_connected_from_elsewhere_yields_an_address_to_who_comes_from_it() {
+    let registry = registry();
+    let now = Timestamp::from_unix(1_000);
+    let gone = |source: &str| {
+        let yields = registry.gone_from("192.0.2.1".parse().unwrap(), Some(source.parse().unwrap()), now);
+        yields.map(|name| name.to_string())
+    };
+    let there = open(&registry, "192.0.2.1:40001", 1_000);
+    assert_eq!(gone("192.0.2.1"), None, "it is there itself");
+    drop(there);
+    let _usurper = open(&registry, "192.0.2.9:40001", 1_000);
+    assert_eq!(gone("192.0.2.1").as_deref(), Some("host-1"));
+    assert_eq!(gone("::ffff:192.0.2.1").as_deref(), Some("host-1"));
+    for elsewhere in ["192.0.2.9", "192.0.2.7"] {
+        assert_eq!(gone(elsewhere), None, "neither comes from the address: who has it keeps it");
+    }
 }
 
 #[test]

@@ -116,7 +116,8 @@ pub(crate) fn placement(
     underlay: &ToldUnderlay,
     now: Timestamp,
 ) -> Result<Placement, Status> {
-    let CertifiedHost { node: name, newcomer, .. } = opener;
+    let CertifiedHost { node: name, newcomer, addr, .. } = opener;
+    let source = Some(addr.ip());
     match newcomer {
         // A host that joined after the backup was taken that this store was restored from.
         Some(Proof { key, issued }) => {
@@ -124,7 +125,7 @@ pub(crate) fn placement(
             let (underlay, underlay_other) = (underlay.first.clone(), underlay.other.clone());
             let told = v1::Node { name: name.to_string(), underlay, underlay_other, ..v1::Node::default() };
             let node = Node::try_from(told).map_err(|_| Status::permission_denied(unknown))?;
-            let gone = registry.gone_from(node.underlay, now);
+            let gone = registry.gone_from(node.underlay, source, now);
             Ok(Placement::Readmit(Readmit { node, key, issued, gone }))
         }
         // Agents from before they said so are where they were.
@@ -137,7 +138,7 @@ pub(crate) fn placement(
                 return Ok(Placement::Stay);
             }
             registry.note_elsewhere(&name);
-            let gone = registry.gone_from(underlay, now);
+            let gone = registry.gone_from(underlay, source, now);
             Ok(Placement::Relocate(Relocate { name, underlay, gone }))
         }
     }
