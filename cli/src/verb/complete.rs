@@ -107,7 +107,9 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
         ["delete", "service"] => Some(NameKind::DeclaredOfNetwork),
         ["get" | "delete" | "schema"] => Some(NameKind::Document),
         ["token", "revoke"] => Some(NameKind::Token),
-        ["network", "inspect" | "set" | "rm"] | ["get" | "delete", "network"] => Some(NameKind::Network),
+        ["network", "inspect" | "set" | "grow" | "rm"] | ["get" | "delete", "network"] => {
+            Some(NameKind::Network)
+        }
         ["workload", "inspect"] => Some(NameKind::Workload),
         ["exec"] | ["workload", "set"] => Some(NameKind::WorkloadHere),
         ["workload", "drain"] => Some(NameKind::Undrained),
@@ -234,6 +236,7 @@ mod tests {
             ("sealane workload drain --wait ", Some(NameKind::Undrained)),
             ("sealane workload undrain w", Some(NameKind::Drained)),
             ("sealane workload set ", Some(NameKind::WorkloadHere)),
+            ("sealane network grow ", Some(NameKind::Network)),
             ("sealane detach ", Some(NameKind::Attached)),
             ("sealane identity ", Some(NameKind::SidecarHere)),
             ("sealane workload inspect ", Some(NameKind::Workload)),

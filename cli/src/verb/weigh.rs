@@ -87,12 +87,12 @@ fn text(weighed: &v1::Weighed) -> String {
     let v1::Weighed { workload, network, weight, drained } = weighed;
     match (drained, weight) {
         (true, _) => format!(
-            "workload {network}/{workload} drained: new calls go elsewhere; `sealane workload undrain {workload}` ends that \
+            "workload {network}/{workload} drained: new calls go elsewhere; `sealane workload undrain {workload}.{network}` ends that \
              and gives it weight {weight}"
         ),
         (false, 0) => format!(
-            "workload {network}/{workload} has weight 0: new calls go elsewhere; `sealane workload set {workload} --weight 1` \
-             ends that"
+            "workload {network}/{workload} has weight 0: new calls go elsewhere; `sealane workload set {workload}.{network} \
+             --weight 1` ends that"
         ),
         (false, _) => format!("workload {network}/{workload} gets new calls by weight {weight}"),
     }
@@ -102,14 +102,16 @@ fn text(weighed: &v1::Weighed) -> String {
 fn elsewhere(failure: Failure, named: &sealane_proto::types::WorkloadRef, common: &Common) -> Failure {
     let known = workloads::list(named.network.as_ref(), common).unwrap_or_default();
     let mut known = known.into_iter().filter_map(|view| view.workload);
-    match known.find(|workload| workload.name == named.name.as_str()) {
-        Some(workload) => {
+    let mut found = known.by_ref().filter(|workload| workload.name == named.name.as_str());
+    match (found.next(), found.next()) {
+        (Some(workload), None) => {
             let node = workload.node;
             Failure::new(format!("workload {named} runs on host {node}, whose agent changes it"))
                 .exit(failure.exit)
                 .hint(format!("type the same on host {node}"))
         }
-        None => failure,
+        // There is none, or the agent has said which ones there are.
+        (None, _) | (Some(_), Some(_)) => failure,
     }
 }
 
@@ -122,8 +124,10 @@ mod tests {
         let said = |weight, drained| {
             text(&v1::Weighed { workload: "web".into(), network: "shop".into(), weight, drained })
         };
-        assert!(said(3, true).contains("`sealane workload undrain web` ends that and gives it weight 3"));
-        assert!(said(0, false).contains("`sealane workload set web --weight 1` ends that"));
+        assert!(
+            said(3, true).contains("`sealane workload undrain web.shop` ends that and gives it weight 3")
+        );
+        assert!(said(0, false).contains("`sealane workload set web.shop --weight 1` ends that"));
         assert_eq!(said(3, false), "workload shop/web gets new calls by weight 3");
     }
 }

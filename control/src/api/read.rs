@@ -152,14 +152,20 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
 fn idle(workload: &Workload) -> String {
     let ports = workload.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol.transport()));
     let ports: Vec<String> = ports.collect();
+    let Workload { name, network, node, .. } = workload;
+    let where_known = format!("`sealane workload inspect {name}.{network}` on {node} says why");
     let all = match ports.as_slice() {
-        [] => return "not ready: its host holds it back, or it is ending".to_owned(),
+        [] => {
+            return format!(
+                "not ready: its check fails, its host holds it back, or it is ending; {where_known}"
+            );
+        }
         [port] => port.clone(),
         ports => format!("each of {}", ports.join(", ")),
     };
     format!(
-        "not ready: nothing listens on {all} at its own address (0.0.0.0 counts, 127.0.0.1 does not), its host holds it back, or it is \
-         ending"
+        "not ready: nothing listens on {all} at its own address (0.0.0.0 counts, 127.0.0.1 does not), its check fails, its host \
+         holds it back, or it is ending; {where_known}"
     )
 }
 

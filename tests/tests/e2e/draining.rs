@@ -25,7 +25,7 @@ fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undr
     let wrong = mesh.site(1).sealane(&["workload", "drain", "api-2"]);
     assert!(wrong.code() == 1 && wrong.stderr.contains("type the same on host host-2"), "{wrong}");
     let drained = mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait"]).ok();
-    assert!(drained.stderr.contains("`sealane workload undrain api-2` ends that"), "{drained}");
+    assert!(drained.stderr.contains("`sealane workload undrain api-2.shop` ends that"), "{drained}");
     // Every host works by it already.
     assert_eq!(answers(&mesh, 1, "late-1"), ["api-1"]);
     assert_eq!(answers(&mesh, 2, "late-2"), ["api-1"]);
