@@ -236,7 +236,7 @@ impl SimulatedHost {
         let progress = Knowledge { settled: self.core.reported().settled, heard, connected };
         match ending.0.poll(progress, now) {
             Wait::Confirmed => Some(true),
-            Wait::Unknown | Wait::Told | Wait::GivenUp => Some(false),
+            Wait::Told | Wait::GivenUp => Some(false),
             Wait::Until(_) => None,
         }
     }

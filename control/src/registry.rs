@@ -240,7 +240,9 @@ impl Registry {
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(name);
         let agents = self.agents();
         let is_at = |of: UnderlayAddrs, source: IpAddr| of.iter().any(|address| address.to_ip() == source);
-        let comes_from_it = source.is_some_and(|source| is_at(underlay, source.to_canonical()));
+        let comes_from_it = source.map(|source| source.to_canonical());
+        let comes_from_it =
+            comes_from_it.is_some_and(|source| is_at(underlay, source) && is_at(place, source));
         let usurped = comes_from_it
             && agents
                 .connected

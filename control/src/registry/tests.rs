@@ -102,6 +102,9 @@ fn a_host_that_is_connected_from_elsewhere_yields_an_address_to_who_comes_from_i
     for elsewhere in ["192.0.2.9", "192.0.2.7"] {
         assert_eq!(gone(elsewhere), None, "neither comes from the address: who has it keeps it");
     }
+    let both = UnderlayAddrs::of_wire("192.0.2.1", "2001:db8::7").unwrap();
+    let other = Some("2001:db8::7".parse().unwrap());
+    assert_eq!(registry.gone_from(both, other, now), None, "it comes from another address of its own");
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Life {
             // Nobody hears of a network that this host does not carry any more.
             let heard = told.borrow_and_update().get(&self.id.network).map_or(u64::MAX, |told| told.version);
             let due = match settling.poll(Knowledge { settled, heard, connected }, Instant::now()) {
-                Wait::Confirmed | Wait::Unknown | Wait::Told => return,
+                Wait::Confirmed | Wait::Told => return,
                 Wait::GivenUp => {
                     tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");
                     return;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Time for which the end of a workload waits for hosts that are slow to stop sending to it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same while control is away for a workload of which it does not know: other hosts know it from this one alone, if it ever worked.
+const FEW: Duration = Duration::from_secs(1);
+
 /// Time within which hosts work by what they have heard from this one.
 pub(crate) const WORKED_BY: Duration = Duration::from_millis(300);
 
@@ -42,8 +45,6 @@ pub(crate) struct Knowledge {
 pub(crate) enum Wait {
     /// Every connected host has confirmed the end.
     Confirmed,
-    /// Nobody else has heard of the workload.
-    Unknown,
     /// The other hosts have heard of the end from this one, and control is not there to confirm it.
     Told,
     /// Hosts have had their time.
@@ -68,9 +69,9 @@ impl Settling {
         }
         if !progress.connected {
             self.connected = None;
-            let given_up = *self.alone.get_or_insert(now) + PATIENCE;
+            let patience = if self.registered { PATIENCE } else { FEW };
+            let given_up = *self.alone.get_or_insert(now) + patience;
             return match self.heard.map(|heard| heard + WORKED_BY) {
-                _ if !self.registered => Wait::Unknown,
                 Some(worked_by) if worked_by <= now => Wait::Told,
                 None if given_up <= now => Wait::GivenUp,
                 Some(due) => Wait::Until(due),
@@ -117,9 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_has_heard_of_waits_for_nobody_while_control_is_away() {
+    fn one_that_control_does_not_know_waits_for_the_other_hosts_for_a_second_while_control_is_away() {
         let (mut settling, now) = (Settling::new(7, false), Instant::now());
         assert!(matches!(settling.poll(of(0, 0, true), now), Wait::Until(_)), "the report may be on its way");
-        assert_eq!(settling.poll(of(0, 0, false), now), Wait::Unknown);
+        let later = |millis| now + Duration::from_millis(millis);
+        assert_eq!(settling.poll(of(0, 0, false), now), Wait::Until(later(1_000)));
+        assert_eq!(settling.poll(of(0, 7, false), later(20)), Wait::Until(later(320)));
+        assert_eq!(settling.poll(of(0, 7, false), later(320)), Wait::Told);
+        let mut deaf = Settling::new(7, false);
+        deaf.poll(of(0, 0, false), now);
+        assert_eq!(deaf.poll(of(0, 0, false), later(1_000)), Wait::GivenUp);
     }
 }
