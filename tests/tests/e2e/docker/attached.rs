@@ -47,7 +47,7 @@ fn a_container_is_drained_by_its_name_and_gets_calls_again() {
     };
     assert_eq!(answers("before"), ["api-1", "hello\n"]);
     let drained = site.sealane(&["workload", "drain", "web", "--wait", "--timeout", "10s"]).ok();
-    assert!(drained.stderr.contains("`sealane workload undrain web` ends that"), "{drained}");
+    assert!(drained.stderr.contains("`sealane workload undrain web.shop` ends that"), "{drained}");
     assert_eq!(answers("meanwhile"), ["api-1"]);
     let _ = site.sealane(&["workload", "undrain", "web", "--wait"]).ok();
     assert_eq!(answers("after"), ["api-1", "hello\n"]);
