@@ -4,24 +4,13 @@ NAME, connects to the address that it says, and fetches a page; whatever is not 
 all processes of the machine share."""
 
 import asyncio
-import socket
 import struct
 import sys
 import time
 
-RESOLVER = ("127.0.0.11", 53)
+from prober import RESOLVER, address, question
+
 PAUSE, PATIENCE = 0.01, 1.0
-
-
-def address(answer):
-    """The last record's data, if the answer has one: servers change the order of several."""
-    return socket.inet_ntoa(answer[-4:]) if struct.unpack_from("!H", answer, 6)[0] else None
-
-
-def question(number, name):
-    """A question for the IPv4 addresses of a name."""
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
 
 
 class Resolver(asyncio.DatagramProtocol):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 from . import engine, mesh, overlay, peers, site
 
@@ -62,7 +63,7 @@ class Prober:
         return float(said[1])
 
 
-def death(pid):
+def _death(pid):
     """Waits in a thread of its own for the end of a process; a list that has its time then."""
     at, handle = [], os.pidfd_open(pid)
 
@@ -75,16 +76,16 @@ def death(pid):
     return thread, at
 
 
-def _start(host, contender, prober, name):
-    """One container's life: in ms, what became of it when."""
+def life(host, prober, name, start):
+    """One container's life, from `start`: the times at which something became of it."""
     prober.tell(f"up {name}")
     began = time.monotonic()
-    host.run(name, contender.network, contender.of(name))
+    start()
     ran = time.monotonic()
     resolved, answered = prober.hear("resolved"), prober.hear("answered")
     time.sleep(PAUSE)
     pid, _ = host.inside(name)
-    thread, died = death(pid)
+    thread, died = _death(pid)
     prober.tell(f"down {name}")
     typed = time.monotonic()
     host.docker(f"kill {name}")
@@ -92,8 +93,14 @@ def _start(host, contender, prober, name):
     thread.join()
     host.docker(f"rm -f {name}")
     time.sleep(PAUSE)
-    spans = {"run": ran - began, "resolved": max(0.0, resolved - ran), "answered": max(0.0, answered - ran),
-             "whole": answered - began, "killed": gone - typed, "dead": max(0.0, gone - died[0])}
+    return types.SimpleNamespace(began=began, ran=ran, resolved=resolved, answered=answered, typed=typed, died=died[0], gone=gone)
+
+
+def _start(host, contender, prober, name):
+    """One container's life: in ms, what became of it when."""
+    at = life(host, prober, name, lambda: host.run(name, contender.network, contender.of(name)))
+    spans = {"run": at.ran - at.began, "resolved": max(0.0, at.resolved - at.ran), "answered": max(0.0, at.answered - at.ran),
+             "whole": at.answered - at.began, "killed": at.gone - at.typed, "dead": max(0.0, at.gone - at.died)}
     return {what: span * 1e3 for what, span in spans.items()}
 
 

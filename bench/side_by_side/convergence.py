@@ -8,14 +8,13 @@ from the third; then the switch drops all frames of one of the two, without a wo
 once. A call has failed that is not answered within 1 s; the last failed call counts by its begin."""
 
 import collections
+import subprocess
 import sys
 import threading
 import time
 
 from . import containers, engine, mesh, site
 
-# What comes after a start does not meet the next one.
-PAUSE = 0.2
 # So many calls in a row that are answered are an end of failures.
 STEADY = 150
 # In ms, but for the number of calls that failed.
@@ -49,7 +48,7 @@ class Calls:
     def __init__(self, host, container, service):
         _, place = host.inside(container)
         command = [sys.executable, str(containers.FOLDER / "caller.py"), service, str(engine.PORT)]
-        self.process = site.attend(site.inside(place, command), stdout=site.PIPE, text=True)
+        self.process = site.attend(site.inside(place, command), stdout=subprocess.PIPE, text=True)
         self.lock, self.made = threading.Condition(), []
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -81,21 +80,9 @@ class Calls:
 
 def _start(host, contender, prober, name, service):
     """One container's life: in ms, what became of it when."""
-    prober.tell(f"up {name}")
-    contender.start(host, name, service)
-    prober.hear("resolved")
-    answered = prober.hear("answered")
+    at = containers.life(host, prober, name, lambda: contender.start(host, name, service))
     listens = float((host.root / "run/bench/said" / name).read_text())
-    time.sleep(PAUSE)
-    pid, _ = host.inside(name)
-    thread, died = containers.death(pid)
-    prober.tell(f"down {name}")
-    host.docker(f"kill {name}")
-    gone = prober.hear("gone")
-    thread.join()
-    host.docker(f"rm -f {name}")
-    time.sleep(PAUSE)
-    return {"start": max(0.0, answered - listens) * 1e3, "end": max(0.0, gone - died[0]) * 1e3}
+    return {"start": max(0.0, at.answered - listens) * 1e3, "end": max(0.0, at.gone - at.died) * 1e3}
 
 
 def _starts(options, contenders, left, probers, phase):
@@ -191,8 +178,7 @@ def measure(options):
         # It is known before control is away.
         contender.start(hosts[0], f"near-{number}", f"near-{number}")
     contenders = list(_phase(options, CONTENDERS, hosts, switch, clients, ""))
-    hosts[0].plane.kill()
-    site.forget(hosts[0].plane)
+    site.stop(hosts[0].plane)
     contenders += _phase(options, (BARE, MESHED), hosts, switch, clients, "-alone")
     for host in hosts:
         host.docker("ps -qa | xargs -r docker rm -f")

@@ -14,12 +14,12 @@ RESOLVER, PORT = ("127.0.0.11", 53), 8080
 PAUSE, PATIENCE, MOST = 0.002, 30.0, 200
 
 
-def _question(number, name):
+def question(number, name):
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
 
 
-def _address(answer):
+def address(answer):
     """The last record's data, if the answer has one: an address, asked for by one question."""
     return socket.inet_ntoa(answer[-4:]) if struct.unpack_from("!H", answer, 6)[0] else None
 
@@ -34,21 +34,21 @@ def _ask(name, wanted):
             if time.monotonic() >= asked:
                 number, asked = (number + 1) % 65536, time.monotonic() + PAUSE
                 try:
-                    resolver.send(_question(number, name))
+                    resolver.send(question(number, name))
                 except OSError:
                     continue
             if not select.select([resolver], [], [], max(0.0, asked - time.monotonic()))[0]:
                 continue
             try:
-                address = _address(resolver.recv(512))
+                found = address(resolver.recv(512))
             except OSError:
                 continue
-            if wanted(address):
-                return address
+            if wanted(found):
+                return found
     raise TimeoutError(f"{name} is as it was for {PATIENCE} s")
 
 
-def _fetch(address):
+def _fetch(place):
     """Asks without pause until there is an answer; connections that say nothing do not hold up the next ones."""
     waiting, poll, asked = {}, select.epoll(), time.monotonic()
     deadline = asked + PATIENCE
@@ -62,7 +62,7 @@ def _fetch(address):
             asked = time.monotonic() + PAUSE
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             connection.setblocking(False)
-            connection.connect_ex((address, PORT))
+            connection.connect_ex((place, PORT))
             waiting[connection.fileno()] = connection
             poll.register(connection.fileno(), select.EPOLLOUT)
         for number, event in poll.poll(max(0.0, asked - time.monotonic())):
@@ -78,7 +78,7 @@ def _fetch(address):
                     poll.modify(number, select.EPOLLIN)
             except OSError:
                 close(number)
-    raise TimeoutError(f"no answer of {address} for {PATIENCE} s")
+    raise TimeoutError(f"no answer of {place} for {PATIENCE} s")
 
 
 def _say(what):
@@ -89,12 +89,12 @@ def main():
     for line in sys.stdin:
         word, name = line.split()
         if word == "up":
-            address = _ask(name, lambda address: address is not None)
+            found = _ask(name, lambda found: found is not None)
             _say("resolved")
-            _fetch(address)
+            _fetch(found)
             _say("answered")
         else:
-            _ask(name, lambda address: address is None)
+            _ask(name, lambda found: found is None)
             _say("gone")
 
 

@@ -14,7 +14,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 LOAD_CPU, PROXY_CPU = 1, 0
 # What makes control groups makes them below this one.
 CONTROL_GROUP = "sealane-bench"
-PIPE = subprocess.PIPE
 _started = []
 
 
@@ -120,7 +119,7 @@ def join(a, address_a, b, address_b, mtu=1500):
 
 
 class Switch:
-    """A switch with a place at each port, numbered from 0: `host-1` and on, with addresses from 1 in a network of 24 bits."""
+    """A switch with a place `engine-1` and on at each port; ports are numbered from 0, addresses from 1 in a network of 24 bits."""
 
     def __init__(self, network, ports):
         self.ends = []
@@ -140,12 +139,6 @@ class Switch:
 
     def heal(self, port):
         shell(f"bridge -n switch link set dev port{port} state forwarding")
-
-
-def forget(process):
-    """A process that was ended on purpose."""
-    _started.remove(process)
-    process.wait()
 
 
 def await_true(what, test, patience=20.0):
