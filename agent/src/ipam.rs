@@ -155,15 +155,12 @@ impl Ipam {
     ) -> Result<OverlayIp, IpamError> {
         self.resting.retain(|_, rest| rest.until > now);
         let node = self.node_address();
-        let free = |address: &OverlayIp| {
-            Some(*address) != node && !used.contains(address) && !self.resting.contains_key(address)
-        };
+        let nobodys = |address: &OverlayIp| Some(*address) != node && !used.contains(address);
+        let free = |address: &OverlayIp| nobodys(address) && !self.resting.contains_key(address);
         let all = || self.blocks.iter().flat_map(|block| self.usable(*block));
         let after = all().filter(|address| Some(*address) > self.last).find(free);
         let found = after.or_else(|| all().find(free));
-        let found = found.or_else(|| {
-            self.former(tenant?, |address| all().any(|own| own == address) && !used.contains(&address), now)
-        });
+        let found = found.or_else(|| self.former(tenant?, all().filter(nobodys), now));
         let address = found.ok_or_else(|| IpamError::Exhausted {
             used: all().filter(|address| used.contains(address)).count(),
             resting: self.resting.len(),
@@ -172,16 +169,21 @@ impl Ipam {
         Ok(address)
     }
 
-    /// Returns the address that has rested longest after a workload of the same name or service.
-    fn former(&self, tenant: &Tenant, may: impl Fn(OverlayIp) -> bool, now: Instant) -> Option<OverlayIp> {
-        let is_former = |rest: &Rest| {
-            rest.after.as_ref().is_some_and(|after| {
-                let same_service = after.service.is_some() && after.service == tenant.service;
-                after.name == tenant.name || same_service && rest.until <= now + REST - NAMES
-            })
+    /// Returns the address of these that has rested longest after a workload of the same name or service.
+    fn former(
+        &self,
+        tenant: &Tenant,
+        of: impl Iterator<Item = OverlayIp>,
+        now: Instant,
+    ) -> Option<OverlayIp> {
+        let until = |address: OverlayIp| {
+            let rest = self.resting.get(&address)?;
+            let after = rest.after.as_ref()?;
+            let same_service = after.service.is_some() && after.service == tenant.service;
+            let is_former = after.name == tenant.name || same_service && rest.until <= now + REST - NAMES;
+            is_former.then_some((rest.until, address))
         };
-        let formers = self.resting.iter().filter(|&(address, rest)| is_former(rest) && may(*address));
-        formers.min_by_key(|(_, rest)| rest.until).map(|(address, _)| *address)
+        of.filter_map(until).min().map(|(_, address)| address)
     }
 
     /// Checks that a workload may have this very address. It may rest: whoever names an address wants that one.

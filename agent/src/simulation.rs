@@ -417,7 +417,7 @@ impl SimulatedHost {
         let known = self.core.mesh.overlaid(&id.0);
         let known = known.iter().any(|known| {
             let own = known.workloads.iter().find(|own| own.name == id.1);
-            own.is_some_and(|own| own.service.is_none() || known.service_of(own).is_some())
+            own.is_some_and(|own| known.may_start(own, &self.node.name))
         });
         known && self.core.mesh.owns_address(&attachment_id(id))
     }
@@ -460,13 +460,7 @@ impl SimulatedHost {
     /// The kernel's state of a network as it should be by what the host knows.
     #[must_use]
     pub fn desired(&self, network: &NetworkName) -> Option<Desired> {
-        let overlaid = self.core.mesh.overlaid(network)?;
-        Some(plan::desired(
-            &overlaid,
-            (&self.node.name, self.node.underlay),
-            &self.core.mesh.attached(network),
-            MTU,
-        ))
+        self.desired_by(&self.core.mesh.overlaid(network)?)
     }
 
     /// The kernel's state of a network as it should be by what control says.

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::NetworkSnapshot;
-use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddrs};
+use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -239,15 +239,13 @@ impl Registry {
         let (name, place) = (&holder.node.name, holder.node.underlay);
         let lost = now.since(holder.joined) >= LOST && self.lost(now).contains_key(name);
         let agents = self.agents();
-        let is_at = |of: UnderlayAddrs, source: IpAddr| of.iter().any(|address| address.to_ip() == source);
-        let comes_from_it = source.map(|source| source.to_canonical());
-        let comes_from_it =
-            comes_from_it.is_some_and(|source| is_at(underlay, source) && is_at(place, source));
+        let comes_from_it = source.map(UnderlayAddr::from);
+        let comes_from_it = comes_from_it.is_some_and(|at| underlay.contains(at) && place.contains(at));
         let usurped = comes_from_it
             && agents
                 .connected
                 .get(name)
-                .is_some_and(|agent| !is_at(place, agent.claimant.peer.ip().to_canonical()));
+                .is_some_and(|agent| !place.contains(agent.claimant.peer.ip().into()));
         (lost || usurped || agents.elsewhere.contains(name)).then(|| name.clone())
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Per owner the newer word counts: control's, which says of every host what of it that has in it, or the owner's own. An owner is
 //! believed about its own workloads at its own addresses, as control has leased them, and about nothing else; control alone says
-//! who is a member, and which hosts may run instances of a service. Of workloads that have a name, an address or an Ethernet address in common, one is there: this host's own,
-//! else the one that control knows so, else that of the owner whose name is smaller. So hosts that have heard the same agree.
+//! who is a member, and which hosts may run instances of a service. Of workloads that have a name, an address or an Ethernet
+//! address in common, one is there: this host's own, else the one that control knows so, else that of the owner whose name is
+//! smaller. So hosts that have heard the same agree.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -194,6 +195,8 @@ fn claim(
         own && subnet.contains(address) && !subnet.reserved().contains(&address)
     };
     let at_known = || told.iter().any(|known| known.node == *owner && known.address == address);
+    let same_service = known.is_some_and(|known| known.service == workload.service);
+    let admitted = || content.service_of(workload).is_none_or(|service| service.hosts.admit(owner));
     let same_mac = known.is_some_and(|known| known.mac == workload.mac);
     let own_mac = || network.address_of(workload.mac).is_none_or(|meant| meant == address);
     let ports = workload.ports.len() <= Workload::MOST_PORTS
@@ -202,11 +205,8 @@ fn claim(
         && workload.network == network.name
         && ports
         && (leased() || at_known())
-        && (same_mac || own_mac());
-    let declared = content.services.iter().find(|service| Some(&service.name) == workload.service.as_ref());
-    let fits = fits
-        && (known.is_some_and(|known| known.service == workload.service)
-            || declared.is_none_or(|service| service.hosts.admit(owner)));
+        && (same_mac || own_mac())
+        && (same_service || admitted());
     let drained = workload.service.is_some() && content.drained.contains(owner);
     let ready = |ready: bool| ready && !drained;
     let (ready, ready6) = (ready(workload.ready), ready(workload.ready6));

@@ -108,6 +108,14 @@ impl NetworkContent {
         all.saturating_sub(held) <= all / 4
     }
 
+    /// Returns true if a host may start the workload without asking control: it is no instance of a service, or of one that is known
+    /// and may run there.
+    #[must_use]
+    pub fn may_start(&self, workload: &Workload, node: &NodeName) -> bool {
+        workload.service.is_none()
+            || self.service_of(workload).is_some_and(|service| service.hosts.admit(node))
+    }
+
     /// The service that a workload is an instance of.
     #[must_use]
     pub fn service_of(&self, workload: &Workload) -> Option<&Service> {

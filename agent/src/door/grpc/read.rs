@@ -278,7 +278,7 @@ impl ReadApi {
         let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name) && !is_away(name));
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
         let told =
-            |name: &NodeName| link.lost.iter().flatten().any(|(lost, _)| lost == name) || is_away(name);
+            |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name)) || is_away(name);
         problems.extend(channels::problems(&self.channels.borrow(), told, now));
         let unreached: Vec<Unreached> = unreached.iter().filter(|one| !is_away(&one.node)).cloned().collect();
         problems.extend(others::sentences(&unreached, &self.node));

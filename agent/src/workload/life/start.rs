@@ -155,17 +155,9 @@ impl Life {
         if self.context.host.owns_address(self.id.clone()).await != Some(true) {
             return Ok(false);
         }
-        let known_service = match &self.attachment.workload.service {
-            Some(service) => {
-                let host_network = self.host_network.borrow();
-                let mut services = host_network.snapshot.services.iter();
-                services.any(|known| known.name == *service && known.hosts.admit(&self.context.node))
-            }
-            None => true,
-        };
-        Ok(known_service
-            && (!self.attachment.workload.sidecar
-                || self.context.identities.good(&self.principal())?.is_some()))
+        let workload = &self.attachment.workload;
+        let may_start = self.host_network.borrow().snapshot.may_start(workload, &self.context.node);
+        Ok(may_start && (!workload.sidecar || self.context.identities.good(&self.principal())?.is_some()))
     }
 
     async fn identity(
