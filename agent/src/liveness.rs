@@ -296,9 +296,16 @@ impl Watch {
             let length = usize::try_from(length).ok()?;
             Some(EchoRequest { to: address, device, token: echo.token, length })
         };
-        let (sent, mut unsent): (Vec<Echo>, Vec<Echo>) =
-            echoes.into_iter().partition(|echo| request(echo).is_some());
-        let requests: Vec<EchoRequest> = sent.iter().filter_map(request).collect();
+        let (mut sent, mut requests, mut unsent) = (Vec::new(), Vec::new(), Vec::new());
+        for echo in echoes {
+            match request(&echo) {
+                Some(request) => {
+                    requests.push(request);
+                    sent.push(echo);
+                }
+                None => unsent.push(echo),
+            }
+        }
         let failed = socket.send(&requests);
         unsent.extend(failed.into_iter().filter_map(|place| sent.get(place).cloned()));
         unsent
@@ -336,7 +343,7 @@ fn peers_of(carried: &CarriedNetworks, own: &NodeName) -> (EchoPeers, Option<Net
     (others.map(|node| (node.name.clone(), node.underlay)).collect(), None)
 }
 
-/// What control tells of these peers.
+/// Joins what control tells of these peers.
 fn watched_of(carried: &CarriedNetworks, peers: &EchoPeers) -> BTreeMap<NodeName, Watched> {
     let mut watched: BTreeMap<NodeName, Watched> =
         peers.keys().map(|name| (name.clone(), Watched::default())).collect();

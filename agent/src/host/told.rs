@@ -1,4 +1,4 @@
-//! What other hosts have acknowledged of this host's words: a change is told once every host to which there is a channel has it. Pure.
+//! Progress of other hosts with this host's words, as they acknowledge them: a change is told once every host to which there is a channel has it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -73,10 +73,10 @@ impl HostCore {
 
     /// Progress of other hosts with this host's words, by network.
     pub(crate) fn told(&self) -> BTreeMap<NetworkName, HeardWords> {
-        let peers = self.mesh.peers();
         let of = |(network, facts): (&NetworkName, &Arc<OwnerFacts>)| {
             let mut told = HeardWords { version: self.mesh.version(), deaf: BTreeSet::new() };
-            for (name, _) in peers.iter().filter(|(_, peer)| peer.networks.contains(network)) {
+            let carriers = self.mesh.snapshot(network).into_iter().flat_map(|known| &known.nodes);
+            for name in carriers.map(|node| &node.name).filter(|name| **name != self.mesh.node().name) {
                 match self.told.peers.get(name) {
                     Some(acknowledged) => {
                         let edition = acknowledged.get(network).copied().unwrap_or_default();

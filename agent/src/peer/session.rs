@@ -253,7 +253,7 @@ impl Session {
         self.heard.take_refused()
     }
 
-    /// Returns the editions that the peer has acknowledged, if there is news since the last call, and at the first.
+    /// Returns the editions that the peer has acknowledged, if they may be others than at the last call, and at the first.
     pub(crate) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
         self.saying.take_acknowledged()
     }

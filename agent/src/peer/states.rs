@@ -92,7 +92,7 @@ impl Shown {
         self.set(peer, Some(obstacle));
     }
 
-    /// This host cannot be called at an address, or can.
+    /// Shows that this host cannot be called at an address, or can.
     pub(super) fn unserved(&self, address: SocketAddr, problem: Option<String>) {
         self.channels.send_if_modified(|channels| match problem {
             Some(problem) => channels.unserved.insert(address, problem.clone()) != Some(problem),

@@ -23,8 +23,8 @@ pub(super) struct Saying {
     begun: bool,
     networks: BTreeMap<NetworkName, Telling>,
     disagreements: u64,
-    /// Editions that the peer has, as was last asked.
-    asked: Option<BTreeMap<NetworkName, Edition>>,
+    /// True while the peer has acknowledged nothing else than somebody has taken.
+    taken: bool,
 }
 
 /// One network on its way.
@@ -49,7 +49,9 @@ struct Transfer {
 impl Saying {
     pub(super) fn handle_facts(&mut self, facts: Said, shared: &BTreeSet<NetworkName>) {
         let known = |network: &NetworkName| shared.contains(network) && facts.contains_key(network);
+        let before = self.networks.len();
         self.networks.retain(|network, _| known(network));
+        self.taken &= self.networks.len() == before;
         for (network, newest) in facts.iter().filter(|(network, _)| shared.contains(*network)) {
             match self.networks.get_mut(network) {
                 Some(telling) => telling.newest = newest.clone(),
@@ -67,6 +69,7 @@ impl Saying {
         let Some(transfer) = telling.under_way.take_if(|transfer| transfer.parts.is_empty()) else {
             return Ok(());
         };
+        self.taken = false;
         if transfer.to.held == *held {
             (telling.acknowledged, telling.misheard) = (Some(transfer.to), 0);
             return Ok(());
@@ -84,10 +87,12 @@ impl Saying {
             let has = |said: &Arc<SaidFacts>| held.get(network) == Some(&said.held);
             if !self.begun && has(&telling.newest) {
                 telling.acknowledged = Some(telling.newest.clone());
+                self.taken = false;
             } else if telling.under_way.is_none()
                 && telling.acknowledged.as_ref().is_some_and(|said| !has(said))
             {
                 telling.acknowledged = None;
+                self.taken = false;
                 self.disagreements += 1;
             }
         }
@@ -102,15 +107,15 @@ impl Saying {
         self.networks.values_mut().find_map(Telling::poll_part)
     }
 
-    /// Returns the editions that the peer has acknowledged, when they are others than at the last call.
+    /// Returns the editions that the peer has acknowledged, when they may be others than at the last call.
     pub(super) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
+        if std::mem::replace(&mut self.taken, true) {
+            return None;
+        }
         let of = |(network, telling): (&NetworkName, &Telling)| {
             Some((network.clone(), telling.acknowledged.as_ref()?.held.edition))
         };
-        let now: BTreeMap<_, _> = self.networks.iter().filter_map(of).collect();
-        let news = self.asked.as_ref() != Some(&now);
-        self.asked = Some(now.clone());
-        news.then_some(now)
+        Some(self.networks.iter().filter_map(of).collect())
     }
 
     pub(super) fn take_disagreements(&mut self) -> u64 {
