@@ -1,4 +1,4 @@
-//! This host's underlay addresses: found by what was chosen, and followed while the agent runs.
+//! Underlay addresses of this host: found by what was chosen, and followed while the agent runs.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

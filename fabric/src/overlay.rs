@@ -73,7 +73,7 @@ use plan::{Base, Port};
 pub struct OverlayConfig {
     /// Run directory, whose `netns/` folder holds the handles of the namespaces.
     pub run_dir: RunDir,
-    /// This host's addresses on the network beneath at the start.
+    /// Addresses of this host on the network beneath at the start.
     pub underlay: UnderlayAddrs,
     /// The UDP port of the tunnels, the same on every host.
     pub vxlan_port: u16,

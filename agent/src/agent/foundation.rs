@@ -141,7 +141,7 @@ impl Foundation {
         })
     }
 
-    /// This host's underlay addresses.
+    /// Underlay addresses of this host.
     pub(super) fn underlay(&self) -> watch::Receiver<UnderlayAddrs> {
         self.context.kernel.overlay.underlay()
     }

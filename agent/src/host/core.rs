@@ -91,7 +91,7 @@ pub(crate) struct HostCore {
     missing: BTreeSet<NetworkName>,
     /// The version of the host's workloads that its words say; `None` if they are to be made anew for other reasons.
     said: Option<u64>,
-    /// What others have heard of its words.
+    /// Progress of others with its words.
     pub(super) told: ToldWords,
     kept_words: KeptWords,
 }

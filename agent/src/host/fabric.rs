@@ -30,7 +30,7 @@ pub(crate) trait Fabric: Send + Sync + 'static {
     /// The largest packet that this host's ways to the others allow.
     fn mtu(&self) -> watch::Receiver<Option<Mtu>>;
 
-    /// This host's underlay addresses, from which its tunnels start.
+    /// Underlay addresses of this host, from which its tunnels start.
     fn underlay(&self) -> watch::Receiver<UnderlayAddrs>;
 
     /// Networks that should be looked at as a whole.

@@ -138,7 +138,7 @@ impl Pace {
 pub(super) struct LivenessCore {
     pace: Pace,
     random: StdRng,
-    /// What an earlier agent of this host knew of its peers.
+    /// Knowledge of an earlier agent of this host about its peers.
     before: BTreeMap<NodeName, Reach>,
     watched: BTreeMap<NodeName, Watched>,
     peers: BTreeMap<NodeName, Peer>,
@@ -191,7 +191,7 @@ impl LivenessCore {
         }
     }
 
-    /// These hosts are watched, and nobody else. Who is new has the next turn.
+    /// Watches these hosts, and nobody else. New ones have the next turn.
     pub(super) fn handle_peers(&mut self, watched: &BTreeMap<NodeName, Watched>) {
         let before: Vec<Reach> = self.peers.values().map(Peer::reach).collect();
         self.peers.retain(|name, _| watched.contains_key(name));

@@ -14,7 +14,7 @@ pub(crate) struct NodeView {
     name: String,
     /// `None` while another host has it.
     underlay: Option<String>,
-    /// Its address of the other family.
+    /// Address of the other family.
     underlay_other: Option<String>,
     /// Bytes inside a tunnel that its ways to the other hosts allow, as far as it told.
     mtu: Option<u32>,
@@ -126,7 +126,7 @@ impl From<v1::NodeView> for NodeView {
 }
 
 impl NodeView {
-    /// Its addresses on the network beneath.
+    /// Addresses on the network beneath.
     fn place(&self) -> String {
         match (&self.underlay, &self.underlay_other) {
             (Some(first), Some(other)) => format!("{first},{other}"),

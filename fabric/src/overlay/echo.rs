@@ -41,7 +41,7 @@ pub struct EchoDevice {
 /// The place of a peer among echo devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EchoAddr {
-    /// Its address.
+    /// Address of the peer on the device.
     pub address: Ipv6Addr,
     /// Number of the device that leads there, in the namespace of echoes.
     pub device: u32,

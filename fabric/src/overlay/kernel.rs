@@ -21,7 +21,7 @@ use super::{OverlayConfig, lock};
 #[derive(Debug)]
 pub(super) struct KernelAccess {
     pub(super) config: OverlayConfig,
-    /// This host's underlay addresses as they are now.
+    /// Underlay addresses of this host as they are now.
     pub(super) underlay: watch::Sender<UnderlayAddrs>,
     pub(super) hopper: Arc<Hopper>,
     /// Namespace of the underlay: the outer sockets of the VXLAN devices live there.

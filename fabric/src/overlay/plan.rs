@@ -114,7 +114,7 @@ pub struct Desired {
     pub ports: BTreeSet<Port>,
     /// The names of those whose workloads end: whoever takes them away is not in the wrong, and they are not made again.
     pub ending: BTreeSet<String>,
-    /// This host's underlay address of the other family than its main one, where another host is reached by that alone: then
+    /// Underlay address of this host, of the other family than its main one, where another host is reached by that alone: then
     /// there is a second VXLAN device, which sends from there.
     pub other: Option<UnderlayAddr>,
     /// The VXLAN devices' forwarding tables, each row in that of its family: no MAC twice.

@@ -56,7 +56,7 @@ impl Overlay {
 }
 
 impl KernelAccess {
-    /// This host's underlay addresses as they are now.
+    /// Underlay addresses of this host as they are now.
     pub(super) fn underlay(&self) -> UnderlayAddrs {
         *self.underlay.borrow()
     }

@@ -23,10 +23,11 @@ const WATCH_PART: u32 = 50;
 const HASTE: Duration = Duration::from_millis(100);
 /// Questions that the peer has taken and not answered, after which calls do not wait for it.
 const UNANSWERED: u32 = 6;
-/// They are as many times more as segments were sent again lately, up to so many times: on a way that loses packets, answers
+/// The number grows by as many times as segments were sent again lately, up to so many times: on a way that loses packets, answers
 /// may be lost too.
 const MOST_LOSSES: u32 = 6;
-/// They are as many times more, and one, as looks were late by so much, up to so many times: the peer may be as short of time as this worker.
+/// The number grows by as many times, and one, as looks were late by so much, up to so many times: the peer may be as short of time
+/// as this worker.
 const LATE: Duration = Duration::from_millis(50);
 const MOST_LATE: u32 = 2;
 /// Time that a peer has for an answer whose host is said to be away.

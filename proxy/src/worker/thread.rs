@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Listen(Listener, StdListener),
     /// Work by this, and say so.
     Apply(Arc<Snapshot>, oneshot::Sender<()>),
-    /// These peers cannot be reached.
+    /// Know which peers cannot be reached.
     Away(AwayPeers),
     /// Say that it has its turn.
     Turn(oneshot::Sender<()>),

@@ -43,7 +43,7 @@ impl Hints {
         self.spent.clear();
     }
 
-    /// This host got no processor: what it finds for a while may be its own fault.
+    /// Notes that this host got no processor: what it finds for a while may be its own fault.
     pub(super) fn handle_late(&mut self, until: Instant) {
         self.quiet = Some(until);
         self.going.clear();

@@ -30,7 +30,7 @@ fn name(number: usize) -> NodeName {
     format!("host-{number}").parse().unwrap()
 }
 
-/// These hosts, which share a network with this one; `speaks` if they say that they answer echoes.
+/// Hosts that share a network with this one; `speaks` if they say that they answer echoes.
 fn watched(hosts: impl IntoIterator<Item = usize>, speaks: bool) -> BTreeMap<NodeName, Watched> {
     let networks = BTreeSet::from(["shop".parse().unwrap()]);
     hosts.into_iter().map(|host| (name(host), Watched { networks: networks.clone(), speaks })).collect()

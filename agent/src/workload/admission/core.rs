@@ -69,7 +69,7 @@ pub(super) enum Wait {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     id: AttachmentId,
-    /// Its host; `None` for this one.
+    /// Host of the workload; `None` for this one.
     node: Option<NodeName>,
     ready: bool,
 }

@@ -11,11 +11,11 @@ struct Host {
     next: Instant,
     /// Answers under way to it.
     answers: Vec<(Instant, usize, u64)>,
-    /// Its first verdict on each host that it has lost.
+    /// First verdict on each host that it has lost.
     lost: BTreeMap<usize, Instant>,
 }
 
-/// What happens to a host.
+/// Fate of a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Wake,
@@ -180,7 +180,7 @@ impl Mesh {
         self.now - back
     }
 
-    /// Those that were stopped go on.
+    /// Stopped ones go on.
     fn resume(&mut self) {
         for host in std::mem::take(&mut self.stopped) {
             self.wake(host);
