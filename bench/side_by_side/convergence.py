@@ -15,6 +15,8 @@ import time
 
 from . import containers, engine, mesh, site
 
+# Without control, a host has the addresses that it has, and each rests for a minute after a container that Docker has begun.
+ALONE_PAUSE = 8
 # So many calls in a row that are answered are an end of failures.
 STEADY = 150
 # In ms, but for the number of calls that failed.
@@ -85,7 +87,7 @@ def _start(host, contender, prober, name, service):
     return {"start": max(0.0, at.answered - listens) * 1e3, "end": max(0.0, at.gone - at.died) * 1e3}
 
 
-def _starts(options, contenders, left, probers, phase):
+def _starts(options, contenders, left, probers, phase, pause):
     found = {contender: [] for contender in contenders}
     for number in range(options.starts + 1):
         for contender in site.turned(contenders, number):
@@ -96,6 +98,7 @@ def _starts(options, contenders, left, probers, phase):
                 found[contender].append(figures)
             words = ", ".join(f"{what} {span:.0f}" for what, span in figures.items())
             print(f"convergence, {phase} {number}: {contender.name}: {words} ms", file=sys.stderr)
+            time.sleep(pause)
     return found
 
 
@@ -154,7 +157,7 @@ def _deaths(options, contenders, hosts, switch, callers, phase):
 def _phase(options, contenders, hosts, switch, clients, title):
     left = hosts[0]
     probers = {contender: containers.Prober(hosts[1], clients[contender]) for contender in contenders}
-    starts = _starts(options, contenders, left, probers, f"start{title}")
+    starts = _starts(options, contenders, left, probers, f"start{title}", ALONE_PAUSE if title else 0)
     deaths = _deaths(options, contenders, hosts, switch, clients, f"death{title}")
     for contender in contenders:
         both = {"starts": starts[contender], "deaths": deaths[contender]}
