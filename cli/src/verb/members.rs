@@ -5,9 +5,9 @@ use std::fmt::Display;
 use sealane_proto::types::{NetworkName, NodeName, ServiceRef, WorkloadRef};
 use sealane_proto::wire::v1;
 
-use super::{register, weigh, workloads};
+use super::{known, register, weigh};
 use crate::args::{Common, NamedService, Node, NodeAction, Service, ServiceAction, Workload, WorkloadAction};
-use crate::client::{admin, answer, converse, read};
+use crate::client::{admin, answer, converse};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::view::{Done, NodeSheet, NodeView, ServiceSheet, ServiceView, WorkloadView};
@@ -16,7 +16,7 @@ use crate::view::{Done, NodeSheet, NodeView, ServiceSheet, ServiceView, Workload
 pub(crate) fn nodes(node: &Node, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &node.action {
         NodeAction::Ls => {
-            printer.list(&list_nodes(common)?.into_iter().map(NodeView::from).collect::<Vec<_>>())
+            printer.list(&known::nodes(common)?.into_iter().map(NodeView::from).collect::<Vec<_>>())
         }
         NodeAction::Inspect { name } => inspect_node(name, common, printer),
         NodeAction::Drain { name } => drain(name, true, common, printer),
@@ -29,7 +29,7 @@ pub(crate) fn nodes(node: &Node, common: &Common, printer: &Printer) -> Result<(
 pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &service.action {
         ServiceAction::Ls { network } => {
-            let services = list_services(network.as_ref(), common)?;
+            let services = known::services(network.as_ref(), common)?;
             printer.list(&services.into_iter().map(ServiceView::from).collect::<Vec<_>>())
         }
         ServiceAction::Inspect(named) => {
@@ -50,12 +50,12 @@ pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) ->
 pub(crate) fn workloads(workload: &Workload, common: &Common, printer: &Printer) -> Result<(), Failure> {
     match &workload.action {
         WorkloadAction::Ls { network } => {
-            let workloads = workloads::list(network.as_ref(), common)?;
+            let workloads = known::workloads(network.as_ref(), common)?;
             printer.list(&workloads.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
         }
         WorkloadAction::Inspect(named) => {
             let named = named.reference().map_err(Failure::usage)?;
-            let workloads = workloads::list(named.network.as_ref(), common)?;
+            let workloads = known::workloads(named.network.as_ref(), common)?;
             let is_it = |view: &v1::WorkloadView| {
                 view.workload.as_ref().is_some_and(|workload| workload.name == named.name.as_str())
             };
@@ -93,20 +93,6 @@ fn name_instances(
     ))
 }
 
-fn list_nodes(common: &Common) -> Result<Vec<v1::NodeView>, Failure> {
-    let request = v1::ListNodesRequest {};
-    Ok(converse(async { answer(read(common).await?.list_nodes(request)).await })?.nodes)
-}
-
-fn list_services(network: Option<&NetworkName>, common: &Common) -> Result<Vec<v1::ServiceView>, Failure> {
-    let request = v1::ListServicesRequest { network: text(network) };
-    Ok(converse(async { answer(read(common).await?.list_services(request)).await })?.services)
-}
-
-fn text(network: Option<&NetworkName>) -> String {
-    network.map(ToString::to_string).unwrap_or_default()
-}
-
 /// A thing as it was asked for.
 struct Named<'a, N> {
     what: &'a str,
@@ -140,11 +126,11 @@ pub(super) fn several(what: &str, name: impl Display, networks: impl IntoIterato
 }
 
 fn inspect_node(name: &NodeName, common: &Common, printer: &Printer) -> Result<(), Failure> {
-    let nodes = list_nodes(common)?.into_iter();
+    let nodes = known::nodes(common)?.into_iter();
     let is_it = |view: &v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == name.as_str());
     let what = Named { what: "node", name, network: None };
     let node = only(what, "sealane node ls", nodes.filter(is_it).collect(), |_| String::new())?;
-    let workloads = workloads::list(None, common)?.into_iter();
+    let workloads = known::workloads(None, common)?.into_iter();
     let here = workloads.filter(|view| view.workload.as_ref().is_some_and(|one| one.node == name.as_str()));
     printer.sheet(&NodeSheet::new(node, here))
 }
@@ -201,14 +187,14 @@ pub(super) fn find_service(
     common: &Common,
 ) -> Result<(v1::ServiceView, Vec<v1::WorkloadView>), Failure> {
     let named = named.reference().map_err(Failure::usage)?;
-    let services = list_services(named.network.as_ref(), common)?.into_iter();
+    let services = known::services(named.network.as_ref(), common)?.into_iter();
     let is_it =
         |view: &v1::ServiceView| view.service.as_ref().is_some_and(|one| one.name == named.name.as_str());
     let found = services.filter(is_it).collect();
     let what = Named { what: "service", name: &named.name, network: named.network.as_ref() };
     let found = only(what, "sealane service ls", found, |view| view.network.clone())?;
     let network = found.network.parse().map_err(|error| Failure::new(format!("{error}")))?;
-    let instances = workloads::list(Some(&network), common)?.into_iter().filter(|view| {
+    let instances = known::workloads(Some(&network), common)?.into_iter().filter(|view| {
         view.workload.as_ref().is_some_and(|workload| workload.service == named.name.as_str())
     });
     Ok((found, instances.collect()))

@@ -7,7 +7,7 @@ use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::agent_client::AgentClient;
 use tonic::Code;
 
-use super::workloads;
+use super::known;
 use crate::args::{ChangedWorkload, Common};
 use crate::client::{agent, answer_within, converse};
 use crate::failure::{Exit, Failure};
@@ -100,7 +100,7 @@ fn text(weighed: &v1::Weighed) -> String {
 
 /// Names the host of a workload that is on another one.
 fn elsewhere(failure: Failure, named: &sealane_proto::types::WorkloadRef, common: &Common) -> Failure {
-    let known = workloads::list(named.network.as_ref(), common).unwrap_or_default();
+    let known = known::workloads(named.network.as_ref(), common).unwrap_or_default();
     let mut known = known.into_iter().filter_map(|view| view.workload);
     let mut found = known.by_ref().filter(|workload| workload.name == named.name.as_str());
     match (found.next(), found.next()) {

@@ -83,8 +83,9 @@ fn a_host_whose_cable_is_pulled_leaves_the_others_names_and_service_addresses_an
     let three = mesh.site(3);
     three.await_instances("api", 1);
     assert!(three.problems().contains("reaches none of the 2 hosts"), "{}", three.problems());
-    let nodes = mesh.json(&["service", "ls"]);
-    assert_eq!(nodes[0]["instances"], 3, "nobody is removed");
+    let services = mesh.json(&["service", "ls"]);
+    assert_eq!(services[0]["instances"], 3, "nobody is removed");
+    the_control_host_shows_what_it_sees(&mesh);
 
     let healed = Instant::now();
     mesh.site(3).host.heal().unwrap();
@@ -92,6 +93,24 @@ fn a_host_whose_cable_is_pulled_leaves_the_others_names_and_service_addresses_an
     three.await_instances("api", 3);
     load.await_answer("api-3");
     let _ = load.stop();
+}
+
+/// Verbs on the control host show its own agent's view of a host that it cannot reach.
+fn the_control_host_shows_what_it_sees(mesh: &Mesh) {
+    let nodes = mesh.sealane(&["node", "ls"]).ok().stdout;
+    let of = |node: &str| nodes.lines().find(|line| line.starts_with(node)).unwrap().to_owned();
+    assert!(of("host-3").contains("unreachable") && !of("host-2").contains("unreachable"), "{nodes}");
+    let sheet = |node: &str| mesh.json(&["node", "inspect", node]);
+    assert_eq!(sheet("host-3")["reach"], "unreachable");
+    let near = sheet("host-2");
+    assert_eq!((&near["reach"], near["connected"].as_bool()), (&"reachable".into(), Some(true)));
+    assert!(near["rtt_micros"].as_u64().is_some() && near["channel_since"].is_string(), "{near}");
+    let endpoints = mesh.json(&["service", "endpoints", "api.shop"]);
+    let away = endpoints.as_array().unwrap().iter().find(|view| view["name"] == "api-3").unwrap();
+    assert_eq!((&away["ready"], &away["ready6"]), (&false.into(), &false.into()), "{away}");
+    let problem = away["problem"].as_str().unwrap();
+    assert!(problem.contains("its node host-3 cannot be reached from this host"), "{problem}");
+    assert_eq!(mesh.json(&["service", "inspect", "api.shop"])["ready"], 2);
 }
 
 #[test]
