@@ -11,9 +11,14 @@ use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{IpFamily, MacAddr, Vni};
 
 use super::content::TableContent;
+use super::expression::Verdict;
 use super::gate::{Carried, Carriers, Gate, GateDevices};
 use super::guard::Addresses;
+use super::rule::{Choice, rule};
+use super::ruleset::Chain;
+use super::selector::{End, Selector};
 use super::*;
+use crate::netlink::netfilter::attribute;
 use crate::seat::Owner;
 
 const GOLDEN: &str = include_str!("golden_tests.txt");
@@ -231,4 +236,88 @@ fn what_is_committed_is_read_back() {
         wanted.chains.extend(read.chains.clone().into_iter().filter(|(chain, _)| chain.starts_with("svc/")));
         same(&read, &wanted, &name);
     }
+}
+
+/// Changes of a table one after another, each with its text.
+fn steps(table: &TableName) -> Vec<(Changes, String)> {
+    let step = |text: String, make: &dyn Fn(&mut Changes)| {
+        let mut changes = Changes::default();
+        assert!(changes.is_empty());
+        make(&mut changes);
+        assert!(!changes.is_empty());
+        (changes, text)
+    };
+    let chain = |rules| Chain::new("pick", [rules]);
+    let removed = format!("flush chain {table} pick\ndelete chain {table} pick\n");
+    let made = format!("table {table} {{\n    chain pick {{\n        accept\n    }}\n}}\n");
+    vec![
+        step(format!("table {table} {{\n}}\n"), &|changes| changes.add(table.clone().table())),
+        step(made.clone(), &|changes| changes.add_chain(table, chain(rule().accept()))),
+        step(format!("flush chain {table} pick\nadd rule {table} pick drop\n"), &|changes| {
+            changes.refill_chain(table, chain(rule().drop()));
+        }),
+        step(removed.clone(), &|changes| changes.remove_chain(table, "pick")),
+        step(format!("add chain {table} pick\n{removed}"), &|changes| {
+            changes.remove_any_chain(table, "pick")
+        }),
+        step(made, &|changes| changes.add_chain(table, chain(rule().accept()))),
+        step(format!("add chain {table} pick\n{removed}"), &|changes| {
+            changes.remove_any_chain(table, "pick")
+        }),
+        step(format!("add counter {table} seen\n"), &|changes| changes.add_counter(table, "seen".to_owned())),
+        step(format!("delete counter {table} seen\n"), &|changes| {
+            changes.remove_counter(table, "seen".to_owned());
+        }),
+        step(format!("table {table} {{}}\ndelete table {table}\n"), &|changes| changes.remove(table.clone())),
+    ]
+}
+
+#[test]
+fn each_kind_of_change_is_written_and_made_as_nft_makes_it() {
+    let hopper = Hopper::start().unwrap();
+    let [by_netlink, by_nft] = [NetNs::anonymous().unwrap(), NetNs::anonymous().unwrap()];
+    for family in [Family::Inet, Family::Bridge] {
+        for (changes, text) in steps(&TableName::new(family, "shop")) {
+            assert_eq!(changes.to_string(), text);
+            client::commit(&hopper, &by_netlink, &changes, "try").unwrap();
+            nft(&hopper, &by_nft, &["-f", "-"], &text);
+            let [made, wanted] = [&by_netlink, &by_nft].map(|ns| nft(&hopper, ns, &["list", "ruleset"], ""));
+            assert_eq!(made, wanted, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_choice_names_the_ports_of_its_places_where_they_are_others() {
+    let of = ["10.42.0.9:80", "10.42.0.10:81"].map(|place| place.parse().unwrap());
+    let of = vec![(of[0], 2), (of[1], 1)];
+    for (with_port, rows) in
+        [(false, "0-1 : 10.42.0.9, 2 : 10.42.0.10"), (true, "0-1 : 10.42.0.9 . 80, 2 : 10.42.0.10 . 81")]
+    {
+        let text = rule().choose(Choice { of: of.clone(), with_port }).to_string();
+        assert_eq!(text, format!("dnat ip to numgen random mod 3 map {{ {rows} }}"));
+    }
+}
+
+#[test]
+fn the_kernel_is_told_the_size_of_a_rule_s_own_set_and_not_of_its_map() {
+    let chain = |rule| {
+        let mut changes = Changes::default();
+        changes.add_chain(&TableName::new(Family::Inet, "shop"), Chain::new("pick", [rule]));
+        let transaction = changes.transaction();
+        let sizes: Vec<_> = transaction
+            .messages()
+            .iter()
+            .filter(|(verb, _)| verb.number == 9)
+            .map(|(_, set)| attribute(set.as_bytes(), 9).map(|size| attribute(size, 1).unwrap().to_vec()))
+            .collect();
+        sizes
+    };
+    let ports = [80_u16, 81, 82];
+    assert_eq!(
+        chain(rule().among(Selector::TcpPort(End::Destination), ports).accept()),
+        [Some(vec![0, 0, 0, 3])]
+    );
+    let rows = ports.map(|port| (port.into(), Verdict::Accept)).to_vec();
+    assert_eq!(chain(rule().mapped(Selector::TcpPort(End::Destination), rows)), [None]);
 }

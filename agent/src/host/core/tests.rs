@@ -1,3 +1,6 @@
+mod control;
+mod kernel;
+
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::Generation;
 
