@@ -130,3 +130,15 @@ fn a_network_that_comes_back_as_it_was_is_published_and_one_that_goes_meanwhile_
     assert!(core.poll_job(now).is_none() && core.mesh.snapshot(&name("shop")).is_none());
     assert_eq!(shown(&mut core), ["-shop"]);
 }
+
+#[test]
+fn a_network_that_is_to_be_taken_off_goes_whatever_is_said_of_it_meanwhile() {
+    let now = Instant::now();
+    let mut core = programmed(now);
+    core.handle_gone(&name("shop"));
+    core.handle_doubt([name("shop")]);
+    core.handle_change(name("shop"));
+    assert_eq!(core.poll_job(now), Some(Job::Remove(name("shop"))));
+    core.handle_done(&name("shop"), Outcome::Removed(Ok(())), now);
+    assert_eq!((core.poll_job(now), shown(&mut core)), (None, vec!["-shop".to_owned()]));
+}
