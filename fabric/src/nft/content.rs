@@ -146,3 +146,6 @@ impl TableContent {
         self.sets.get_mut(set).map(|set| std::mem::take(&mut set.rows))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn one_address_is_no_interval_however_it_is_written() {
+        let range = |texts: [&str; 2]| {
+            let [first, last] = texts.map(|text| text.parse().unwrap());
+            Datum::Range(first, last)
+        };
+        for (datum, is_interval) in [
+            (range(["10.42.0.9", "10.42.0.9"]), false),
+            (range(["10.42.0.9", "10.42.0.10"]), true),
+            (Datum::Net("10.42.0.9/32".parse().unwrap()), false),
+            (Datum::Net("10.42.0.8/31".parse().unwrap()), true),
+            (80.into(), false),
+        ] {
+            assert_eq!(datum.is_interval(), is_interval, "{datum}");
+        }
+    }
+
+    #[test]
     fn values_are_written_as_nft_writes_them() {
         let table: [(Datum, &str, &[u8]); 8] = [
             ("lo".into(), "\"lo\"", &[b'l', b'o', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

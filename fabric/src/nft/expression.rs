@@ -395,3 +395,6 @@ impl Data<'_> {
         all.iter().copied().find(|known| number(*known) == found)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -292,3 +292,6 @@ fn set(selector: Selector, values: &[Datum]) -> SetContent {
     };
     SetContent { interval, rows: values.iter().map(row).collect(), ..SetContent::of(selector.key_type()) }
 }
+
+#[cfg(test)]
+mod tests;
