@@ -321,3 +321,21 @@ fn the_kernel_is_told_the_size_of_a_rule_s_own_set_and_not_of_its_map() {
     let rows = ports.map(|port| (port.into(), Verdict::Accept)).to_vec();
     assert_eq!(chain(rule().mapped(Selector::TcpPort(End::Destination), rows)), [None]);
 }
+
+#[test]
+fn the_kernel_has_of_choices_and_maps_of_a_rule_what_nft_makes_of_them() {
+    let of = ["10.42.0.9:80", "10.42.0.10:81"].map(|place| place.parse().unwrap());
+    let of = vec![(of[0], 2), (of[1], 1)];
+    let choices = [false, true].map(|with_port| rule().tcp().choose(Choice { of: of.clone(), with_port }));
+    let rows = vec![(80.into(), Verdict::Accept), (81.into(), Verdict::Drop)];
+    let mapped = rule().mapped(Selector::TcpPort(End::Destination), rows);
+    let name = TableName::new(Family::Inet, "shop");
+    let chain = Chain::new("pick", choices.into_iter().chain([mapped]));
+    let changes = adding(name.clone().table().chain(chain));
+    let (by_netlink, listed) =
+        outcome(|hopper, ns| client::commit(hopper, ns, &changes, "try").unwrap(), &name);
+    let text = changes.to_string();
+    let (by_nft, as_nft_lists) = outcome(|hopper, ns| drop(nft(hopper, ns, &["-f", "-"], &text)), &name);
+    assert_eq!(listed, as_nft_lists);
+    same(&by_netlink, &by_nft, "choices");
+}

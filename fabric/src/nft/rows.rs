@@ -205,4 +205,46 @@ mod tests {
         let content = read(false, &row.elements(&[0, 80], false));
         assert_eq!(content.rows, [(vec![0, 80], row)].into());
     }
+    #[test]
+    fn ranges_are_read_in_whatever_order_the_kernel_lists_them() {
+        let content = ranges(&[(3, Some(5)), (5, Some(6)), (6, Some(7)), (9, None)]);
+        let named = || content.rows.iter().flat_map(|(key, row)| row.elements(key, true));
+        let mut turned: Vec<_> = named().collect();
+        turned.reverse();
+        assert_eq!(read(true, &turned), content);
+        assert!(read(true, &content.elements()).shared_ends, "of two ends, as of one");
+    }
+
+    #[test]
+    fn sets_of_one_rule_are_named_and_ordered_as_nft_does() {
+        let map = |key| SetContent { data: Some([VERDICTS, 0]), ..SetContent::of(key) };
+        assert_eq!(SetContent::of(KeyType::PORT).placeholder(), "__set%d");
+        assert_eq!(map(KeyType::PORT).placeholder(), "__map%d");
+        let order = |number: u32| Some([&[0, 4], &number.to_ne_bytes()[..]].concat());
+        assert_eq!(SetContent::of(KeyType::MARK).byte_order(), order(1));
+        assert_eq!(SetContent::of(KeyType::PORT).byte_order(), order(2));
+        assert_eq!(map(KeyType::PORT).byte_order(), None);
+        let several = SetContent { key: [1 << TYPE_BITS, 8], ..SetContent::of(KeyType::PORT) };
+        assert_eq!(several.byte_order(), None);
+    }
+    #[test]
+    fn an_end_before_the_first_range_and_a_mark_of_an_open_one_are_where_nft_has_them() {
+        let begins = |first: [u8; 2], until: Option<Vec<u8>>| {
+            let rows = [(first.to_vec(), Row { until, data: None })].into();
+            SetContent { interval: true, rows, ..SetContent::of(KeyType::PORT) }.elements()
+        };
+        for (first, elements) in [([0, 0], 2), ([0, 1], 3), ([1, 0], 3), ([1, 1], 3)] {
+            assert_eq!(begins(first, Some(vec![2, 0])).len(), elements, "{first:?}");
+        }
+        let mark = |element: &Attributes| attribute(element.as_bytes(), 6).map(<[u8]>::to_vec);
+        let open = Some(OPEN.concat());
+        assert_eq!(begins([0, 0], None).iter().map(mark).collect::<Vec<_>>(), [open.clone()]);
+        assert_eq!(begins([0, 0], Some(vec![2, 0])).iter().map(mark).collect::<Vec<_>>(), [None, None]);
+        let row = |until| Row { until, data: None };
+        assert_eq!(row(None).elements(&[0, 0], true).iter().map(mark).collect::<Vec<_>>(), [open]);
+        assert_eq!(row(None).elements(&[0, 0], false).iter().map(mark).collect::<Vec<_>>(), [None]);
+        assert_eq!(row(Some(vec![2, 0])).elements(&[0, 0], true).iter().filter_map(mark).count(), 0);
+        let single = SetContent { rows: [(vec![0, 80], row(None))].into(), ..SetContent::of(KeyType::PORT) };
+        assert_eq!(single.elements().iter().map(mark).collect::<Vec<_>>(), [None]);
+    }
 }

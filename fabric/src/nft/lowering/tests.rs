@@ -98,3 +98,59 @@ fn whole_bytes_of_a_network_are_compared_and_other_bits_by_a_mask() {
         assert_eq!(done.last(), Some(&Expression::Compare { relation: Relation::Equal, value }), "{net}");
     }
 }
+
+#[test]
+fn a_map_of_a_rule_has_its_rows() {
+    let rows = vec![(80.into(), Verdict::Accept), (81.into(), Verdict::Drop)];
+    let done = inet(&rule().mapped(PORT, rows));
+    let Some(Expression::Lookup { set: SetUse::Anonymous(map), into: Some(VERDICT), .. }) = done.last()
+    else {
+        panic!("{done:?}");
+    };
+    let row = |verdict| Row { until: None, data: Some(RowData::Verdict(verdict)) };
+    assert_eq!(map.rows, [(vec![0, 80], row(Verdict::Accept)), (vec![0, 81], row(Verdict::Drop))].into());
+}
+
+#[test]
+fn a_refusal_by_icmp_is_for_ipv4_and_comes_before_the_count() {
+    let family = [Selector::Family.load(FIRST), compared(Relation::Equal, IPV4.into())];
+    let refused = || Expression::Reject { kind: ICMP_UNREACHABLE, code: PACKET_FILTERED };
+    let counted = rule().count().reject(Rejection::IcmpAdmin);
+    let [load, compare] = family.clone();
+    assert_eq!(inet(&counted), [load, compare, Expression::Count, refused()]);
+    assert_eq!(expressions(&counted, Family::Ip), [Expression::Count, refused()]);
+    let known = rule().is(Selector::Family, IPV4).reject(Rejection::IcmpAdmin);
+    let [load, compare] = family;
+    assert_eq!(inet(&known), [load, compare, refused()]);
+}
+
+#[test]
+fn a_choice_leads_to_the_registers_that_its_map_fills() {
+    for (places, with_port, behind) in [
+        (["10.42.0.9:80", "10.42.0.10:81"], true, Some(9)),
+        (["10.42.0.9:80", "10.42.0.10:81"], false, None),
+        (["[fd42::9]:80", "[fd42::a]:81"], true, Some(12)),
+    ] {
+        let [first, second]: [SocketAddr; 2] = places.map(|place| place.parse().unwrap());
+        let done = inet(&rule().choose(Choice { of: vec![(first, 2), (second, 1)], with_port }));
+        let [random, ordered, Expression::Lookup { set: SetUse::Anonymous(map), into, .. }, place] =
+            done.as_slice()
+        else {
+            panic!("{done:?}");
+        };
+        assert_eq!((random, ordered), (&Expression::Random { below: 3 }, &Expression::Ordered));
+        let rows =
+            [(0, Some(2), first), (2, Some(3), second)].map(|(from, until, place): (u32, Option<u32>, _)| {
+                let port = if with_port {
+                    vec![place.port().to_be_bytes()[0], place.port() as u8, 0, 0]
+                } else {
+                    vec![]
+                };
+                let value = RowData::Value([octets(place.ip()), port].concat());
+                let until = until.map(|until| until.to_be_bytes().to_vec());
+                (from.to_be_bytes().to_vec(), Row { until, data: Some(value) })
+            });
+        assert_eq!((&map.rows, *into), (&rows.into(), Some(FIRST)));
+        assert_eq!(*place, destination(first.ip(), behind), "{places:?}");
+    }
+}
