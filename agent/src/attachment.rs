@@ -19,7 +19,7 @@ pub(crate) use attached::{Attached, Seated};
 pub(crate) use condition::{ContainerCondition, RuntimeReport};
 pub(crate) use failure::{FailureKind, RequestFailure};
 pub(crate) use hold::{Hold, HoldError};
-pub(crate) use progress::{Event, Progress};
+pub(crate) use progress::{Event, Progress, Waits};
 pub(crate) use reservation::{Claim, Reservation};
 pub(crate) use spec::{AttachRequest, AttachSpec, AttachmentSpec, Field, NetworkSeat, SpecError, label};
 pub(crate) use target::{Netns, NetnsTarget};

@@ -22,6 +22,7 @@ mod reach;
 mod records;
 mod reserve;
 mod rounds;
+mod standing;
 mod steps;
 mod told;
 mod trouble;
@@ -50,6 +51,7 @@ pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use metrics::HostMetrics;
 pub(crate) use outside::{Outside, OutsideCheck};
+pub(crate) use standing::Standing;
 use steps::Steps;
 pub(crate) use told::{Acknowledged, HeardWords};
 

@@ -102,6 +102,7 @@ fn workload(node: &str, name: &str, address: &str, service: &str) -> v1::Workloa
         aliases: vec![],
         called: String::new(),
         group: String::new(),
+        finding: String::new(),
     }
 }
 

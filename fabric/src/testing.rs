@@ -59,5 +59,6 @@ pub fn workload(name: &str, address: &str) -> Workload {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }

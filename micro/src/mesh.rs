@@ -117,6 +117,7 @@ fn workload(number: u16) -> Workload {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ mod address;
 mod alias;
 mod check;
 mod external;
+mod finding;
 mod generation;
 mod hosts;
 mod misread;
@@ -24,6 +25,7 @@ pub use check::{
     Check, CheckError, GrpcService, HttpPath, Interval, Probe, ShellCommand, StatusRange, Threshold,
 };
 pub use external::{ExternalAddr, ExternalAddrError};
+pub use finding::Finding;
 pub use generation::Generation;
 pub use hosts::Hosts;
 pub use misread::Misread;

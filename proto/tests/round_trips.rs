@@ -18,8 +18,8 @@ use sealane_proto::resource::{
     OwnerFacts, Service, Workload,
 };
 use sealane_proto::types::{
-    Aliases, Check, ExternalAddr, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName, Port, Probe,
-    Protocol, ServicePort, StatusRange, Threshold, Vni, Weight,
+    Aliases, Check, ExternalAddr, Finding, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName,
+    Port, Probe, Protocol, ServicePort, StatusRange, Threshold, Vni, Weight,
 };
 use sealane_proto::wire::{WireError, v1};
 
@@ -148,8 +148,19 @@ fn workload() -> impl Strategy<Value = Workload> {
     let names = (vec(label(), 0..4), of(label()), of(label())).prop_map(|(aliases, called, group)| {
         Aliases::new(aliases).unwrap().with_called(called).with_group(group)
     });
+    let names = (names, "[ -~]{0,40}").prop_map(|(names, finding)| (names, Finding::new(&finding)));
     (label(), label(), label(), address(), mac, of(label()), vec(port(), 0..3), flags, names).prop_map(
-        |(name, network, node, address, mac, service, ports, (sidecar, [ready, ready6], weight), aliases)| {
+        |(
+            name,
+            network,
+            node,
+            address,
+            mac,
+            service,
+            ports,
+            (sidecar, [ready, ready6], weight),
+            (aliases, finding),
+        )| {
             Workload {
                 name,
                 network,
@@ -163,6 +174,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 ready6,
                 weight,
                 aliases,
+                finding,
             }
         },
     )

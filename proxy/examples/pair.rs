@@ -88,6 +88,7 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     })
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn workload(name: &str, address: &str, service: Option<&str>, ports: 
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Progress of an attachment, as its asker hears it.
 
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -21,19 +22,43 @@ pub(crate) enum Event {
 
 /// Tells whoever asked for a workload how it goes. An asker that leaves wants nothing any more.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(mpsc::Sender<Result<Event, RequestFailure>>);
+pub(crate) struct Progress {
+    asker: mpsc::Sender<Result<Event, RequestFailure>>,
+    waits: Waits,
+}
+
+/// Last event that was waited for, in words, for whoever looks at the workload meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits(Arc<Mutex<Option<String>>>);
+
+impl Waits {
+    /// Returns the words.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, what: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
+    }
+}
 
 impl Progress {
     /// Makes a channel of both ends.
     #[must_use]
     pub(crate) fn channel(room: usize) -> (Self, mpsc::Receiver<Result<Event, RequestFailure>>) {
         let (sender, receiver) = mpsc::channel(room);
-        (Self(sender), receiver)
+        (Self { asker: sender, waits: Waits::default() }, receiver)
     }
 
     /// Something is waited for.
     pub(crate) async fn waiting(&self, what: String) {
+        self.waits.set(&what);
         self.say(Ok(Event::Waiting(what))).await;
+    }
+
+    /// Returns what shows, from now on too, the event that is waited for.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 
     /// Waits for `work`, and says soon that it waits for `what`.
@@ -64,12 +89,12 @@ impl Progress {
 
     /// Returns when the asker has left. Cancel safe.
     pub(crate) async fn closed(&self) {
-        self.0.closed().await;
+        self.asker.closed().await;
     }
 
     async fn say(&self, word: Result<Event, RequestFailure>) {
         // An asker that left needs no word.
-        let _ = self.0.send(word).await;
+        let _ = self.asker.send(word).await;
     }
 }
 
@@ -85,5 +110,6 @@ mod tests {
         assert!(said.try_recv().is_err());
         progress.meanwhile(what, tokio::time::sleep(SOON * 2)).await;
         assert_eq!(said.try_recv().unwrap().unwrap(), Event::Waiting("control".to_owned()));
+        assert_eq!(progress.waits().words().as_deref(), Some("control"));
     }
 }

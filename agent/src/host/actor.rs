@@ -303,8 +303,8 @@ impl<F: Fabric> HostActor<F> {
                 }
                 self.deferred.answer(passes, Answer::Admitted(answer, admitted));
             }
-            HostCommand::Ready(id, ready, answer) => {
-                let _ = answer.send(core.handle_ready(&id, ready));
+            HostCommand::Ready(id, standing, answer) => {
+                let _ = answer.send(core.handle_ready(&id, standing));
             }
             HostCommand::Name(id, aliases, answer) => {
                 let renamed = core.mesh.name_anew(&id, &aliases);

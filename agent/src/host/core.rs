@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::Ipv4Net;
-use sealane_fabric::health::Families;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::Rejection;
 use sealane_proto::resource::{NetworkSnapshot, OwnerFacts};
@@ -23,6 +22,7 @@ use super::jobs::{Jobs, Work};
 use super::kept_words::{KeptWords, NetworkWords};
 use super::lease_ahead::LeaseAhead;
 use super::mesh::Mesh;
+use super::standing::Standing;
 use super::told::ToldWords;
 use super::trouble::{NetworkTrouble, creation};
 use super::{HostNetwork, Reported};
@@ -150,8 +150,8 @@ impl HostCore {
     }
 
     /// Says at which of its addresses calls may be sent to a workload; returns the report that says so.
-    pub(crate) fn handle_ready(&mut self, id: &AttachmentId, ready: Families) -> u64 {
-        if self.mesh.set_ready(id, ready).is_some() {
+    pub(crate) fn handle_ready(&mut self, id: &AttachmentId, standing: impl Into<Standing>) -> u64 {
+        if self.mesh.set_ready(id, standing).is_some() {
             self.handle_change(id.network.clone());
         }
         self.mesh.version()

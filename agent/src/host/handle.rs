@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use sealane_fabric::health::Families;
 use sealane_proto::resource::OwnerFacts;
 use sealane_proto::types::{Aliases, NetworkName, NodeName, OverlayIp, Weight};
 use tokio::sync::{mpsc, oneshot};
 
 use super::mesh::DataPlane;
+use super::standing::Standing;
 use super::{Acknowledged, HostViews, Outside, RequestError};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Claim, Hold, Reservation, WeightChange};
 use crate::disk::{DiskError, StoredAnchor};
@@ -24,7 +24,7 @@ pub(crate) struct HostHandle {
 #[derive(Debug)]
 pub(super) enum HostCommand {
     Admit(Vec<AttachmentSpec>, StoredAnchor, oneshot::Sender<Result<Vec<Attachment>, RequestError>>),
-    Ready(AttachmentId, Families, oneshot::Sender<u64>),
+    Ready(AttachmentId, Standing, oneshot::Sender<u64>),
     Name(AttachmentId, Aliases, oneshot::Sender<Result<bool, RequestError>>),
     Weigh {
         first: AttachmentId,
@@ -64,8 +64,9 @@ impl HostHandle {
     }
 
     /// Says at which of its addresses calls may be sent to a workload; returns the report that says so.
-    pub(crate) async fn set_ready(&self, id: AttachmentId, ready: Families) -> Option<u64> {
-        self.ask(|answer| HostCommand::Ready(id, ready, answer)).await
+    pub(crate) async fn set_ready(&self, id: AttachmentId, standing: impl Into<Standing>) -> Option<u64> {
+        let standing = standing.into();
+        self.ask(|answer| HostCommand::Ready(id, standing, answer)).await
     }
 
     /// Gives a workload further names in place of those it has, on disk as well; whether that was news. `None` while the agent ends.

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sealane_fabric::health::Families;
 use sealane_fabric::seat::Seat;
 use sealane_proto::client::LinkReport;
 use sealane_proto::resource::{NetworkSnapshot, Node, OwnerFacts, Workload};
-use sealane_proto::types::{Aliases, Generation, NetworkName, NodeName, OverlayIp, Weight, WorkloadName};
+use sealane_proto::types::{
+    Aliases, Finding, Generation, NetworkName, NodeName, OverlayIp, Weight, WorkloadName,
+};
 
 use super::owners::{self, Words};
+use super::standing::Standing;
 use super::{Outside, Peer};
 use crate::attachment::{Attachment, AttachmentId, Hold, Reservation, WeightChange};
 use crate::ipam::{Ipam, Tenant};
@@ -233,8 +235,9 @@ impl Mesh {
     pub(crate) fn recall(&mut self, attachment: &mut Attachment, gone: bool) {
         // The name stays published over a restart: readiness is what it last was, until it is read anew.
         let known = self.last_known(&attachment.id());
-        let ready = known.map_or((false, false), |known| (known.ready, known.ready6));
-        (attachment.workload.ready, attachment.workload.ready6) = ready;
+        let standing = known.map(|known| (known.ready, known.ready6, known.finding.clone()));
+        let own = &mut attachment.workload;
+        (own.ready, own.ready6, own.finding) = standing.unwrap_or_default();
         self.host(attachment.clone());
         if gone {
             // Its port need not be made again, and is nobody's to miss.
@@ -245,13 +248,13 @@ impl Mesh {
     }
 
     /// Sets at which of its addresses calls may be sent to the workload; returns the new workload when that is news.
-    pub(crate) fn set_ready(&mut self, id: &AttachmentId, ready: Families) -> Option<Workload> {
+    pub(crate) fn set_ready(&mut self, id: &AttachmentId, standing: impl Into<Standing>) -> Option<Workload> {
         let HostedAttachment { workload, ending, .. } = self.hosted.get_mut(id)?;
-        let ready = if *ending { (false, false) } else { (ready.v4, ready.v6) };
-        if (workload.ready, workload.ready6) == ready {
+        let Standing { ready, finding } = if *ending { Standing::default() } else { standing.into() };
+        if (workload.ready, workload.ready6) == (ready.v4, ready.v6) && workload.finding == finding {
             return None;
         }
-        (workload.ready, workload.ready6) = ready;
+        (workload.ready, workload.ready6, workload.finding) = (ready.v4, ready.v6, finding);
         self.version += 1;
         Some(workload.clone())
     }
@@ -288,7 +291,7 @@ impl Mesh {
             // Without a share as well: one of no service is known to others before it is ready, and not any more now.
             let workload = &mut hosted.workload;
             (hosted.ending, workload.ready, workload.ready6) = (true, false, false);
-            workload.weight = Weight::NONE;
+            (workload.weight, workload.finding) = (Weight::NONE, Finding::default());
             self.version += 1;
         }
     }

@@ -59,7 +59,12 @@ pub(super) async fn admit(
         // Short, and never left halfway: what the host took in would stay without a task of its own.
         networks.clear();
         match take_in(context, request, made, &mut networks).await? {
-            Ok(admitted) => return Ok(Some(admitted)),
+            Ok(admitted) => {
+                if let Some((first, _)) = admitted.attachments.first() {
+                    context.roster.follow(&first.id(), progress.waits());
+                }
+                return Ok(Some(admitted));
+            }
             Err(setback) => obstacle = core.handle_setback(setback, Instant::now())?,
         }
         if obstacle == Obstacle::Name {

@@ -103,10 +103,11 @@ impl Workloads {
         self.context.roster.beginnings()
     }
 
-    /// Tells what is wrong with a workload of this host.
+    /// Tells what is wrong with a workload of this host, or what its start waits for.
     #[must_use]
     pub(crate) fn trouble_of(&self, id: &AttachmentId) -> Option<String> {
-        self.context.troubles.of(id)
+        let waits = || self.context.roster.waits_of(id).map(|what| format!("it waits for {what}"));
+        self.context.troubles.of(id).or_else(waits)
     }
 
     /// Tells why an instance on this host is not ready, in words; empty when that cannot be told.

@@ -4,6 +4,7 @@ mod audit;
 mod core;
 mod ears;
 mod end;
+mod finding;
 mod follow;
 mod healthy;
 mod notes;
@@ -21,7 +22,7 @@ use sealane_base::timer::sleep_until;
 use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
-use sealane_proto::types::{Check, MacAddr, Subnet};
+use sealane_proto::types::{Check, Finding, MacAddr, Subnet};
 use tokio::sync::{oneshot, watch};
 
 use self::core::{ReadinessCore, RulesCore};
@@ -34,9 +35,10 @@ use super::plumbing::Fixtures;
 use super::pulse::{ProcessPulse, next};
 use super::readiness::ReadinessFacts;
 use crate::attachment::{Attachment, AttachmentId, ContainerCondition, Seated};
-use crate::host::{DataPlane, HostNetwork};
+use crate::host::{DataPlane, HostNetwork, Standing};
 use crate::sidecar::{Equipment, Supervisor};
 use crate::trouble::WorkloadTrouble;
+use finding::FindingCore;
 use waiting::PendingStates;
 
 /// A watch over the ports of a workload.
@@ -166,14 +168,17 @@ impl Life {
         }
         let (mut watches, mut watch_again) = (self.watch_both(pulse.any_port(), adopted), None);
         core.handle_health(self.note_health(&watches));
+        let mut words = FindingCore::new(Instant::now());
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(ended);
         let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
         let mut meddling = Meddling::watch(&self.context.kernel.overlay, netns, &self.id);
         let mut ears = self.ears();
         loop {
-            if let Some(facts) = core.poll_declaration() {
-                self.declare(facts).await;
+            let (facts, news) = (core.facts(), core.poll_declaration().is_some());
+            words.handle_found(self.finding(facts));
+            if words.poll(news, Instant::now()) || news {
+                self.declare(facts, words.said()).await;
             }
             if !self.wants_turn() {
                 queue.leave();
@@ -181,7 +186,7 @@ impl Life {
             if watches.ports.is_none() && !portless {
                 watch_again.get_or_insert_with(|| Instant::now() + RETRY);
             }
-            let due = [core.due(watches.ports.is_some()), self.rules.due(), watch_again];
+            let due = [core.due(watches.ports.is_some()), words.due(), self.rules.due(), watch_again];
             tokio::select! {
                 () = &mut ended => return,
                 listens = watches.news() => core.handle_seen(listens, self.note_health(&watches)),
@@ -221,8 +226,16 @@ impl Life {
         ProcessPulse::of(lifeline.anchor.pid(), said, adopted)
     }
 
-    /// Says whether calls may be sent to it.
-    async fn declare(&self, readiness: ReadinessFacts) {
+    /// Words about what keeps calls from it, but for its sockets.
+    fn finding(&self, readiness: ReadinessFacts) -> Finding {
+        let of_condition = readiness.condition.reason().map(str::to_owned);
+        let silent = || (!readiness.sidecar).then(|| self.why_silent());
+        let of_check = || self.context.roster.reasons.of(&self.id);
+        of_condition.or_else(silent).or_else(of_check).map(|why| Finding::new(&why)).unwrap_or_default()
+    }
+
+    /// Says whether calls may be sent to it, and what keeps them.
+    async fn declare(&self, readiness: ReadinessFacts, finding: &Finding) {
         let silent = (!readiness.sidecar).then(|| self.why_silent());
         self.context.troubles.set(&self.id, WorkloadTrouble::Sidecar, silent);
         let reason =
@@ -234,7 +247,8 @@ impl Life {
             reason(ContainerCondition::Unhealthy),
         );
         if let Some(ready) = readiness.ready() {
-            self.context.host.set_ready(self.id.clone(), ready).await;
+            let standing = Standing { ready, finding: finding.clone() };
+            self.context.host.set_ready(self.id.clone(), standing).await;
         }
     }
 

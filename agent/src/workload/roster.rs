@@ -15,7 +15,7 @@ use super::instances::instances;
 use super::names::SharedNamespaces;
 use super::plumbing::netns_path;
 use super::reasons::Reasons;
-use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress};
+use crate::attachment::{Attached, Attachment, AttachmentId, Hold, Progress, Waits};
 use crate::disk::StoredAnchor;
 
 /// Time for which a workload that is being attached is waited for by whoever wants to enter it.
@@ -52,6 +52,8 @@ struct RosterEntry {
     dismiss: watch::Sender<bool>,
     /// Time for open calls that whoever ended it has asked for.
     drain: Option<Duration>,
+    /// Event that its attachment waits for.
+    waits: Waits,
 }
 
 /// A workload that somebody holds.
@@ -108,10 +110,34 @@ impl Roster {
             let id = AttachmentId::of(&first.workload);
             self.lost().remove(&id);
             let (pid, hold) = (anchor.pid(), anchor.hold().cloned());
-            let entry = RosterEntry { attachments, pid, hold, attached: None, dismiss, drain: None };
+            let entry = RosterEntry {
+                attachments,
+                pid,
+                hold,
+                attached: None,
+                dismiss,
+                drain: None,
+                waits: Waits::default(),
+            };
             self.entries.send_modify(|entries| drop(entries.insert(id, entry)));
         }
         dismissed
+    }
+
+    /// Shows what its attachment waits for.
+    pub(super) fn follow(&self, id: &AttachmentId, waits: Waits) {
+        self.entries.send_modify(|entries| {
+            if let Some(entry) = entries.get_mut(id) {
+                entry.waits = waits;
+            }
+        });
+    }
+
+    /// Returns what the attachment of a workload waits for, in words; `None` when that is there.
+    pub(super) fn waits_of(&self, id: &AttachmentId) -> Option<String> {
+        let entries = self.entries.borrow();
+        let of = |entry: &&RosterEntry| entry.attachments.iter().any(|attachment| attachment.id() == *id);
+        entries.values().find(of).filter(|entry| entry.attached.is_none())?.waits.words()
     }
 
     /// Records that it may be entered.

@@ -230,7 +230,10 @@ mod tests {
         let seen = view(1, &left, &["192.0.2.51"]);
         assert_eq!(merge_services(vec![view(3, &all, &[])], vec![seen.clone()]), [seen]);
         let known = view(2, &all, &[]);
-        assert_eq!(merge_services(vec![known.clone()], vec![view(3, &all, &[])]), [known.clone()]);
+        assert_eq!(
+            merge_services(vec![known.clone()], vec![view(3, &all, &[])]),
+            std::slice::from_ref(&known)
+        );
         assert_eq!(merge_services(vec![known.clone()], vec![]), [known]);
     }
 }

@@ -148,27 +148,6 @@ fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
     counts
 }
 
-/// Words for an instance of which its host says no more than that it is not ready.
-fn idle(workload: &Workload) -> String {
-    let ports = workload.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol.transport()));
-    let ports: Vec<String> = ports.collect();
-    let Workload { name, network, node, .. } = workload;
-    let where_known = format!("`sealane workload inspect {name}.{network}` on {node} says why");
-    let all = match ports.as_slice() {
-        [] => {
-            return format!(
-                "not ready: its check fails, its host holds it back, or it is ending; {where_known}"
-            );
-        }
-        [port] => port.clone(),
-        ports => format!("each of {}", ports.join(", ")),
-    };
-    format!(
-        "not ready: nothing listens on {all} at its own address (0.0.0.0 counts, 127.0.0.1 does not), its check fails, its host \
-         holds it back, or it is ending; {where_known}"
-    )
-}
-
 fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now: Timestamp) -> String {
     match seen {
         Some(seen) if !seen.connected => format!(
@@ -185,7 +164,7 @@ fn problem(workload: &Workload, drained: bool, seen: Option<&AgentPresence>, now
         Some(_) if drained && workload.service.is_some() => {
             format!("its node {} is drained: new calls go elsewhere", workload.node)
         }
-        Some(_) if !workload.ready && workload.service.is_some() => idle(workload),
+        Some(_) if !workload.ready && workload.service.is_some() => v1::WorkloadView::idle(workload),
         Some(_) => v1::WorkloadView::drained(workload).unwrap_or_default(),
     }
 }

@@ -190,6 +190,7 @@ mod tests {
                 ready6: ready,
                 weight: Default::default(),
                 aliases: Default::default(),
+                finding: Default::default(),
             }
         };
         let workloads = services.iter().enumerate().map(workload).collect();

@@ -105,6 +105,7 @@ pub(crate) fn workload(address: OverlayIp) -> Workload {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 
@@ -204,6 +205,7 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
                     ready6: true,
                     weight: Default::default(),
                     aliases: Default::default(),
+                    finding: Default::default(),
                 }
             });
             changes(

@@ -132,6 +132,7 @@ impl Host {
             ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
+            finding: Default::default(),
         }
     }
 

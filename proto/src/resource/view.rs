@@ -27,6 +27,24 @@ impl v1::WorkloadView {
         Some(format!("drained: it gets no new calls until `sealane workload undrain {name}` on host {node}"))
     }
 
+    /// Words for an instance of another host that is not ready: what its host has found, or what it may be.
+    #[must_use]
+    pub fn idle(workload: &Workload) -> String {
+        if !workload.finding.is_empty() {
+            return format!("not ready: {}", workload.finding);
+        }
+        let ports = workload.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol.transport()));
+        let ports: Vec<String> = ports.collect();
+        let (name, Workload { network, node, .. }) = (workload.shown(), workload);
+        let where_known = format!("`sealane workload inspect {name}.{network}` on {node} says why");
+        let listens = match ports.as_slice() {
+            [] => "its check fails".to_owned(),
+            [port] => of_ports(port),
+            ports => of_ports(&format!("each of {}", ports.join(", "))),
+        };
+        format!("not ready: {listens}, its host holds it back, or it is ending; {where_known}")
+    }
+
     /// A workload by the name that people say, and what is wrong with it.
     #[must_use]
     pub fn of(workload: &Workload, ready: bool, problem: String) -> Self {
@@ -37,6 +55,12 @@ impl v1::WorkloadView {
             begun_by: String::new(),
         }
     }
+}
+
+fn of_ports(all: &str) -> String {
+    format!(
+        "nothing listens on {all} at its own address (0.0.0.0 counts, 127.0.0.1 does not), its check fails"
+    )
 }
 
 /// The instances of a service.

@@ -2,7 +2,8 @@
 
 use crate::identity::Principal;
 use crate::types::{
-    Aliases, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight, WorkloadName,
+    Aliases, Finding, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, Weight,
+    WorkloadName,
 };
 use crate::wire::{Fields, WireError, all, each, text, texts, v1, weight};
 
@@ -34,6 +35,8 @@ pub struct Workload {
     pub weight: Weight,
     /// Further names in the network.
     pub aliases: Aliases,
+    /// What keeps it from being ready, as its host found.
+    pub finding: Finding,
 }
 
 impl Workload {
@@ -95,6 +98,7 @@ impl TryFrom<v1::Workload> for Workload {
                 .map_err(|error| at.invalid("aliases", &error))?
                 .with_called(at.parse_option("called", &message.called)?)
                 .with_group(at.parse_option("group", &message.group)?),
+            finding: Finding::new(&message.finding),
         })
     }
 }
@@ -117,6 +121,7 @@ impl From<&Workload> for v1::Workload {
             aliases: texts(workload.aliases.iter()),
             called: text(&workload.aliases.called()),
             group: text(&workload.aliases.group()),
+            finding: workload.finding.to_string(),
         }
     }
 }

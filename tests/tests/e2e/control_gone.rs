@@ -68,6 +68,8 @@ fn without_control_a_known_service_grows_on_its_host_and_a_new_one_waits_and_say
     let mut fresh = mesh.site(2).run(&flags, &[program.to_str().unwrap(), "http", "9000", "fresh-1"]);
     fresh.wait_for("waiting for");
     assert!(fresh.stdout().is_empty(), "it started without an identity");
+    let waits = mesh.site(2).workload("fresh-1").unwrap()["problem"].to_string();
+    assert!(waits.starts_with("\"it waits for control"), "{waits}");
     mesh.control.start();
     fresh.wait_for("listening");
     mesh.await_instances("fresh", 1);

@@ -71,6 +71,11 @@ fn instances_of_a_service_get_calls_while_its_check_over_http_passes() {
     await_problem(mesh.site(2), "web-2", "status 503, where 200-299 is expected");
     mesh.await_instances("web", 1);
     assert!(mesh.site(2).problems().contains("status 503"), "{}", mesh.site(2).problems());
+    // Other hosts and control say what its host has found.
+    await_problem(mesh.site(1), "web-2", "status 503, where 200-299 is expected");
+    let known =
+        mesh.sealane(&["service", "endpoints", "web.shop", "--socket", "/run/sealane/control.sock"]).ok();
+    assert!(known.stdout.contains("not ready: its check http:/health"), "{known}");
     // The next agent takes neither of them for what it is not.
     for number in 1..=2 {
         mesh.site_mut(number).agent.kill9();
@@ -83,6 +88,7 @@ fn instances_of_a_service_get_calls_while_its_check_over_http_passes() {
     assert_eq!(late.answers.into_keys().collect::<Vec<_>>(), ["web-1"]);
 
     fs::remove_file(folders[1].join("down")).unwrap();
+    await_ready(mesh.site(1), "web-2");
     mesh.await_instances("web", 2);
     let report = load.stop().ok();
     println!("{} requests, none failed", report.requests);

@@ -101,6 +101,7 @@ fn a_report_about_somebody_elses_workload_changes_nothing() {
         aliases: vec![],
         called: String::new(),
         group: String::new(),
+        finding: String::new(),
     };
     let token = mesh.token();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

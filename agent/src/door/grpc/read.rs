@@ -128,6 +128,8 @@ impl Read for ReadApi {
             let other = away.or(gone.clone()).or(hindered);
             let problem = refused.or(other).or_else(|| idle.get(&id).cloned()).or_else(silent);
             let problem = problem.or_else(|| v1::WorkloadView::drained(workload));
+            let waits = !own && !workload.ready && workload.service.is_some();
+            let problem = problem.or_else(|| waits.then(|| v1::WorkloadView::idle(workload)));
             let problem = problem.unwrap_or_default();
             let ready = workload.ready && gone.is_none();
             let begun_by = owners.get(&id).filter(|_| own).copied().unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 mod control;
 mod kernel;
 
+use sealane_fabric::health::Families;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::Generation;
 

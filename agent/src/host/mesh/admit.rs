@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use sealane_proto::resource::Workload;
-use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName, overlap};
+use sealane_proto::types::{
+    Finding, MacAddr, NetworkName, NodeName, OverlayIp, ServiceName, WorkloadName, overlap,
+};
 
 use super::{CarriedNetwork, HostedAttachment, Mesh};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec, Hold, Reservation};
@@ -218,6 +220,7 @@ impl Mesh {
             ready6: false,
             weight: spec.weight,
             aliases: spec.aliases.clone(),
+            finding: Finding::default(),
         };
         self.host(Attachment { workload: workload.clone(), seat: spec.seat, ending: false });
         Ok(workload)

@@ -2,6 +2,8 @@ mod blocks;
 mod facts;
 mod life;
 
+use sealane_fabric::health::Families;
+
 use super::*;
 use crate::attachment::{AttachmentSpec, Claim};
 use crate::testing;

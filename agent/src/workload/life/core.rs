@@ -89,6 +89,11 @@ impl ReadinessCore {
         [reading, self.lost].into_iter().flatten().min()
     }
 
+    /// The facts as they are.
+    pub(super) fn facts(&self) -> ReadinessFacts {
+        self.facts
+    }
+
     /// The facts that are to be declared, if they are news.
     pub(super) fn poll_declaration(&mut self) -> Option<ReadinessFacts> {
         (self.declared.replace(self.facts) != Some(self.facts)).then_some(self.facts)

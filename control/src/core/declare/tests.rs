@@ -77,6 +77,7 @@ fn instance(node: &NodeName, at: usize, name: &str, port: &str) -> Workload {
         ready6: true,
         weight: sealane_proto::types::Weight::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 

@@ -186,6 +186,7 @@ fn a_service_of_instances_is_no_host_s_to_register() {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     };
     let reported = run(
         &mut state,

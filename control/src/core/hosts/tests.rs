@@ -79,6 +79,7 @@ fn report(state: &mut State, number: u8, address: Option<&str>) -> Vec<String> {
             ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
+            finding: Default::default(),
         }
     };
     let workloads = address.into_iter().map(workload).collect();

@@ -31,6 +31,7 @@ fn workload(node: &str, name: &str, address: &str, ports: &[&str]) -> Workload {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 

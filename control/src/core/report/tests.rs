@@ -57,6 +57,7 @@ fn workload(node: &str, text: &str) -> Workload {
         ready6: true,
         weight: Default::default(),
         aliases: Default::default(),
+        finding: Default::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Workloads of this host from their admission, or their return after a restart, to their end.
 
+use sealane_fabric::health::Families;
 use sealane_proto::resource::Edition;
 use sealane_proto::types::Aliases;
 

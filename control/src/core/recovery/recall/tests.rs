@@ -70,6 +70,7 @@ fn report(state: &mut State, number: u8, network: &str, workloads: &[&str]) {
             ready6: true,
             weight: Default::default(),
             aliases: Default::default(),
+            finding: Default::default(),
         }
     };
     let workloads = workloads.iter().map(workload).collect();
