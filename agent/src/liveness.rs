@@ -7,6 +7,7 @@
 mod core;
 mod metrics;
 mod show;
+mod ways;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,17 +20,18 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use sealane_base::timer::sleep_until;
 use sealane_fabric::netlink::{EchoRequest, EchoSocket};
-use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoPeers, OverlayError, Reason};
+use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoPeers, OverlayError, Reason, overhead};
 use sealane_proto::client::CarriedNetworks;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs, Vni};
+use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName, UnderlayAddrs, Vni};
 use tokio::sync::watch;
 
 use crate::peer::HintEnd;
 use crate::workload::Workloads;
-use core::{Echo, LivenessCore, Watched};
+use core::{Echo, Lengths, LivenessCore, Watched};
 pub(crate) use core::{PeerView, Reach};
 pub(crate) use metrics::LivenessMetrics;
 pub(crate) use show::families;
+use ways::Ways;
 
 /// Every peer as this host sees it.
 pub(crate) type PeerViews = BTreeMap<NodeName, PeerView>;
@@ -73,6 +75,7 @@ impl Liveness {
             peers: EchoPeers::new(),
             watched: BTreeMap::new(),
             lengths: BTreeMap::new(),
+            ways: Ways::new(),
             device: EchoDevice::default(),
             names: HashMap::new(),
             socket: None,
@@ -83,12 +86,15 @@ impl Liveness {
             verdicts: 0,
             problem: None,
         };
+        watch.ways.recall(&watch.liveness.workloads).await;
         watch.follow();
         watch.run().await;
     }
 }
 
 type Looked = Result<EchoDevice, OverlayError>;
+/// Work under way.
+type Work<T> = BoxFuture<'static, T>;
 
 /// The watch under way.
 struct Watch {
@@ -99,15 +105,17 @@ struct Watch {
     /// The hosts that share a network with this one.
     peers: EchoPeers,
     watched: BTreeMap<NodeName, Watched>,
-    /// The longest packets of networks that they share, in bytes, as far as hosts have told.
-    lengths: BTreeMap<NodeName, u32>,
+    /// Lengths of packets to them, as far as hosts have told how long those of their networks may be.
+    lengths: BTreeMap<NodeName, Lengths>,
+    /// The routes to those whose ways take less.
+    ways: Ways,
     /// The device as the last look has left it.
     device: EchoDevice,
     /// The peers by their addresses on the device.
     names: HashMap<Ipv6Addr, NodeName>,
     socket: Option<EchoSocket>,
     /// A look at the device that is under way.
-    look: Option<BoxFuture<'static, Looked>>,
+    look: Option<Work<Looked>>,
     /// Reason for the next one.
     wanted: Option<Reason>,
     /// Time of the last one.
@@ -136,8 +144,9 @@ impl Watch {
                     self.liveness.metrics.count_hint_received();
                     self.core.handle_hint(&from, &about);
                 }
-                Ok(()) = self.own.changed() => (self.wanted, self.looked) = (Some(Reason::Change), None),
+                Ok(()) = self.own.changed() => self.follow_own(),
                 looked = over(&mut self.look) => self.take(looked),
+                put = over(&mut self.ways.putting) => self.ways.take(put, Instant::now()),
                 _ = audit.tick() => self.wanted = self.wanted.or(Some(Reason::Audit)),
                 () = sleep_until(due) => {}
                 () = sleep_until(again) => {}
@@ -152,7 +161,7 @@ impl Watch {
         let carried = self.liveness.carried.borrow_and_update().clone();
         let (peers, taken) = peers_of(&carried, &own);
         self.watched = watched_of(&carried, &peers);
-        self.lengths = lengths_of(&carried);
+        self.lengths = lengths_of(&carried, *self.own.borrow());
         self.problem = taken.map(|network| words::taken(&network));
         if self.peers != peers {
             self.peers = peers;
@@ -163,10 +172,18 @@ impl Watch {
         self.complain();
     }
 
+    /// Takes in where this host is: the device is another one, and ways to the others may be of another family.
+    fn follow_own(&mut self) {
+        (self.wanted, self.looked) = (Some(Reason::Change), None);
+        self.lengths = lengths_of(&self.liveness.carried.borrow(), *self.own.borrow());
+        self.core.handle_lengths(&self.lengths, Instant::now());
+    }
+
     /// Has those peers watched that have an address on the device.
     fn watch(&mut self) {
         let known = self.watched.iter().filter(|(name, _)| self.device.peers.contains_key(*name));
         self.core.handle_peers(&known.map(|(name, watched)| (name.clone(), watched.clone())).collect());
+        self.core.handle_lengths(&self.lengths, Instant::now());
     }
 
     /// Begins a look at the device, if one is wanted and the last one was not just now.
@@ -197,8 +214,14 @@ impl Watch {
             self.names = device.peers.iter().map(|(name, at)| (at.address, name.clone())).collect();
         }
         let is_new = device.peers.is_empty() == self.socket.is_some();
+        let others = device.peers != self.device.peers;
         self.device = device;
         self.watch();
+        if others {
+            for (name, passes) in self.ways.remember(&self.device.peers) {
+                self.core.handle_known(name, passes, Instant::now());
+            }
+        }
         if is_new {
             self.open();
         }
@@ -257,6 +280,9 @@ impl Watch {
             // It may be this host's own rows that somebody has removed.
             self.wanted = self.wanted.or(Some(Reason::Audit));
         }
+        let place = |name| Some(self.device.peers.get(name)?.underlay.to_ip());
+        let narrow = self.core.settled().filter_map(|(name, length)| Some((place(name)?, length)));
+        self.ways.put(&self.liveness.workloads, narrow, now);
         let is_verdict = self.core.verdicts() != self.verdicts;
         if is_verdict {
             self.verdicts = self.core.verdicts();
@@ -278,21 +304,23 @@ impl Watch {
             if echoes.is_empty() {
                 return;
             }
-            for echo in self.send_together(echoes) {
-                self.core.handle_unsent(&echo, now);
-                if !echo.long {
+            for (echo, too_long) in self.send_together(echoes) {
+                self.core.handle_unsent(&echo, too_long, now);
+                if echo.length.is_none() {
                     self.wanted = self.wanted.or(Some(Reason::Audit));
                 }
             }
         }
     }
 
-    /// Sends these echoes; returns those that could not be sent.
-    fn send_together(&self, echoes: Vec<Echo>) -> Vec<Echo> {
-        let Some(socket) = &self.socket else { return echoes };
+    /// Sends these echoes; returns those that could not be sent, and whether that is as they are too long for their device.
+    fn send_together(&self, echoes: Vec<Echo>) -> Vec<(Echo, bool)> {
+        let Some(socket) = &self.socket else {
+            return echoes.into_iter().map(|echo| (echo, false)).collect();
+        };
         let request = |echo: &Echo| {
-            let length = if echo.long { *self.lengths.get(&echo.to)? } else { 0 };
-            let EchoAddr { address, device } = *self.device.peers.get(&echo.to)?;
+            let EchoAddr { address, device, underlay } = *self.device.peers.get(&echo.to)?;
+            let length = echo.length.map_or(0, |length| length.saturating_sub(overhead(underlay.family())));
             let length = usize::try_from(length).ok()?;
             Some(EchoRequest { to: address, device, token: echo.token, length })
         };
@@ -303,11 +331,13 @@ impl Watch {
                     requests.push(request);
                     sent.push(echo);
                 }
-                None => unsent.push(echo),
+                None => unsent.push((echo, false)),
             }
         }
         let failed = socket.send(&requests);
-        unsent.extend(failed.into_iter().filter_map(|place| sent.get(place).cloned()));
+        unsent.extend(
+            failed.into_iter().filter_map(|echo| Some((sent.get(echo.place)?.clone(), echo.too_long))),
+        );
         unsent
     }
 
@@ -324,8 +354,12 @@ impl Watch {
         let mut sentences =
             words::unreachable(&self.core.unreachable().filter_map(place).collect::<Vec<_>>(), all, port);
         sentences.extend(words::silent(self.core.silent().filter_map(place), port));
-        let narrow = self.core.narrow().filter_map(place);
-        sentences.extend(words::narrow(narrow.filter_map(|host| Some((host, *self.lengths.get(host.0)?)))));
+        let narrow = self
+            .core
+            .narrow()
+            .filter_map(|(name, narrow)| Some(((name, self.device.peers.get(name)?.underlay), narrow)));
+        sentences.extend(words::narrow(narrow));
+        sentences.extend(self.ways.problem().map(|problem| ("liveness/ways".to_owned(), problem)));
         sentences.extend(words::colliding(&self.device.colliding));
         sentences.extend(self.problem.clone().map(|problem| ("liveness".to_owned(), problem)));
         self.liveness.workloads.complain_all("liveness", sentences);
@@ -359,29 +393,40 @@ fn watched_of(carried: &CarriedNetworks, peers: &EchoPeers) -> BTreeMap<NodeName
     watched
 }
 
-/// The longest packets of the networks that each host carries: as a network was created with, or the least that any of its hosts
-/// has told.
-fn lengths_of(carried: &CarriedNetworks) -> BTreeMap<NodeName, u32> {
-    let mut lengths = BTreeMap::new();
+/// Lengths of packets from `own` to each host, with the outer headers: the longest are those of the networks that it carries, each
+/// as it was created with, or the least that any of its hosts has told.
+fn lengths_of(carried: &CarriedNetworks, own: UnderlayAddrs) -> BTreeMap<NodeName, Lengths> {
+    let mut lengths: BTreeMap<NodeName, Lengths> = BTreeMap::new();
     for snapshot in carried.values() {
         let told = snapshot.nodes.iter().filter_map(|node| node.mtu).min();
-        let Some(length) = snapshot.network.mtu.or(told).map(u32::from) else { continue };
+        let Some(length) = snapshot.network.mtu.or(told) else { continue };
         for node in &snapshot.nodes {
-            let known = lengths.entry(node.name.clone()).or_insert(length);
-            *known = length.max(*known);
+            let Some(way) = own.way_to(node.underlay) else { continue };
+            let family = way.peer.family();
+            let most = u32::from(length) + overhead(family);
+            let known = lengths.entry(node.name.clone()).or_insert(Lengths { least: least(family), most });
+            known.most = most.max(known.most);
         }
     }
     lengths
 }
 
-/// Waits for the end of a look; for ever without one.
-async fn over(look: &mut Option<BoxFuture<'static, Looked>>) -> Looked {
-    let looked = match look {
-        Some(look) => look.await,
+/// The length that every way of a family takes: an IPv6 packet of RFC 8200, section 5, or one of RFC 791 in a tunnel.
+fn least(family: IpFamily) -> u32 {
+    match family {
+        IpFamily::V4 => u32::from(Mtu::MIN) + overhead(family),
+        IpFamily::V6 => Mtu::MIN_IPV6.into(),
+    }
+}
+
+/// Waits for the end of work under way; for ever without any.
+async fn over<T>(work: &mut Option<Work<T>>) -> T {
+    let outcome = match work {
+        Some(work) => work.await,
         None => pending().await,
     };
-    *look = None;
-    looked
+    *work = None;
+    outcome
 }
 
 #[cfg(test)]
@@ -412,11 +457,17 @@ mod tests {
         let (peers, taken) = peers_of(&both(&shop, &lab), &own);
         assert_eq!(peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["host-2", "host-3"]);
         assert_eq!(taken, None);
-        assert!(lengths_of(&both(&shop, &lab)).is_empty(), "nobody has told any");
+        let at = "192.0.2.1".parse().unwrap();
+        assert!(lengths_of(&both(&shop, &lab), at).is_empty(), "nobody has told any");
         shop.content.nodes[1].mtu = "1400".parse().ok();
         lab.content.network.mtu = "1300".parse().ok();
-        let lengths = lengths_of(&both(&shop, &lab));
-        assert_eq!(lengths.values().copied().collect::<Vec<_>>(), [1400, 1400, 1300]);
+        let lengths = lengths_of(&both(&shop, &lab), at);
+        let of = |most| Lengths { least: 626, most };
+        assert_eq!(lengths.values().copied().collect::<Vec<_>>(), [of(1450), of(1450), of(1350)]);
+        assert!(
+            lengths_of(&both(&shop, &lab), "2001:db8::1".parse().unwrap()).is_empty(),
+            "no way leads there"
+        );
         let speak = |shop: &_, lab: &_| -> Vec<bool> {
             let carried = both(shop, lab);
             watched_of(&carried, &peers).values().map(|watched| watched.speaks).collect()

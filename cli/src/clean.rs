@@ -71,6 +71,9 @@ pub(crate) fn clean(clean: &Clean, common: &Common, printer: &Printer) -> Result
     if sealane_fabric::overlay::remove_gate(run_dir).map_err(Failure::of("clean"))? {
         printer.talk("removed  the gate of tunnels");
     }
+    if sealane_fabric::overlay::remove_narrow_ways(run_dir).map_err(Failure::of("clean"))? {
+        printer.talk("removed  routes to hosts whose ways take shorter packets");
+    }
     for folder in [Some(run_dir.path()), data_dir].into_iter().flatten() {
         remove(folder, printer)?;
     }

@@ -11,6 +11,7 @@ mod ear;
 mod echo;
 mod error;
 mod link;
+mod narrow;
 mod neighbour;
 pub mod netfilter;
 mod notices;
@@ -25,9 +26,10 @@ pub const VXLAN_PORT: u16 = 4789;
 pub use address::Address;
 pub use conntrack::Flow;
 pub use ear::{Ear, Heard, Notice};
-pub use echo::{EchoAnswer, EchoRequest, EchoSocket};
+pub use echo::{EchoAnswer, EchoRequest, EchoSocket, UnsentEcho};
 pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
+pub use narrow::{Family, NarrowRoute, NarrowTable};
 pub(crate) use neighbour::neighbour_address;
 pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,

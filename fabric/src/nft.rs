@@ -11,6 +11,7 @@ pub(crate) mod change;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod datum;
+mod echo;
 pub(crate) mod expression;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -58,6 +59,7 @@ use crate::seat::Seat;
 const REDIRECT: &str = "redirect calls to a sidecar";
 const NAMES: &str = "keep questions for names";
 const WIRE: &str = "join two devices";
+const ECHO: &str = "mark echoes";
 const REMOVE: &str = "remove rules";
 
 /// Installs the rules that lead the workload's TCP calls to the network, and calls to the workload, through its
@@ -112,6 +114,14 @@ pub async fn ensure_names(hopper: &Arc<Hopper>, netns: &NetNs, address: Ipv4Addr
 /// As [`put_names`].
 pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
     remove(hopper, netns, [names::name()])
+}
+
+/// Gives this mark to everything that is sent in `netns`, which is the one of echoes; answers whether that was not so. Blocks.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn ensure_echo_mark(hopper: &Hopper, netns: &NetNs, mark: u32) -> Result<bool, NftError> {
+    ensure(hopper, netns, [echo::table(mark)], ECHO)
 }
 
 /// Joins two devices of `netns` by a wire of this name; `answered`: questions to DHCP servers from the first one go no further.

@@ -21,6 +21,7 @@ mod kernel;
 mod look;
 mod mesh;
 mod metrics;
+mod narrow;
 mod obstacle;
 mod offer;
 mod pass;
@@ -57,8 +58,9 @@ pub use ears::RulesWatch;
 pub use echo::{EchoAddr, EchoDevice, EchoPeers};
 pub use error::OverlayError;
 pub use gate::remove_gate;
+pub use narrow::{NarrowHosts, remove_narrow_ways};
 pub use offer::InterfaceOffer;
-pub use underlay::{Underlay, UnderlayError, source_towards};
+pub use underlay::{Underlay, UnderlayError, overhead, source_towards};
 pub use watch::HostError;
 
 use cache::NetworkCache;
@@ -66,6 +68,7 @@ use ears::Ears;
 use gate::HostGate;
 use kernel::KernelAccess;
 use metrics::Metrics;
+use narrow::NarrowWays;
 use plan::{Base, Port};
 
 /// Places of the overlay on this host.
@@ -126,6 +129,7 @@ impl Overlay {
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
         let underlay = tokio::sync::watch::Sender::new(config.underlay);
+        let run_dir = config.run_dir.clone();
         let kernel = Arc::new(KernelAccess {
             config,
             underlay,
@@ -139,6 +143,7 @@ impl Overlay {
             handles: Mutex::default(),
             echo: Mutex::default(),
             echoed: Mutex::default(),
+            narrow: Mutex::new(NarrowWays::new(&run_dir)),
             obstacles: Default::default(),
         });
         let ears = Arc::new(Ears::new(kernel.clone(), metrics.clone()));

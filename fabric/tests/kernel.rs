@@ -18,6 +18,8 @@ mod gate;
 mod guard;
 #[path = "kernel/hosts.rs"]
 mod hosts;
+#[path = "kernel/narrow.rs"]
+mod narrow;
 #[path = "kernel/networks.rs"]
 mod networks;
 #[path = "kernel/relocation.rs"]

@@ -8,7 +8,7 @@
 //! hundred years.
 
 mod hints;
-mod long;
+mod path;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,14 +20,17 @@ use rand::{Rng as _, SeedableRng as _};
 use sealane_proto::types::{NetworkName, NodeName};
 
 use hints::Hints;
+pub(super) use path::Lengths;
+pub(crate) use path::Narrow;
 use peer::Peer;
 
 /// Number of peers that are sent an echo per interval.
 pub(super) const SAMPLE: usize = 64;
 /// Number of peers that are asked hastily at once.
 const HASTY: usize = 2 * SAMPLE;
-/// Number of long echoes per interval.
+/// Number of long echoes per interval, and number of peers whose way is searched hastily at once.
 const LONG: usize = 32;
+const SEARCHES: usize = 16;
 /// Echoes in a row without an answer that make a peer unreachable.
 const MISSING: u32 = 24;
 
@@ -69,8 +72,10 @@ pub(crate) struct PeerView {
     pub(crate) round_trip: Option<Duration>,
     /// The share of the last echoes, up to 128, that got no answer; `None` before the first.
     pub(crate) loss: Option<f64>,
-    /// True if packets as long as tunnels may be are lost on the way, and short ones are not.
-    pub(crate) loses_long: bool,
+    /// The longest packets that pass, in bytes with the outer headers, as far as echoes have shown it.
+    pub(crate) path_mtu: Option<u32>,
+    /// Lengths that are lost on the way while short packets pass.
+    pub(crate) narrow: Option<Narrow>,
 }
 
 /// Echo that is to be sent.
@@ -80,8 +85,8 @@ pub(super) struct Echo {
     pub(super) to: NodeName,
     /// Token that the answer repeats: nobody else can have it.
     pub(super) token: u64,
-    /// True if it is to be as long as packets to its peer may be.
-    pub(super) long: bool,
+    /// Length of the packet with its outer headers in bytes; `None`: as short as may be.
+    pub(super) length: Option<u32>,
 }
 
 /// A peer as control tells of it.
@@ -154,7 +159,9 @@ pub(super) struct LivenessCore {
     /// Time of the next hasty echoes.
     haste: Instant,
     due: VecDeque<NodeName>,
-    due_long: VecDeque<NodeName>,
+    due_long: VecDeque<(NodeName, u32)>,
+    /// Peers whose way was being searched at the last look.
+    searched: BTreeSet<NodeName>,
     /// Time at which the core wanted to be called.
     wanted: Option<Instant>,
     verdicts: u64,
@@ -185,6 +192,7 @@ impl LivenessCore {
             haste: now,
             due: VecDeque::new(),
             due_long: VecDeque::new(),
+            searched: BTreeSet::new(),
             wanted: None,
             verdicts: 0,
             changes: (0, 0),
@@ -217,7 +225,7 @@ impl LivenessCore {
     /// A host has answered the echo with this token, at `at`. What nobody asked for is left out.
     pub(super) fn handle_answer(&mut self, from: &NodeName, token: u64, at: Instant) {
         let Some(peer) = self.peers.get_mut(from) else { return };
-        let before = (peer.reach(), peer.loses_long());
+        let before = (peer.reach(), peer.narrow());
         if peer.handle_answer(token, at) {
             self.heard = self.heard.max(Some(at));
         }
@@ -225,7 +233,7 @@ impl LivenessCore {
             self.active.insert(from.clone());
         }
         self.changes.1 += u64::from(before.0 == Reach::Unreachable && peer.reach() == Reach::Reachable);
-        self.verdicts += u64::from(before != (peer.reach(), peer.loses_long()));
+        self.verdicts += u64::from(before != (peer.reach(), peer.narrow()));
     }
 
     /// Another host says that these have changed: each is asked out of turn, as far as that is not too much.
@@ -241,10 +249,28 @@ impl LivenessCore {
         }
     }
 
-    /// An echo could not be sent: it says nothing about its peer.
-    pub(super) fn handle_unsent(&mut self, echo: &Echo, now: Instant) {
+    /// An echo could not be sent: it says nothing about its peer, but that its length is out of question if it is `too_long` for
+    /// the device.
+    pub(super) fn handle_unsent(&mut self, echo: &Echo, too_long: bool, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&echo.to) {
-            peer.forget(echo.token, now);
+            peer.forget(echo.token, too_long, now);
+        }
+    }
+
+    /// Takes in how long packets to each peer may be.
+    pub(super) fn handle_lengths(&mut self, lengths: &BTreeMap<NodeName, Lengths>, now: Instant) {
+        for (name, peer) in &mut self.peers {
+            let before = peer.narrow();
+            peer.handle_lengths(lengths.get(name).copied(), now);
+            self.verdicts += u64::from(before != peer.narrow());
+        }
+    }
+
+    /// Takes over the longest packets that were sent to a peer by an agent before this one.
+    pub(super) fn handle_known(&mut self, name: &NodeName, passes: u32, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.handle_known(passes, now);
+            self.verdicts += 1;
         }
     }
 
@@ -256,16 +282,20 @@ impl LivenessCore {
             self.hints.handle_late(now + hints::quiet_after_late(self.pace.timeout));
         }
         self.judge(late, now);
-        if now >= self.round {
+        let is_round = now >= self.round;
+        if is_round {
             self.hints.begin_round();
             self.begin_round();
-            self.begin_long(now);
+            self.begin_long(LONG, |_| true, now);
             // One that was missed is not made up for.
             self.round = self.pace.this(now) + self.pace.usual;
         }
         if now >= self.haste {
             let hasty = self.active.iter().filter(|name| self.peers.get(*name).is_some_and(Peer::is_hasty));
             self.due.extend(hasty.take(HASTY).cloned());
+            if !is_round && !self.searched.is_empty() {
+                self.begin_long(SEARCHES, Peer::is_searched, now);
+            }
             self.haste = self.pace.this(now) + self.pace.hasty;
         }
     }
@@ -321,34 +351,38 @@ impl LivenessCore {
         }
     }
 
-    /// Peers that have waited longest for a long echo get one.
-    fn begin_long(&mut self, now: Instant) {
+    /// Peers of these that have waited longest for a long echo get one, so many at most.
+    fn begin_long(&mut self, most: usize, these: impl Fn(&Peer) -> bool, now: Instant) {
         let mut waiting = Vec::new();
-        for (name, peer) in &mut self.peers {
-            let before = peer.loses_long();
-            waiting.extend(peer.long_due(self.pace.hasty, now).map(|since| (since, name)));
-            self.verdicts += u64::from(before != peer.loses_long());
+        for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| these(peer)) {
+            let before = peer.narrow();
+            waiting.extend(peer.long_due(self.pace.hasty, now).map(|(since, length)| (since, name, length)));
+            self.verdicts += u64::from(before != peer.narrow());
         }
         waiting.sort_unstable();
-        self.due_long = waiting.into_iter().take(LONG).map(|(_, name)| name.clone()).collect();
+        let waiting = waiting.into_iter().take(most);
+        self.due_long = waiting.map(|(_, name, length)| (name.clone(), length)).collect();
+        let searched = self.peers.iter().filter(|(_, peer)| peer.is_searched());
+        self.searched = searched.map(|(name, _)| name.clone()).collect();
     }
 
     /// The next echo to send at this time.
     pub(super) fn poll_echo(&mut self, now: Instant) -> Option<Echo> {
         loop {
-            let (to, long) = match self.due.pop_front() {
-                Some(to) => (to, false),
-                None => (self.due_long.pop_front()?, true),
+            let (to, length) = match self.due.pop_front() {
+                Some(to) => (to, None),
+                None => self.due_long.pop_front().map(|(to, length)| (to, Some(length)))?,
             };
             let Some(peer) = self.peers.get_mut(&to) else { continue };
             let token = self.random.random();
-            if long {
-                peer.handle_long_sent(token, now);
-            } else {
-                peer.handle_sent(token, now);
-                self.active.insert(to.clone());
+            match length {
+                Some(_) => peer.handle_long_sent(token, now),
+                None => {
+                    peer.handle_sent(token, now);
+                    self.active.insert(to.clone());
+                }
             }
-            return Some(Echo { to, token, long });
+            return Some(Echo { to, token, length });
         }
     }
 
@@ -356,7 +390,9 @@ impl LivenessCore {
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let round = (!self.peers.is_empty()).then_some(self.round);
         let active = || self.active.iter().filter_map(|name| self.peers.get(name));
-        let hasty = active().any(Peer::is_hasty).then_some(self.haste);
+        let is_searched = |name| self.peers.get(name).is_some_and(Peer::is_searched);
+        let is_hasty = active().any(Peer::is_hasty) || self.searched.iter().any(is_searched);
+        let hasty = is_hasty.then_some(self.haste);
         let owed = active().filter_map(|peer| peer.deadline(self.pace.patience())).min();
         let owed = owed.map(|owed| self.pace.next(owed));
         self.wanted = [owed, hasty, round].into_iter().flatten().min();
@@ -384,8 +420,13 @@ impl LivenessCore {
     }
 
     /// The hosts on the way to whom long packets are lost, and short ones are not.
-    pub(super) fn narrow(&self) -> impl Iterator<Item = &NodeName> {
-        self.peers.iter().filter(|(_, peer)| peer.loses_long()).map(|(name, _)| name)
+    pub(super) fn narrow(&self) -> impl Iterator<Item = (&NodeName, Narrow)> {
+        self.peers.iter().filter_map(|(name, peer)| Some((name, peer.narrow()?)))
+    }
+
+    /// The longest packets to the hosts for whom that is less than what tunnels may have, whether or not they answer now.
+    pub(super) fn settled(&self) -> impl Iterator<Item = (&NodeName, u32)> {
+        self.peers.iter().filter_map(|(name, peer)| Some((name, peer.settled()?)))
     }
 
     /// Returns true if a peer has owed answers for half the time that it may.

@@ -18,11 +18,12 @@ impl PeerView {
         let micros = self.round_trip.map_or(0, |round_trip| round_trip.as_micros());
         view.rtt_micros = u64::try_from(micros).unwrap_or(u64::MAX);
         view.loss_permille = self.loss.map(|loss| (loss * 1_000.0).round() as u32);
+        view.path_mtu = self.path_mtu.unwrap_or_default();
     }
 }
 
 /// Gathers the series of other hosts.
-pub(crate) fn families(peers: &PeerViews) -> [Family; 4] {
+pub(crate) fn families(peers: &PeerViews) -> [Family; 5] {
     let of_peers = |reading: fn(&PeerView) -> Option<f64>| {
         let series = peers.iter().take(MOST).filter_map(|(name, peer)| Some(of_peer(name, reading(peer)?)));
         series.collect::<Vec<Series>>()
@@ -53,6 +54,11 @@ pub(crate) fn families(peers: &PeerViews) -> [Family; 4] {
             "The share of the last echoes to a host that got no answer.",
             of_peers(|peer| peer.loss),
         ),
+        Family::gauge(
+            "sealane_agent_peer_path_mtu_bytes",
+            "The longest packets to a host that pass, with the outer headers, as echoes of that length have shown.",
+            of_peers(|peer| peer.path_mtu.map(f64::from)),
+        ),
     ]
 }
 
@@ -65,7 +71,8 @@ mod tests {
     use super::*;
 
     fn peer(reach: Reach) -> PeerView {
-        PeerView { reach, round_trip: Some(Duration::from_micros(150)), loss: Some(0.25), loses_long: false }
+        let round_trip = Some(Duration::from_micros(150));
+        PeerView { reach, round_trip, loss: Some(0.25), path_mtu: Some(1_500), narrow: None }
     }
 
     #[test]
@@ -74,7 +81,7 @@ mod tests {
             let reach = if number < 3 { Reach::Unreachable } else { Reach::Suspect };
             (format!("host-{number:03}").parse().unwrap(), peer(reach))
         });
-        let [counts, reachable, rtt, loss] = families(&peers.collect());
+        let [counts, reachable, rtt, loss, path] = families(&peers.collect());
         let value = |series: &Series| {
             let Reading::Value(value) = series.reading else { panic!("a gauge") };
             value
@@ -83,6 +90,7 @@ mod tests {
         assert_eq!((reachable.series.len(), rtt.series.len(), loss.series.len()), (MOST, MOST, MOST));
         assert_eq!(reachable.series.iter().map(value).sum::<f64>(), MOST as f64 - 3.0);
         assert_eq!((value(&rtt.series[0]), value(&loss.series[0])), (0.000_15, 0.25));
+        assert_eq!((path.series.len(), value(&path.series[0])), (MOST, 1_500.0));
     }
 
     #[test]
@@ -90,5 +98,6 @@ mod tests {
         let mut view = v1::NodeView::default();
         peer(Reach::Suspect).show(&mut view);
         assert_eq!((view.reach.as_str(), view.rtt_micros, view.loss_permille), ("suspect", 150, Some(250)));
+        assert_eq!(view.path_mtu, 1_500);
     }
 }

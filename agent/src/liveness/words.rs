@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs, Vni};
+use sealane_fabric::overlay::overhead;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs, Vni};
+
+use super::core::Narrow;
 
 /// Number of hosts with a sentence of their own.
 const NAMED: usize = 8;
@@ -51,14 +54,21 @@ pub(super) fn silent<'a>(
     hosts.take(NAMED).map(sentence).collect()
 }
 
-/// Names hosts on the way to whom packets of a length are lost.
+/// Names hosts on the way to whom long packets are lost.
 pub(super) fn narrow<'a>(
-    hosts: impl Iterator<Item = ((&'a NodeName, &'a UnderlayAddrs), u32)>,
+    hosts: impl Iterator<Item = ((&'a NodeName, UnderlayAddr), Narrow)>,
 ) -> BTreeMap<String, String> {
-    let sentence = |((name, underlay), length): ((&NodeName, &UnderlayAddrs), u32)| {
+    let sentence = |((name, underlay), Narrow { passes, lost }): ((&NodeName, UnderlayAddr), Narrow)| {
+        let done = match passes {
+            Some(passes) => format!(
+                "at most {passes} bytes pass, and workloads are told so (path MTU {})",
+                passes.saturating_sub(overhead(underlay.family()))
+            ),
+            None => "how long they may be is being looked for".to_owned(),
+        };
         let sentence = format!(
-            "packets of {length} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not, and nobody says so: \
-             raise the MTU of the network beneath, or create the networks with a smaller --mtu"
+            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not, and nobody says so: \
+             {done}; raise the MTU of the network beneath to {lost}, or create the networks with a smaller --mtu"
         );
         (format!("liveness/length/{name}"), sentence)
     };
@@ -86,6 +96,13 @@ pub(super) fn taken(network: &NetworkName) -> String {
     )
 }
 
+/// Explains that the routes of narrow ways cannot be set up.
+pub(super) fn untold(error: &dyn std::fmt::Display) -> String {
+    format!(
+        "workloads cannot be told how long their packets to some hosts may be, and long ones are lost: {error}"
+    )
+}
+
 /// Explains that the device cannot be set up.
 pub(super) fn blind(error: &dyn std::fmt::Display) -> String {
     format!("this host cannot find out which others are dead, and keeps calling them: {error}")
@@ -109,5 +126,18 @@ mod tests {
         assert_eq!(of(2, 3).len(), 2);
         assert!(of(10, 20)["liveness/more"].starts_with("2 further nodes"));
         assert!(of(3, 3)["liveness/all"].starts_with("this host reaches none of the 3 hosts"));
+    }
+
+    #[test]
+    fn a_narrow_way_is_named_with_the_length_that_passes() {
+        let (name, underlay) = ("h01".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let said = |passes| {
+            let narrow = Narrow { passes, lost: 1_500 };
+            super::narrow(std::iter::once(((&name, underlay), narrow))).remove("liveness/length/h01").unwrap()
+        };
+        assert!(said(None).starts_with("packets of 1500 bytes to node h01 (192.0.2.1) are lost on the way"));
+        assert!(
+            said(Some(1_380)).contains("at most 1380 bytes pass, and workloads are told so (path MTU 1330)")
+        );
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct NodeView {
     rtt_micros: Option<u64>,
     /// The share of the last echoes to it that got no answer, in a thousand.
     loss_permille: Option<u32>,
+    /// The longest packets to it that pass, in bytes with the outer headers.
+    path_mtu: Option<u32>,
     /// The token that it last joined by; null: not known here.
     token: Option<String>,
     /// The networks that it may carry by that token; none: all; null: not known here.
@@ -119,6 +121,7 @@ impl From<v1::NodeView> for NodeView {
             reach: text(view.reach),
             rtt_micros: Some(view.rtt_micros).filter(|&micros| micros != 0),
             loss_permille: view.loss_permille,
+            path_mtu: Some(view.path_mtu).filter(|&mtu| mtu != 0),
             allowed: (!view.token.is_empty()).then_some(view.allowed),
             token: text(view.token),
         }
@@ -173,7 +176,8 @@ impl NodeView {
         let reach = self.reach.clone()?;
         let rtt = self.rtt_micros.map(|micros| format!(", {:.2} ms there and back", micros as f64 / 1_000.0));
         let loss = self.loss_permille.map(|loss| format!(", {:.1} % lost", f64::from(loss) / 10.0));
-        Some(format!("{reach}{}{}", rtt.unwrap_or_default(), loss.unwrap_or_default()))
+        let mtu = self.path_mtu.map(|mtu| format!(", packets of {mtu} bytes pass"));
+        Some([rtt, loss, mtu].into_iter().flatten().fold(reach, |way, part| way + &part))
     }
 }
 
@@ -232,8 +236,10 @@ mod tests {
             reach: "suspect".into(),
             rtt_micros: 1_230,
             loss_permille: Some(125),
+            path_mtu: 1_380,
             ..Default::default()
         };
-        assert_eq!(way(known).as_deref(), Some("suspect, 1.23 ms there and back, 12.5 % lost"));
+        let said = "suspect, 1.23 ms there and back, 12.5 % lost, packets of 1380 bytes pass";
+        assert_eq!(way(known).as_deref(), Some(said));
     }
 }

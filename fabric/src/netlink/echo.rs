@@ -54,6 +54,15 @@ pub struct EchoRequest {
     pub length: usize,
 }
 
+/// Echo that could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsentEcho {
+    /// Place of the echo among those that were to be sent.
+    pub place: usize,
+    /// True if its device takes no packets of that length.
+    pub too_long: bool,
+}
+
 /// Answer to an echo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EchoAnswer {
@@ -74,6 +83,8 @@ impl EchoSocket {
         let socket = hopper.run(ns, || {
             let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
             socket.attach_filter(&answers_alone())?;
+            // What is too long is refused, not sent in pieces.
+            setsockopt(&socket, sockopt::Ipv6DontFrag, &true)?;
             // The kernel gives what its limit allows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
             setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -82,9 +93,8 @@ impl EchoSocket {
         Ok(Self { socket })
     }
 
-    /// Sends echoes; returns the places of those that could not be sent: when their device is gone or down, or takes no packets of
-    /// that length.
-    pub fn send(&self, echoes: &[EchoRequest]) -> Vec<usize> {
+    /// Sends echoes; returns those that could not be sent: when their device is gone or down, or takes no packets of that length.
+    pub fn send(&self, echoes: &[EchoRequest]) -> Vec<UnsentEcho> {
         let heads: Vec<[u8; LENGTH]> = echoes.iter().map(|echo| head(echo.token)).collect();
         let packets: Vec<[IoSlice<'_>; 2]> = echoes
             .iter()
@@ -103,8 +113,8 @@ impl EchoSocket {
             match sendmmsg(self.socket.as_raw_fd(), &mut headers, packets, places, [], MsgFlags::empty()) {
                 // The kernel stops where one cannot be sent, and says why at the next call.
                 Ok(sent) => next += sent.count(),
-                Err(_) => {
-                    unsent.push(next);
+                Err(error) => {
+                    unsent.push(UnsentEcho { place: next, too_long: error == Errno::EMSGSIZE });
                     next += 1;
                 }
             }

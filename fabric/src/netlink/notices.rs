@@ -18,7 +18,7 @@ use crate::async_fd;
 pub enum Subject {
     /// Rules of nf_tables, which are iptables' as well where those are of its kind.
     Rules,
-    /// Links, addresses and routes.
+    /// Links, addresses, routes, and the rules that lead to tables of routes.
     Links,
 }
 
@@ -34,9 +34,9 @@ impl Subject {
     fn groups(self) -> &'static [u32] {
         match self {
             Self::Rules => &[7], // NFNLGRP_NFTABLES
-            // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
-            // RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF: forwarding is one of a namespace's settings
-            Self::Links => &[1, 5, 7, 9, 11, 24, 25],
+            // RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
+            // RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF: forwarding is one of a namespace's settings
+            Self::Links => &[1, 5, 7, 8, 9, 11, 19, 24, 25],
         }
     }
 }

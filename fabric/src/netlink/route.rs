@@ -1,15 +1,15 @@
-//! IPv4 routes of the main table.
+//! IPv4 routes of the main table, and the ways that the kernel finds.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::narrow::{ip, mtu_of};
 use super::{NetlinkError, NetlinkRequest, Socket};
 
 /// A unicast route out of one device.
@@ -116,41 +116,43 @@ impl Route {
 pub struct ResolvedRoute {
     /// By this device.
     pub device: u32,
+    /// By this next hop; `None`: the address is on the link.
+    pub gateway: Option<IpAddr>,
+    /// From this address.
+    pub source: Option<IpAddr>,
     /// With this MTU, where the route has one of its own.
     pub mtu: Option<u32>,
+    /// True if the address is neither this host's own nor that of many.
+    pub unicast: bool,
 }
 
 impl Socket {
-    /// Finds the way of this host's packets to `address`; `None` when there is none.
+    /// Finds the way of this host's packets with this mark, or without one, to `address`; `None` when there is none. An MTU that
+    /// the kernel was told of for a while (ICMP) is none of the route's own.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn way_to(&mut self, address: IpAddr) -> Result<Option<ResolvedRoute>, NetlinkError> {
+    pub fn way_to(
+        &mut self,
+        address: IpAddr,
+        mark: Option<u32>,
+    ) -> Result<Option<ResolvedRoute>, NetlinkError> {
         let mut message = RouteMessage::default();
-        let (family, length, destination) = match address {
-            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
-            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+        let (family, length) = match address {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
         };
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
-        message.attributes.push(RouteAttribute::Destination(destination));
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        message.attributes.extend(mark.map(RouteAttribute::Mark));
         let found = match self.find(RouteNetlinkMessage::GetRoute(message)) {
             // Unreachable, in one of several ways.
             Err(NetlinkError::Refused { .. }) => return Ok(None),
             found => found?,
         };
         let Some(RouteNetlinkMessage::NewRoute(route)) = found else { return Ok(None) };
-        let (mut device, mut mtu) = (None, None);
-        for attribute in route.attributes {
-            if let RouteAttribute::Oif(index) = attribute {
-                device = Some(index);
-            } else if let RouteAttribute::Metrics(metrics) = attribute {
-                mtu = metrics
-                    .iter()
-                    .find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
-            }
-        }
-        Ok(device.map(|device| ResolvedRoute { device, mtu }))
+        Ok(resolved(&route))
     }
 
     /// The unicast IPv4 routes of the namespace's main table that have one next hop.
@@ -219,4 +221,26 @@ impl Socket {
         }
         Ok(missing.len())
     }
+}
+
+/// Reads the answer to a question for a way.
+fn resolved(route: &RouteMessage) -> Option<ResolvedRoute> {
+    let (mut device, mut gateway, mut source, mut mtu, mut expires) = (None, None, None, None, false);
+    for attribute in &route.attributes {
+        if let RouteAttribute::Oif(index) = attribute {
+            device = Some(*index);
+        } else if let RouteAttribute::Gateway(address) = attribute {
+            gateway = ip(address);
+        } else if let RouteAttribute::PrefSource(address) = attribute {
+            source = ip(address);
+        } else if let RouteAttribute::Metrics(metrics) = attribute {
+            mtu = mtu_of(metrics);
+        } else if let RouteAttribute::CacheInfo(info) = attribute {
+            expires = info.expires > 0;
+        }
+    }
+    // Every answer of IPv4 is such a copy of a route; routes of IPv6 that a router has told of expire as well.
+    let is_told = expires && route.header.flags.contains(RouteFlags::Cloned);
+    let unicast = route.header.kind == RouteType::Unicast;
+    Some(ResolvedRoute { device: device?, gateway, source, mtu: mtu.filter(|_| !is_told), unicast })
 }

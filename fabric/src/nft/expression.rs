@@ -73,6 +73,11 @@ pub(crate) enum Expression {
         key: u32,
         register: u32,
     },
+    /// Gives the packet what is in the register.
+    SetMeta {
+        key: u32,
+        register: u32,
+    },
     Payload {
         base: Base,
         offset: u32,
@@ -204,7 +209,7 @@ impl Expression {
 
     fn name(&self) -> &str {
         match self {
-            Self::Meta { .. } => "meta",
+            Self::Meta { .. } | Self::SetMeta { .. } => "meta",
             Self::Payload { .. } => "payload",
             Self::Tracked { .. } => "ct",
             Self::Fib { .. } => "fib",
@@ -231,6 +236,7 @@ impl Expression {
             |pairs: &[(u16, u32)]| pairs.iter().for_each(|(kind, value)| data.number(*kind, *value));
         match self {
             Self::Meta { key, register } => numbers(&[(2, *key), (1, *register)]),
+            Self::SetMeta { key, register } => numbers(&[(2, *key), (3, *register)]),
             Self::Payload { base, offset, length, register } => {
                 numbers(&[(1, *register), (2, *base as u32), (3, *offset), (4, *length)]);
             }
@@ -292,7 +298,10 @@ impl Expression {
 
     fn decode_data(name: &str, data: Data<'_>) -> Option<Self> {
         Some(match name {
-            "meta" => Self::Meta { key: data.number(2)?, register: data.number(1)? },
+            "meta" => match data.number(3) {
+                Some(register) => Self::SetMeta { key: data.number(2)?, register },
+                None => Self::Meta { key: data.number(2)?, register: data.number(1)? },
+            },
             "payload" => Self::Payload {
                 register: data.number(1)?,
                 base: data.one_of(2, &Base::ALL, |base| base as u32)?,

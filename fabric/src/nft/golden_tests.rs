@@ -101,6 +101,7 @@ fn borders() -> Vec<(String, Changes)> {
         ("names", adding(names::table(Ipv4Addr::new(127, 0, 0, 53)))),
         ("wire", wire(false)),
         ("wire answered", wire(true)),
+        ("echo", adding(echo::table(0x5ea1_a4e0))),
     ];
     states.extend(others.map(|(name, changes)| (name.to_owned(), changes)));
     states

@@ -10,7 +10,7 @@ use super::expression::{Expression, FIRST, NEXT, Relation, SECOND, SetUse, Verdi
 use super::rows::{Row, RowData, SetContent, TYPE_BITS, VERDICTS};
 use super::rule::{Choice, Operand, Rejection, Rule, Statement};
 use super::ruleset::Family;
-use super::selector::{Ip, Needs, Network, Selector};
+use super::selector::{Ip, META_MARK, Needs, Network, Selector};
 
 /// NFT_REJECT_* and codes of linux/netfilter/nf_tables.h; ICMP_PKT_FILTERED of linux/icmp.h.
 const ICMP_UNREACHABLE: u32 = 0;
@@ -89,6 +89,11 @@ impl Lowering {
                 let value = index.to_ne_bytes().to_vec();
                 self.done.push(Expression::Constant { register: FIRST, value });
                 self.done.push(Expression::Forward { device: FIRST });
+            }
+            Statement::Mark(mark) => {
+                let value = mark.to_ne_bytes().to_vec();
+                self.done.push(Expression::Constant { register: FIRST, value });
+                self.done.push(Expression::SetMeta { key: META_MARK, register: FIRST });
             }
         }
     }

@@ -49,6 +49,8 @@ pub(crate) enum Statement {
     Untracked,
     /// Out by another device, with this number.
     Forward(String, u32),
+    /// Gives it this mark.
+    Mark(u32),
 }
 
 /// Values that a packet's are compared with.
@@ -205,6 +207,10 @@ impl Rule {
         self.with(Statement::Forward(device.to_owned(), index))
     }
 
+    pub(crate) fn mark(self, mark: u32) -> Self {
+        self.with(Statement::Mark(mark))
+    }
+
     pub(crate) fn comment(self, comment: impl Into<String>) -> Self {
         Self { comment: Some(comment.into()), ..self }
     }
@@ -268,6 +274,7 @@ impl fmt::Display for Statement {
             Self::Masquerade => formatter.write_str("masquerade"),
             Self::Untracked => formatter.write_str("notrack"),
             Self::Forward(device, _) => write!(formatter, "fwd to \"{device}\""),
+            Self::Mark(mark) => write!(formatter, "meta mark set {mark:#010x}"),
         }
     }
 }

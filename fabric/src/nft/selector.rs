@@ -7,7 +7,7 @@ use super::expression::{Base, Expression};
 
 /// NFT_META_* of linux/netfilter/nf_tables.h.
 const META_PROTOCOL: u32 = 1;
-const META_MARK: u32 = 3;
+pub(super) const META_MARK: u32 = 3;
 const META_IIF: u32 = 4;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;

@@ -2,7 +2,8 @@
 //!
 //! It is in a namespace of its own, has the UDP port and the gate of every tunnel, and a VNI that no network has. The kernel
 //! answers: a host whose agent is down answers all the same. Outer packets may not be fragmented (DF), so that the size of an
-//! echo says what the way takes. Addresses follow from hosts' names ([`MacAddr::of_host`]); nothing is learned or flooded.
+//! echo says what the way takes, and leave with a mark, so that they may be longer than others ([`super::narrow`]). Addresses
+//! follow from hosts' names ([`MacAddr::of_host`]); nothing is learned or flooded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,6 +13,7 @@ use sealane_proto::types::{IpFamily, MacAddr, NodeName, UnderlayAddr, UnderlayAd
 use sealane_sys::NetNs;
 
 use super::applied::{Applied, Table};
+use super::narrow::ECHO_MARK;
 use super::pass::{ensure_only_address, remove_links};
 use super::plan::{FdbRow, NeighbourRow, Row, diff};
 use super::shape::differs;
@@ -22,6 +24,7 @@ use crate::netlink::{
     Address, EchoSocket, Link, LinkRequest, NetlinkError, NetlinkRequest, Socket, Sysctl, neighbour_entry,
     vxlan_fdb_entry,
 };
+use crate::nft::ensure_echo_mark;
 use netlink_packet_route::neighbour::NeighbourMessage;
 
 /// The hosts that share a network with this one, with their underlay addresses.
@@ -41,6 +44,8 @@ pub struct EchoDevice {
 /// The place of a peer among echo devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EchoAddr {
+    /// The peer's underlay address, to which the device sends.
+    pub underlay: UnderlayAddr,
     /// Address of the peer on the device.
     pub address: Ipv6Addr,
     /// Number of the device that leads there, in the namespace of echoes.
@@ -51,8 +56,8 @@ pub struct EchoAddr {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rows {
     families: BTreeMap<IpFamily, FamilyRows>,
-    /// Family and address of each peer.
-    peers: BTreeMap<NodeName, (IpFamily, Ipv6Addr)>,
+    /// Underlay address and address of each peer.
+    peers: BTreeMap<NodeName, (UnderlayAddr, Ipv6Addr)>,
     colliding: BTreeMap<NodeName, NodeName>,
 }
 
@@ -80,7 +85,7 @@ impl Rows {
             let family = rows.families.entry(way.own.family()).or_default();
             family.fdb.insert(FdbRow { mac, peer: way.peer.to_ip() });
             family.neighbours.insert(NeighbourRow { address: mac.link_local().into(), mac });
-            rows.peers.insert(name.clone(), (way.own.family(), mac.link_local()));
+            rows.peers.insert(name.clone(), (way.peer, mac.link_local()));
         }
         rows
     }
@@ -144,6 +149,8 @@ impl KernelAccess {
             None => &*handle.insert(NetNs::ensure_at(self.config.run_dir.echo_namespace())?),
         };
         let mut look = EchoLook { kernel: self, ns, applied: Applied::default() };
+        let marked = ensure_echo_mark(&self.hopper, ns, ECHO_MARK)?;
+        look.applied.count(Table::Rules, usize::from(marked));
         let mut devices = BTreeMap::new();
         let wanted = local.iter().filter(|local| families.contains_key(&local.family()));
         let wanted: Vec<_> = wanted.map(|address| (look.name_of(address), address)).collect();
@@ -154,8 +161,8 @@ impl KernelAccess {
             devices.insert(address.family(), index);
         }
         let applied = if has_moved { Applied::default() } else { look.applied };
-        let placed = peers.into_iter().filter_map(|(name, (family, address))| {
-            Some((name, EchoAddr { address, device: *devices.get(&family)? }))
+        let placed = peers.into_iter().filter_map(|(name, (underlay, address))| {
+            Some((name, EchoAddr { underlay, address, device: *devices.get(&underlay.family())? }))
         });
         Ok((EchoDevice { peers: placed.collect(), colliding, mended: 0 }, applied))
     }
@@ -341,10 +348,12 @@ mod tests {
         assert_eq!(rows.colliding, BTreeMap::from([(own.clone(), own)]), "a peer with this host's name");
         let hosts = rows.families.values().flat_map(|rows| rows.fdb.iter().map(|row| row.peer.to_string()));
         assert_eq!(hosts.collect::<Vec<_>>(), ["192.0.2.2", "2001:db8::3"]);
-        for (name, (family, address)) in &rows.peers {
-            let (mac, of) = (MacAddr::of_host(name), &rows.families[family]);
+        for (name, (underlay, address)) in &rows.peers {
+            let (mac, of) = (MacAddr::of_host(name), &rows.families[&underlay.family()]);
             assert!(of.neighbours.contains(&NeighbourRow { address: (*address).into(), mac }));
-            assert!(of.fdb.contains(&FdbRow { mac, peer: peers[name].first().to_ip() }));
+            assert!(
+                of.fdb.contains(&FdbRow { mac, peer: underlay.to_ip() }) && *underlay == peers[name].first()
+            );
         }
         let single = Rows::of((&"d".parse().unwrap(), "192.0.2.4".parse().unwrap()), &peers);
         assert_eq!(single.peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["a", "b"], "no way to c");

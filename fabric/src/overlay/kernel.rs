@@ -13,6 +13,7 @@ use sealane_sys::{NetNs, NetNsError, RunDir};
 use tokio::sync::watch;
 
 use super::gate::HostGate;
+use super::narrow::NarrowWays;
 use super::obstacle::Obstacles;
 use super::ways::Ways;
 use super::{OverlayConfig, lock};
@@ -40,6 +41,8 @@ pub(super) struct KernelAccess {
     pub(super) handles: Mutex<HashMap<NetworkName, NetNs>>,
     /// Workloads that cannot be mended.
     pub(super) obstacles: Obstacles,
+    /// Ways to other hosts that take shorter packets than their devices.
+    pub(super) narrow: Mutex<NarrowWays>,
     /// Namespace of the echo device, while there is one.
     pub(super) echo: Mutex<Option<NetNs>>,
     /// Underlay addresses by which echo devices were looked at last: what a move makes wrong is nobody's doing.

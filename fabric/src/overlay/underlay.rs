@@ -157,10 +157,16 @@ impl Underlay {
 
 /// The length of packets inside a tunnel whose packets may be `outer` bytes long.
 pub(super) fn inner_mtu(outer: u32, family: IpFamily) -> u32 {
-    outer.saturating_sub(match family {
+    outer.saturating_sub(overhead(family))
+}
+
+/// Bytes that a tunnel over this family adds to a packet: outer headers, and the Ethernet header inside (RFC 7348).
+#[must_use]
+pub const fn overhead(family: IpFamily) -> u32 {
+    match family {
         IpFamily::V4 => OVERHEAD_IPV4,
         IpFamily::V6 => OVERHEAD_IPV6,
-    })
+    }
 }
 
 /// Explains that an address is the one of a whole network that this host is in, whichever device has it.

@@ -25,6 +25,9 @@ pub enum HostError {
     /// The gate cannot be set up.
     #[error("strangers may send into networks of this host: {0}")]
     Gate(#[from] NetlinkError),
+    /// Routes by which senders are told what a way takes cannot be set up.
+    #[error("packets that are too long for the way to another host are lost: {0}")]
+    NarrowWays(#[source] OverlayError),
     /// The rules that let packets out cannot be set up.
     #[error("workloads may not reach the world outside: {0}")]
     Egress(#[from] EgressError),
@@ -39,6 +42,7 @@ impl Overlay {
     pub async fn audit_host(&self) -> Result<(), HostError> {
         self.look_at_gate().await?;
         let _ = self.look_at_ways().await;
+        self.look_at_narrow_ways().await?;
         Ok(self.look_at_egress(Look::Thorough).await?)
     }
 
@@ -65,6 +69,9 @@ impl Overlay {
             }
             let mut changed = false;
             if of_links {
+                if let Err(error) = self.look_at_narrow_ways().await {
+                    tracing::error!("{error}");
+                }
                 changed = if self.look_at_ways().await {
                     // The underlay address may have come to another device.
                     if let Err(error) = self.look_at_gate().await {
@@ -103,6 +110,17 @@ impl Overlay {
                 true
             }
         }
+    }
+
+    /// The ways that they repeat may be others now.
+    async fn look_at_narrow_ways(&self) -> Result<(), HostError> {
+        let kernel = self.kernel.clone();
+        let drifted =
+            blocking(move || kernel.ensure_narrow_ways(None)).await.map_err(HostError::NarrowWays)?;
+        let mut applied = Applied::default();
+        applied.count(Table::Route, drifted);
+        self.metrics.count_drift("this host", &applied);
+        Ok(())
     }
 
     async fn look_at_gate(&self) -> Result<(), NetlinkError> {

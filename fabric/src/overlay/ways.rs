@@ -8,6 +8,7 @@ use sealane_proto::resource::{Network, NetworkSnapshot};
 use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName};
 use tokio::sync::watch;
 
+use super::narrow::ECHO_MARK;
 use super::underlay::inner_mtu;
 use super::{KernelAccess, Overlay, OverlayError, Underlay, lock};
 use crate::netlink::{Link, Socket};
@@ -134,7 +135,8 @@ impl KernelAccess {
         let peers: BTreeSet<IpAddr> = peers.values().flatten().copied().collect();
         let mut allowed = Vec::new();
         for peer in peers.into_iter().take(MOST) {
-            if let Some(way) = socket.way_to(peer)? {
+            // The way that others have made: what echoes have found out of one peer makes no network's packets shorter.
+            if let Some(way) = socket.way_to(peer, Some(ECHO_MARK))? {
                 let device = links.iter().find(|link| link.index == way.device && !is_loopback(link));
                 let outer = device.map(|device| way.mtu.map_or(device.mtu, |mtu| mtu.min(device.mtu)));
                 allowed.extend(outer.map(|outer| inner_mtu(outer, IpFamily::of(peer))));

@@ -174,9 +174,12 @@ async fn many_echoes_are_sent_and_answered_together_and_those_that_cannot_be_sen
     // No way leads there.
     (echoes[7].to, echoes[150].to) = ("2001:db8::9".parse().unwrap(), "2001:db8::9".parse().unwrap());
     let began = Instant::now();
-    assert_eq!(socket.send(&echoes), [7, 150]);
+    let places = |echoes: &[EchoRequest]| -> Vec<usize> {
+        socket.send(echoes).into_iter().filter(|echo| !echo.too_long).map(|echo| echo.place).collect()
+    };
+    assert_eq!(places(&echoes), [7, 150]);
     let gone = [0, 1].map(|at| EchoRequest { device: device + 100, ..echoes[at] });
-    assert_eq!(socket.send(&gone), [0, 1]);
+    assert_eq!(places(&gone), [0, 1]);
     let mut tokens = BTreeSet::new();
     while tokens.len() < 198 && began.elapsed() < LONG {
         for answer in socket.receive().unwrap() {

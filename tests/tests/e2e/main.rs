@@ -44,6 +44,7 @@ mod names;
 mod networks;
 mod one_host;
 mod partition;
+mod paths;
 mod peers;
 mod podman;
 mod prometheus;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::long::LongEchoes;
+use super::path::{Lengths, Narrow, PathSearch};
 use super::{MISSING, PeerView, Reach, Watched};
 
 /// Echoes that may be under way to one peer: as many as are sent hastily within the longest wait.
@@ -52,7 +52,7 @@ pub(super) struct Peer {
     history: u128,
     /// Number of bits that say something.
     echoes: u32,
-    long: LongEchoes,
+    path: PathSearch,
 }
 
 /// An echo under way.
@@ -82,7 +82,7 @@ impl Peer {
             round_trip: None,
             history: 0,
             echoes: 0,
-            long: LongEchoes::default(),
+            path: PathSearch::default(),
         }
     }
 
@@ -139,7 +139,8 @@ impl Peer {
             reach: self.reach,
             round_trip: self.round_trip,
             loss: (self.echoes > 0).then_some(loss),
-            loses_long: self.loses_long(),
+            path_mtu: self.path.passes(),
+            narrow: self.narrow(),
         }
     }
 
@@ -164,31 +165,50 @@ impl Peer {
     }
 
     /// An echo that was not sent after all.
-    pub(super) fn forget(&mut self, token: u64, now: Instant) {
+    pub(super) fn forget(&mut self, token: u64, too_long: bool, now: Instant) {
         self.pending.retain(|pending| pending.token != token);
-        self.long.handle_unsent(token, now);
+        self.path.handle_unsent(token, too_long, now);
     }
 
-    /// Returns true if long packets are lost on the way, and short ones are not.
-    pub(super) fn loses_long(&self) -> bool {
-        self.reach != Reach::Unreachable && self.long.are_lost()
+    /// Lengths that are lost on the way, if short packets are not.
+    pub(super) fn narrow(&self) -> Option<Narrow> {
+        let lost = self.path.lost().filter(|_| self.reach != Reach::Unreachable)?;
+        Some(Narrow { passes: self.path.settled(), lost })
     }
 
-    /// Time since which a long echo is due; `None` when none is, as while short ones are not answered.
-    pub(super) fn long_due(&mut self, least: Duration, now: Instant) -> Option<Option<Instant>> {
+    /// The longest packets that are to be sent to it, where that is less than the greatest length.
+    pub(super) fn settled(&self) -> Option<u32> {
+        self.path.settled()
+    }
+
+    /// Returns true if the longest packets that pass are being looked for.
+    pub(super) fn is_searched(&self) -> bool {
+        self.reach == Reach::Reachable && self.path.is_searching()
+    }
+
+    pub(super) fn handle_lengths(&mut self, lengths: Option<Lengths>, now: Instant) {
+        self.path.handle_lengths(lengths, now);
+    }
+
+    pub(super) fn handle_known(&mut self, passes: u32, now: Instant) {
+        self.path.handle_known(passes, now);
+    }
+
+    /// Time since which a long echo is due, and its length; `None` when none is, as while short ones are not answered.
+    pub(super) fn long_due(&mut self, least: Duration, now: Instant) -> Option<(Option<Instant>, u32)> {
         let answers = self.reach == Reach::Reachable;
         // A long one takes longer, too.
-        self.long.handle_time(2 * self.patience(least), answers, now);
-        self.long.due(now).filter(|_| answers)
+        self.path.handle_time(2 * self.patience(least), answers, now);
+        self.path.due(now).filter(|_| answers)
     }
 
     pub(super) fn handle_long_sent(&mut self, token: u64, now: Instant) {
-        self.long.handle_sent(token, now);
+        self.path.handle_sent(token, now);
     }
 
     /// Takes an answer; returns true if it is one to an echo that was sent.
     pub(super) fn handle_answer(&mut self, token: u64, now: Instant) -> bool {
-        self.long.handle_answer(token, now);
+        self.path.handle_answer(token, now);
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return false };
         let Some(answered) = self.pending.remove(at) else { return false };
         // A late one as well: the way may have become longer.

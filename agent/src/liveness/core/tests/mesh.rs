@@ -113,8 +113,8 @@ impl Mesh {
             known.core.handle_answer(&self.names[from], token, at);
         }
         known.core.handle_time(now);
-        while let Some(Echo { to, token, long }) = self.hosts[host].core.poll_echo(now) {
-            self.echoes += u64::from(!long);
+        while let Some(Echo { to, token, length }) = self.hosts[host].core.poll_echo(now) {
+            self.echoes += u64::from(length.is_none());
             let to = Self::number(&to);
             let lost = self.lost() || self.lost() || self.deaf == Some(host);
             if !(lost || self.dead.contains(&to)) {
