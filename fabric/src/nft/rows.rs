@@ -238,7 +238,7 @@ mod tests {
         }
         let mark = |element: &Attributes| attribute(element.as_bytes(), 6).map(<[u8]>::to_vec);
         let open = Some(OPEN.concat());
-        assert_eq!(begins([0, 0], None).iter().map(mark).collect::<Vec<_>>(), [open.clone()]);
+        assert_eq!(begins([0, 0], None).iter().map(mark).collect::<Vec<_>>(), std::slice::from_ref(&open));
         assert_eq!(begins([0, 0], Some(vec![2, 0])).iter().map(mark).collect::<Vec<_>>(), [None, None]);
         let row = |until| Row { until, data: None };
         assert_eq!(row(None).elements(&[0, 0], true).iter().map(mark).collect::<Vec<_>>(), [open]);

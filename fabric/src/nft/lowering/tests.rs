@@ -87,9 +87,8 @@ fn whole_bytes_of_a_network_are_compared_and_other_bits_by_a_mask() {
         let ip = if net.network().is_ipv4() { Ip::V4 } else { Ip::V6 };
         let done = inet(&rule().is(Selector::Address(ip, End::Source), net));
         let whole = u32::try_from(octets(net.network()).len()).unwrap();
-        let length = |expression: &Expression| match expression {
-            Expression::Payload { length, .. } => Some(*length),
-            _ => None,
+        let length = |expression: &Expression| {
+            if let Expression::Payload { length, .. } = expression { Some(*length) } else { None }
         };
         assert_eq!(done.iter().find_map(length), Some(loaded.unwrap_or(whole)), "{net}");
         let mask = Expression::Masked { mask: octets(net.netmask()) };
@@ -153,4 +152,13 @@ fn a_choice_leads_to_the_registers_that_its_map_fills() {
         assert_eq!((&map.rows, *into), (&rows.into(), Some(FIRST)));
         assert_eq!(*place, destination(first.ip(), behind), "{places:?}");
     }
+}
+
+#[test]
+fn a_network_is_known_by_its_number_in_frames_and_by_its_family() {
+    for ip in Ip::ALL {
+        assert_eq!([ip.family(), Network::Ip(ip).frame()].map(Network::of), [Some(Network::Ip(ip)); 2]);
+    }
+    assert_eq!(Network::of(Network::Arp.frame()), Some(Network::Arp));
+    assert_eq!(Network::of(TCP), None);
 }
