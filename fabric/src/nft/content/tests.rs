@@ -1,5 +1,6 @@
 use super::*;
 use crate::netlink::netfilter::Attributes;
+use crate::nft::datum::KeyType;
 
 fn message(table: &str, more: impl FnOnce(&mut Attributes)) -> Attributes {
     Attributes::of(|message| {
@@ -53,4 +54,21 @@ fn values_of_a_map_have_a_length_and_verdicts_have_none() {
     assert_eq!(data(SET_MAP | SET_ANONYMOUS, 8), (true, false, Some([8, 16])));
     assert_eq!(data(SET_MAP | SET_INTERVAL, VERDICTS), (false, true, Some([VERDICTS, 0])));
     assert_eq!(data(0, 8), (false, false, None));
+}
+
+#[test]
+fn a_set_of_one_rule_is_in_its_place_however_its_ranges_end() {
+    let set = |name: &str, anonymous| {
+        let content = SetContent { interval: true, shared_ends: true, ..SetContent::of(KeyType::PORT) };
+        ListedSet { name: name.to_owned(), anonymous, content }
+    };
+    let look_up = |set| Expression::Lookup { set, differs: false, into: None };
+    let expressions = ["__set0", "hosts"].map(|name| look_up(SetUse::Named(name.to_owned()))).to_vec();
+    let rule = ListedRule { chain: "output".to_owned(), expressions, comment: None };
+    let sets = vec![set("__set0", true), set("hosts", false)];
+    let content = TableContent::assemble(BTreeSet::new(), sets, BTreeMap::new(), vec![rule]);
+    assert_eq!(content.sets, [("hosts".to_owned(), set("hosts", false).content)].into());
+    let placed = SetContent { shared_ends: false, ..set("", true).content };
+    let expected = [SetUse::Anonymous(Box::new(placed)), SetUse::Named("hosts".to_owned())].map(look_up);
+    assert_eq!(content.chains["output"].rules, [expected]);
 }

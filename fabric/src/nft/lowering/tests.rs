@@ -162,3 +162,22 @@ fn a_network_is_known_by_its_number_in_frames_and_by_its_family() {
     assert_eq!(Network::of(Network::Arp.frame()), Some(Network::Arp));
     assert_eq!(Network::of(TCP), None);
 }
+
+#[test]
+fn parts_of_a_packet_take_as_many_registers_as_they_have_bytes() {
+    let address6 = Selector::Address(Ip::V6, End::Source);
+    for (selector, length) in [
+        (Selector::EtherSource, 6),
+        (Selector::ArpSenderMac, 6),
+        (PORT, 2),
+        (Selector::InputName, 16),
+        (address6, 16),
+    ] {
+        assert_eq!(selector.length(), length, "{selector}");
+    }
+    let set = rule().are_in(&[Selector::EtherSource, SOURCE, PORT], "senders");
+    let loads = [(Selector::EtherSource, FIRST), (SOURCE, NEXT + 1), (PORT, NEXT + 2)];
+    let done = inet(&set);
+    let [.., mac, address, port, _] = done.as_slice() else { panic!("{done:?}") };
+    assert_eq!([mac, address, port], loads.map(|(selector, register)| selector.load(register)).each_ref());
+}
