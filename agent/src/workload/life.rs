@@ -171,8 +171,7 @@ impl Life {
         let mut words = FindingCore::new(Instant::now());
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(ended);
-        let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
-        let mut meddling = Meddling::watch(&self.context.kernel.overlay, netns, &self.id);
+        let mut meddling = self.meddling();
         let mut ears = self.ears();
         loop {
             let (facts, news) = (core.facts(), core.poll_declaration().is_some());
@@ -218,6 +217,12 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// Watches what somebody else changes of it.
+    fn meddling(&self) -> Meddling {
+        let netns = self.fixtures.as_ref().map(|fixtures| &fixtures.netns);
+        Meddling::watch(&self.context.kernel.overlay, netns, &self.id)
     }
 
     /// Watches the condition of its processes.
