@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod datum;
 mod echo;
+mod echo_door;
 pub(crate) mod expression;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -59,7 +60,7 @@ use crate::seat::Seat;
 const REDIRECT: &str = "redirect calls to a sidecar";
 const NAMES: &str = "keep questions for names";
 const WIRE: &str = "join two devices";
-const ECHO: &str = "mark echoes";
+const ECHO: &str = "mark echoes and let them in alone";
 const REMOVE: &str = "remove rules";
 
 /// Installs the rules that lead the workload's TCP calls to the network, and calls to the workload, through its
@@ -116,12 +117,13 @@ pub fn remove_names(hopper: &Hopper, netns: &NetNs) -> Result<(), NftError> {
     remove(hopper, netns, [names::name()])
 }
 
-/// Gives this mark to everything that is sent in `netns`, which is the one of echoes; answers whether that was not so. Blocks.
+/// Lets nothing but echoes into `netns`, which is theirs, and gives this mark to everything that is sent there; returns true if that was
+/// not so. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn ensure_echo_mark(hopper: &Hopper, netns: &NetNs, mark: u32) -> Result<bool, NftError> {
-    ensure(hopper, netns, [echo::table(mark)], ECHO)
+pub(crate) fn ensure_echo_rules(hopper: &Hopper, netns: &NetNs, mark: u32) -> Result<bool, NftError> {
+    ensure(hopper, netns, [echo_door::table(), echo::table(mark)], ECHO)
 }
 
 /// Joins two devices of `netns` by a wire of this name; `answered`: questions to DHCP servers from the first one go no further.

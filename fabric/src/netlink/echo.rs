@@ -12,6 +12,7 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::sys::time::TimeSpec;
+use rustix::net::sockopt::{Ipv6PathMtuDiscovery, set_ipv6_mtu_discover};
 use sealane_sys::NetNs;
 use sealane_sys::hop::Hopper;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -83,7 +84,8 @@ impl EchoSocket {
         let socket = hopper.run(ns, || {
             let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
             socket.attach_filter(&answers_alone())?;
-            // What is too long is refused, not sent in pieces.
+            // A packet has the length that was asked for, whatever others say of the way, and is not sent in pieces.
+            set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?;
             setsockopt(&socket, sockopt::Ipv6DontFrag, &true)?;
             // The kernel gives what its limit allows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;

@@ -102,6 +102,7 @@ fn borders() -> Vec<(String, Changes)> {
         ("wire", wire(false)),
         ("wire answered", wire(true)),
         ("echo", adding(echo::table(0x5ea1_a4e0))),
+        ("echo door", adding(echo_door::table())),
     ];
     states.extend(others.map(|(name, changes)| (name.to_owned(), changes)));
     states

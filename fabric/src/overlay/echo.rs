@@ -24,7 +24,7 @@ use crate::netlink::{
     Address, EchoSocket, Link, LinkRequest, NetlinkError, NetlinkRequest, Socket, Sysctl, neighbour_entry,
     vxlan_fdb_entry,
 };
-use crate::nft::ensure_echo_mark;
+use crate::nft::ensure_echo_rules;
 use netlink_packet_route::neighbour::NeighbourMessage;
 
 /// The hosts that share a network with this one, with their underlay addresses.
@@ -149,8 +149,8 @@ impl KernelAccess {
             None => &*handle.insert(NetNs::ensure_at(self.config.run_dir.echo_namespace())?),
         };
         let mut look = EchoLook { kernel: self, ns, applied: Applied::default() };
-        let marked = ensure_echo_mark(&self.hopper, ns, ECHO_MARK)?;
-        look.applied.count(Table::Rules, usize::from(marked));
+        let ruled = ensure_echo_rules(&self.hopper, ns, ECHO_MARK)?;
+        look.applied.count(Table::Rules, usize::from(ruled));
         let mut devices = BTreeMap::new();
         let wanted = local.iter().filter(|local| families.contains_key(&local.family()));
         let wanted: Vec<_> = wanted.map(|address| (look.name_of(address), address)).collect();

@@ -1,9 +1,10 @@
 //! Echoes between hosts, answered by their kernels.
 
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use etherparse::{Icmpv6Type, PacketBuilder};
 use sealane_fabric::netlink::EchoRequest;
 use sealane_fabric::overlay::{EchoPeers, OverlayError, Reason};
 use sealane_proto::types::{MacAddr, NodeName};
@@ -124,6 +125,8 @@ async fn what_others_change_of_it_is_mended_and_counted() {
         format!("bridge fdb replace {mac} dev vxlan0 dst 192.0.2.9"),
         "bridge fdb append 02:00:00:00:00:66 dev vxlan0 dst 192.0.2.9".to_owned(),
         format!("ip neigh del {to} dev vxlan0"),
+        "nft flush ruleset".to_owned(),
+        "nft add chain inet sealane-echo-door prerouting { policy accept \\; }".to_owned(),
         "ip link set vxlan0 down".to_owned(),
         "ip link set vxlan0 mtu 1300".to_owned(),
         "ip addr flush dev vxlan0".to_owned(),
@@ -188,4 +191,35 @@ async fn many_echoes_are_sent_and_answered_together_and_those_that_cannot_be_sen
         }
     }
     assert!(tokens.len() == 198 && !tokens.contains(&7) && !tokens.contains(&150));
+}
+
+/// What a host of the gate sends into the tunnel of echoes, from this address to that one: a word that a packet of 1,000 bytes is too
+/// long.
+fn too_long(from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let mac = |name: &str| MacAddr::of_host(&name.parse().unwrap()).octets();
+    let refused = PacketBuilder::ipv6(to.octets(), from.octets(), 64).icmpv6_echo_request(0, 0);
+    let mut invoking = Vec::new();
+    refused.write(&mut invoking, &[0; 960]).unwrap();
+    let mut frame = vec![8, 0, 0, 0, 0xff, 0xff, 0xff, 0];
+    let word = PacketBuilder::ethernet2(mac("b"), mac("a")).ipv6(from.octets(), to.octets(), 255);
+    word.icmpv6(Icmpv6Type::PacketTooBig { mtu: 1280 }).write(&mut frame, &invoking).unwrap();
+    frame
+}
+
+#[tokio::test]
+async fn nothing_but_echoes_enters_where_echoes_are_answered() {
+    let Hosts { a, b, .. } = joined().await;
+    assert!(answers(&a, "b", LONG).await);
+    let socket = b.hopper.run(&b.ns, || UdpSocket::bind("192.0.2.2:0").unwrap()).unwrap();
+    for from in ["b", "c"] {
+        socket.send_to(&too_long(address(from), address("a")), "192.0.2.1:4789").unwrap();
+    }
+    // What was sent before is there before the answer.
+    assert!(answers_of(&a, "b", 1450, LONG).await);
+    let echoes = namespace("a");
+    assert!(!sh(&echoes, &format!("ip -6 route get {}", address("b"))).contains("mtu"));
+    let heard = sh(&echoes, "grep -E 'Icmp6(InPktTooBigs|InMsgs) ' /proc/net/snmp6");
+    assert!(heard.contains("Icmp6InPktTooBigs               \t0"), "{heard}");
+    sh(&b.ns, "ip link set under0 mtu 1400");
+    assert!(!answers_of(&a, "b", 1450, SHORT).await, "a long echo went in pieces");
 }
