@@ -429,8 +429,8 @@ impl SimulatedHost {
     }
 
     /// Hears what another host says of its workloads.
-    pub fn hear(&mut self, owner: NodeName, facts: OwnerFacts) {
-        self.core.handle_facts(owner, facts);
+    pub fn hear(&mut self, owner: NodeName, facts: OwnerFacts, clock: SystemTime) {
+        self.core.handle_facts(owner, facts, clock);
     }
 
     /// The last channel to another host has ended.

@@ -7,6 +7,7 @@
 mod conversation;
 mod greeting;
 mod outbox;
+mod refused;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +35,7 @@ use greeting::greet;
 #[cfg(feature = "simulation")]
 pub(crate) use greeting::{Placement, placement, read as read_hello};
 pub(crate) use greeting::{check_protocol, check_version, warn_displaced};
+pub(crate) use refused::Refused;
 
 /// Interval at which each side says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -57,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) draining: Draining,
     /// Limit on log lines about refusals.
     pub(crate) refusals: Arc<RateLimit>,
+    /// Hosts that are refused.
+    pub(crate) refused: Arc<Refused>,
 }
 
 /// Channel for messages to the agent; the stream ends when this is dropped.
@@ -70,9 +74,10 @@ pub(crate) async fn serve(
     down: Sender,
 ) {
     let (node, key, peer) = (opener.node.clone(), opener.key, opener.addr);
-    let refusals = context.refusals.clone();
+    let (refusals, refused_hosts) = (context.refusals.clone(), context.refused.clone());
     let ended = match greet(&context, opener, &mut incoming).await {
         Ok(greeting) => {
+            refused_hosts.forget(&node);
             let version = greeting.version.clone();
             tracing::info!(%node, version, %peer, "agent connected");
             let claimant = Claimant { peer, instance: greeting.instance };
@@ -86,8 +91,11 @@ pub(crate) async fn serve(
             ended
         }
         Err(refused) => {
-            if let Some(withheld) = refusals.pass(std::time::Instant::now()) {
-                tracing::warn!(%node, reason = refused.message(), withheld, "agent refused");
+            let now = std::time::Instant::now();
+            if let Some(again) = refused_hosts.again(&node, refused.message(), now)
+                && let Some(withheld) = refusals.pass(now)
+            {
+                tracing::warn!(%node, reason = refused.message(), again, withheld, "agent refused");
             }
             refused
         }

@@ -116,6 +116,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
         roots: vec![authority.root().to_vec()],
         draining: drain.handle(),
         refusals: Arc::new(RateLimit::new(REFUSALS, REFUSALS_EVERY)),
+        refused: Arc::default(),
     };
     let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
     let ready = Ready { hosts: to_hosts, strangers: to_strangers };

@@ -211,6 +211,7 @@ impl Coded for ReportRefusal {
     fn code(&self) -> Code {
         match self {
             Self::UnknownNode(_) => Code::PermissionDenied,
+            Self::Ahead { .. } => Code::InvalidArgument,
         }
     }
 }

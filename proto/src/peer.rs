@@ -199,7 +199,7 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
             }),
             Some(Frame::Facts(part)) => Self::Facts(FactsPart {
                 network: Fields("PeerFacts").parse("network", &part.network)?,
-                edition: Edition { incarnation: part.incarnation, revision: part.revision },
+                edition: Edition::said("PeerFacts", part.incarnation, part.revision)?,
                 base: Some(part.base).filter(|base| *base > 0),
                 workloads: part.workloads,
                 gone: part.gone,

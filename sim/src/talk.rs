@@ -93,7 +93,7 @@ impl World {
             });
             let Some(facts) = word else { return };
             if let Some(hearer) = self.agents.get_mut(&to) {
-                hearer.host.hear(name.clone(), OwnerFacts::clone(&facts));
+                hearer.host.hear(name.clone(), OwnerFacts::clone(&facts), self.now.clock);
                 hearer.publish();
             }
         }

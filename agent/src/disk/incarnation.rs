@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
+use sealane_proto::resource::Edition;
 
 use super::{DiskError, Folder};
 
@@ -40,7 +41,10 @@ impl Incarnations {
             Err(error @ (DiskError::Read { .. } | DiskError::Write { .. })) => return Err(error),
         };
         let clock = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let next = known.map_or(0, |known| known.incarnation).saturating_add(1).max(clock);
+        // What nobody else would believe, an older version has counted to.
+        let possible = |known: &u64| Edition { incarnation: *known, revision: 0 }.is_possible();
+        let known = known.map(|known| known.incarnation).filter(possible);
+        let next = known.unwrap_or_default().saturating_add(1).max(clock);
         self.begin(next)?;
         Ok(next)
     }
@@ -76,5 +80,7 @@ mod tests {
         assert_eq!(start(600), 4_001);
         std::fs::write(dir.path().join("node/incarnation"), "damaged").unwrap();
         assert_eq!(start(601), 601);
+        Incarnations::new(Folder::open(dir.path().join("node")).unwrap()).begin(u64::MAX).unwrap();
+        assert_eq!(start(602), 602, "nobody would believe what follows that");
     }
 }

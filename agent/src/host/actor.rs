@@ -7,7 +7,7 @@ mod word_records;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -341,7 +341,7 @@ impl<F: Fabric> HostActor<F> {
             HostCommand::Owns(id, answer) => {
                 let _ = answer.send(core.mesh.owns_address(&id));
             }
-            HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts),
+            HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts, SystemTime::now()),
             HostCommand::Silent(owner) => core.handle_silence(&owner),
             HostCommand::Acknowledged(peer, acknowledged) => core.handle_acknowledged(peer, acknowledged),
             HostCommand::Unreachable(hosts) => core.handle_unreachable(hosts),

@@ -8,13 +8,13 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ipnet::Ipv4Net;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::Rejection;
 use sealane_proto::resource::{NetworkSnapshot, OwnerFacts};
-use sealane_proto::types::{NetworkName, NodeName, Weight};
+use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadName};
 
 use super::carry_retry::CarryRetry;
 use super::give_back::GiveBack;
@@ -79,6 +79,8 @@ pub(crate) struct HostCore {
     /// Networks whose newest state is not on disk.
     unsaved: BTreeSet<NetworkName>,
     problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
+    /// Workloads that were attached when the job that is under way began, by network.
+    stood: BTreeMap<NetworkName, BTreeSet<WorkloadName>>,
     reported: Reported,
     again: CarryRetry,
     ahead: LeaseAhead,
@@ -113,6 +115,7 @@ impl HostCore {
             returning: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             problems: BTreeMap::new(),
+            stood: BTreeMap::new(),
             reported: Reported::default(),
             again: CarryRetry::default(),
             ahead: LeaseAhead::default(),
@@ -182,9 +185,9 @@ impl HostCore {
     }
 
     /// Another host says what it has.
-    pub(crate) fn handle_facts(&mut self, owner: NodeName, facts: OwnerFacts) {
+    pub(crate) fn handle_facts(&mut self, owner: NodeName, facts: OwnerFacts, now: SystemTime) {
         let network = facts.network.clone();
-        if self.mesh.hear(owner, facts) {
+        if self.mesh.hear(owner, facts, now) {
             self.kept_words.touch(&network);
             self.handle_change(network);
         }
@@ -284,6 +287,7 @@ impl HostCore {
             };
             if let Some(snapshot) = self.mesh.overlaid(&network).map(Arc::new) {
                 let attachments = self.mesh.attached(&network);
+                self.stood.insert(network.clone(), self.mesh.stood(&network));
                 return Some(Job::Program(Pass { snapshot, attachments, reason }));
             }
             self.jobs.done(&network);
@@ -316,7 +320,10 @@ impl HostCore {
         self.note(network, NetworkTrouble::Egress, applied.egress_problem);
         self.note(network, NetworkTrouble::Rows, applied.refused_rows);
         self.note(network, NetworkTrouble::Packets, applied.too_long);
-        let cut_off = self.mesh.cut_off(network, &applied.unattached);
+        // Who was attached while this job looked has not lost anything.
+        let mut stood = self.stood.remove(network).unwrap_or_default();
+        stood.retain(|workload| applied.unattached.contains(workload));
+        let cut_off = self.mesh.cut_off(network, &stood);
         self.note(network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
         // Also where nothing else changes: its instances stay as they are.
         self.note(network, NetworkTrouble::OutOfReach, self.mesh.out_of_reach(&snapshot));

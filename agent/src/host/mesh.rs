@@ -176,15 +176,19 @@ impl Mesh {
         attached.map(attachment).collect()
     }
 
-    /// Returns those of the workloads `unattached` that this agent has attached or taken up; the others are still on their
-    /// way, some since before it started.
-    pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &[WorkloadName]) -> Vec<String> {
-        let stood = |hosted: &HostedAttachment| {
-            hosted.applied.get(&DataPlane::Rules).is_some_and(|&by| by > RECALLED)
+    /// Returns the workloads that this agent has attached or taken up; the others are still on their way, some since before it
+    /// started, or end.
+    pub(crate) fn stood(&self, network: &NetworkName) -> BTreeSet<WorkloadName> {
+        let stands = |hosted: &&HostedAttachment| {
+            hosted.applied.get(&DataPlane::Rules).is_some_and(|&by| by > RECALLED) && !hosted.ending
         };
-        let attached_before = |hosted: &&HostedAttachment| stood(hosted) && !hosted.ending;
-        let known = self.hosted_in(network).filter(attached_before).map(|hosted| &hosted.workload.name);
-        known.filter(|name| unattached.contains(name)).map(ToString::to_string).collect()
+        self.hosted_in(network).filter(stands).map(|hosted| hosted.workload.name.clone()).collect()
+    }
+
+    /// Returns those of the workloads `unattached` that are not ending meanwhile.
+    pub(crate) fn cut_off(&self, network: &NetworkName, unattached: &BTreeSet<WorkloadName>) -> Vec<String> {
+        let stood = self.stood(network);
+        unattached.intersection(&stood).map(ToString::to_string).collect()
     }
 
     fn hosted_in(&self, network: &NetworkName) -> impl Iterator<Item = &HostedAttachment> {

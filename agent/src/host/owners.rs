@@ -6,9 +6,12 @@
 //! address in common, one is there: this host's own, else the one that control knows so, else that of the owner whose name is
 //! smaller. So hosts that have heard the same agree.
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use doubt::Doubt;
 use sealane_proto::resource::{NetworkContent, OwnerFacts, Workload};
 use sealane_proto::types::{NetworkName, NodeName};
 
@@ -21,6 +24,8 @@ const MOST_AHEAD: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Words {
     networks: BTreeMap<NetworkName, BTreeMap<NodeName, Word>>,
+    /// Words of members that this host does not go by though their owners say them now.
+    doubts: BTreeMap<(NetworkName, NodeName), Doubt>,
     /// Words that were not taken, as they or there were too many.
     refused: u64,
 }
@@ -36,7 +41,13 @@ pub(super) struct Word {
 impl Words {
     /// Hears a word; returns true if it is newer than what was known. One of a host that is no member may be ahead of control,
     /// and waits.
-    pub(super) fn hear(&mut self, owner: NodeName, facts: OwnerFacts, is_member: bool) -> bool {
+    /// What is of a start of its owner's agent after `latest` is not believed, as none after it could be newer.
+    pub(super) fn hear(
+        &mut self,
+        owner: NodeName,
+        facts: OwnerFacts,
+        (is_member, latest): (bool, u64),
+    ) -> bool {
         let ahead = || self.networks.values().map(BTreeMap::len).sum::<usize>() >= MOST_AHEAD;
         let known = self.networks.get(&facts.network).and_then(|words| words.get(&owner));
         let beyond = known.is_none() && !is_member && ahead();
@@ -44,7 +55,21 @@ impl Words {
             self.refused += 1;
             return false;
         }
-        let is_newer = known.is_none_or(|known| known.facts.edition() < facts.edition());
+        let (said, known) = (facts.edition(), known.map(|known| known.facts.edition()));
+        let believed = known.filter(|known| known.incarnation <= latest);
+        let place = (facts.network.clone(), owner.clone());
+        self.doubts.remove(&place);
+        if said.incarnation > latest {
+            self.refused += 1;
+            if is_member {
+                self.doubts.insert(place, Doubt::Ahead(facts));
+            }
+            return false;
+        }
+        let is_newer = believed.is_none_or(|known| known < said);
+        if let Some(known) = believed.filter(|known| *known > said && is_member) {
+            self.doubts.insert(place, Doubt::Outdone { said, known });
+        }
         let words = self.networks.entry(facts.network.clone()).or_default();
         match words.get_mut(&owner) {
             Some(known) if !is_newer => !std::mem::replace(&mut known.live, true),
@@ -57,6 +82,7 @@ impl Words {
 
     /// Nothing is heard of the owner any more; returns the networks in which that may make a difference.
     pub(super) fn fall_silent(&mut self, owner: &NodeName) -> Vec<NetworkName> {
+        self.doubts.retain(|(_, doubted), _| doubted != owner);
         let words =
             self.networks.iter_mut().filter_map(|(network, words)| Some((network, words.get_mut(owner)?)));
         let fallen = words
@@ -65,7 +91,21 @@ impl Words {
     }
 
     /// Control says who is in a network: who was and is not any more has nothing to say, whoever comes by that name.
+    /// What was ahead of everything that was known of its owner is weighed again.
     pub(super) fn dismiss(&mut self, before: Option<&NetworkContent>, after: &NetworkContent) {
+        let shop = &after.network.name;
+        self.doubts.retain(|(network, owner), _| network != shop || is_member(after, owner));
+        let doubted: Vec<_> = self.doubts.iter().filter(|((network, _), _)| network == shop).collect();
+        let ahead = |(place, doubt): (&(_, NodeName), &Doubt)| match doubt {
+            Doubt::Ahead(facts) => Some((place.1.clone(), facts.clone())),
+            Doubt::Outdone { .. } => None,
+        };
+        for (owner, facts) in doubted.into_iter().filter_map(ahead).collect::<Vec<_>>() {
+            let latest = latest(after, &owner, 0);
+            if facts.incarnation <= latest {
+                self.hear(owner, facts, (true, latest));
+            }
+        }
         let Some(words) = self.networks.get_mut(&after.network.name) else { return };
         words.retain(|owner, _| {
             is_member(after, owner) || !before.is_some_and(|before| is_member(before, owner))
@@ -96,10 +136,25 @@ impl Words {
         word.is_newer(content, owner).then_some(word.facts.as_ref())
     }
 
+    /// The words that are not gone by, a sentence each.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = String> {
+        self.doubts.iter().map(|((network, owner), doubt)| doubt.sentence(network, owner))
+    }
+
     /// The number of words that were not taken since the last call.
     pub(super) fn poll_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
+}
+
+/// Seconds by which a start may be ahead of this host's clock, or of what control knows of its host.
+const SKEW: u64 = 24 * 3600;
+
+/// The latest start of a host's agent that this one believes at `now`, in seconds since 1970: a clock that is wrong counts as far as
+/// control has taken the host's word.
+pub(super) fn latest(content: &NetworkContent, owner: &NodeName, now: u64) -> u64 {
+    let reported = content.reported.as_ref().and_then(|reported| reported.get(owner));
+    reported.map_or(0, |known| known.incarnation).max(now).saturating_add(SKEW)
 }
 
 /// Returns true if control has told of the host in this network.

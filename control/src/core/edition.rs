@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use sealane_proto::resource::Edition;
 use sealane_proto::types::NodeName;
 
-use super::{Change, NetworkState, State};
+use super::{Change, NetworkState, State, Timestamp};
 
 /// The newest word that a host has told of its workloads in one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,26 @@ pub struct Told {
     pub edition: Edition,
 }
 
+/// Seconds by which an incarnation may be ahead of this clock and of the last one: more than hosts' clocks are wrong, and so few that
+/// nobody counts to the end of numbers.
+const AHEAD: u64 = 1 << 33;
+
 impl NetworkState {
+    /// The newest word of a host that it can have said.
+    fn known(&self, node: &NodeName) -> Option<Edition> {
+        self.told.get(node).map(|told| told.edition).filter(|known| known.is_possible())
+    }
+
+    /// Returns true if a host can say a word of this age: its next runs can say newer ones.
+    pub(super) fn believes(&self, node: &NodeName, edition: Edition, now: Timestamp) -> bool {
+        let known = self.known(node).map_or(0, |known| known.incarnation);
+        edition.is_possible() && edition.incarnation <= known.max(now.unix()).saturating_add(AHEAD)
+    }
+
     /// The change by which a host has told a word of this age; a report without one, as of a host that leaves or of an older
     /// agent, closes what it has told before.
     pub(super) fn told(&self, node: &NodeName, edition: Option<Edition>) -> Option<Change> {
-        let known = self.told.get(node).map(|told| told.edition);
+        let known = self.known(node);
         let next = edition.map_or_else(|| known.map(Edition::closed), |edition| Some(edition).max(known))?;
         let put = || Change::put_in(&self.network.name, Told { node: node.clone(), edition: next });
         (known != Some(next)).then(put)

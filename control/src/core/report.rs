@@ -58,6 +58,19 @@ pub enum ReportRefusal {
         "node {0} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
     )]
     UnknownNode(NodeName),
+    /// Nothing that the host says later could be newer.
+    #[error(
+        "node {node} says of network {network} what is of its agent's start {edition}, which is centuries ahead: see that its clock is right, \
+         remove the file node/incarnation below its agent's --data-dir and start the agent again"
+    )]
+    Ahead {
+        /// The host.
+        node: NodeName,
+        /// The network.
+        network: NetworkName,
+        /// Age of its word.
+        edition: Edition,
+    },
 }
 
 impl Reported {
@@ -79,6 +92,12 @@ impl Command for Report {
         let Some(record) = state.nodes.get(&node) else {
             return Err(ReportRefusal::UnknownNode(node));
         };
+        let beyond = |(name, edition): &(&NetworkName, &Edition)| {
+            state.networks.get(*name).is_some_and(|network| !network.believes(&node, **edition, now))
+        };
+        if let Some((network, edition)) = editions.iter().find(beyond) {
+            return Err(ReportRefusal::Ahead { network: network.clone(), edition: *edition, node });
+        }
         let (mut changes, mut outcome) = (vec![], Reported::default());
         for (name, mut workloads) in by_network(state, &node, workloads, &editions) {
             let Some(network) = state.networks.get(&name) else {

@@ -60,6 +60,20 @@ fn what_is_no_frame_is_refused_before_it_is_all_there() {
 }
 
 #[test]
+fn an_edition_that_nothing_could_follow_is_refused() {
+    let frame = |incarnation, revision| {
+        let part =
+            v1::PeerFacts { network: "shop".to_owned(), incarnation, revision, ..v1::PeerFacts::default() };
+        PeerFrame::try_from(v1::PeerFrame { frame: Some(v1::peer_frame::Frame::Facts(part)) })
+    };
+    assert!(frame(1 << 62, 1 << 62).is_ok());
+    for (incarnation, revision) in [(u64::MAX, 1), (7, u64::MAX), ((1 << 62) + 1, 1)] {
+        let refused = frame(incarnation, revision).unwrap_err().to_string();
+        assert!(refused.contains("no count or clock"), "{refused}");
+    }
+}
+
+#[test]
 fn a_message_of_a_later_version_is_a_sign_of_life() {
     // Field 15 of PeerFrame, of two octets.
     let later = [0, 0, 0, 4, 0x7a, 2, 1, 1];

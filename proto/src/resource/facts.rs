@@ -18,6 +18,8 @@ pub struct Edition {
     pub revision: u64,
 }
 
+/// The largest number of an incarnation or a revision: none that is counted or read from a clock comes near it.
+const MOST: u64 = 1 << 62;
 /// Distance to the incarnation by which what was heard before is closed: agents start less often meanwhile.
 const CLOSED: u64 = 1 << 32;
 
@@ -30,7 +32,27 @@ impl Edition {
             _ => Self { incarnation: self.incarnation.saturating_add(CLOSED), revision: 0 },
         }
     }
+
+    /// Returns true if a host can have said this, whatever its clock: newer ones can follow it.
+    #[must_use]
+    pub const fn is_possible(self) -> bool {
+        self.incarnation <= MOST && self.revision <= MOST
+    }
+
+    /// Reads one that a host says of itself.
+    pub(crate) fn said(message: &'static str, incarnation: u64, revision: u64) -> Result<Self, WireError> {
+        let edition = Self { incarnation, revision };
+        match edition.is_possible() {
+            true => Ok(edition),
+            false => Err(Fields(message).invalid("incarnation", &NotPossible(edition))),
+        }
+    }
 }
+
+/// An edition that nobody can have said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is a number that no count or clock of a host comes to")]
+struct NotPossible(Edition);
 
 impl fmt::Display for Edition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +123,8 @@ impl TryFrom<v1::NetworkEdition> for (NetworkName, Edition) {
     type Error = WireError;
     fn try_from(message: v1::NetworkEdition) -> Result<Self, WireError> {
         let v1::NetworkEdition { network, incarnation, revision } = message;
-        Ok((Fields("NetworkEdition").parse("network", &network)?, Edition { incarnation, revision }))
+        let edition = Edition::said("NetworkEdition", incarnation, revision)?;
+        Ok((Fields("NetworkEdition").parse("network", &network)?, edition))
     }
 }
 

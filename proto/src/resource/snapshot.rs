@@ -133,7 +133,12 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
     fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
-        let reported = message.reported.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
+        // What nobody can have said, an older version has taken: it is no word that others are older than.
+        let reported = message.reported.into_iter().map(TryInto::try_into);
+        let possible = |told: &Result<(NodeName, Edition), WireError>| {
+            told.as_ref().map_or(true, |(_, edition)| edition.is_possible())
+        };
+        let reported = reported.filter(possible).collect::<Result<_, _>>();
         Ok(Self {
             generation: at.required("generation", message.generation)?.into(),
             content: NetworkContent {

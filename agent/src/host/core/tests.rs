@@ -104,6 +104,24 @@ fn a_generation_that_comes_while_another_is_programmed_is_not_acknowledged_with_
 }
 
 #[test]
+fn who_is_attached_while_a_job_looks_is_not_called_cut_off() {
+    let now = Instant::now();
+    let mut core = programmed(now);
+    let id = admit(&mut core, "api", now);
+    let nowhere = || Applied { unattached: vec![id.workload.clone()], ..Applied::default() };
+    let look = |core: &mut HostCore, attach: bool| {
+        core.handle_change(id.network.clone());
+        let pass = begin(core, now);
+        if attach {
+            core.mesh.set_applied(&id, DataPlane::Rules, Some(1));
+        }
+        done(core, &pass, Ok(nowhere()), now);
+        core.complaints().iter().filter(|said| said.contains("are cut off")).count()
+    };
+    assert_eq!([look(&mut core, false), look(&mut core, true), look(&mut core, false)], [0, 0, 1]);
+}
+
+#[test]
 fn who_comes_or_lets_go_of_a_port_waits_for_a_pass_that_knows_nothing_of_it() {
     let now = Instant::now();
     let mut core = programmed(now);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealane_proto::client::Rejection;
 use sealane_proto::identity::SerialPrefix;
@@ -63,14 +64,16 @@ impl Mesh {
         self.tell_anew();
     }
 
-    /// Hears what another host says of its workloads; returns true if that may make a difference.
-    pub(crate) fn hear(&mut self, owner: NodeName, facts: OwnerFacts) -> bool {
+    /// Hears what another host says of its workloads, at `now`; returns true if that may make a difference.
+    pub(crate) fn hear(&mut self, owner: NodeName, facts: OwnerFacts, now: SystemTime) -> bool {
         if owner == self.node.name {
             return false;
         }
         let known = self.snapshot(&facts.network);
         let is_member = known.is_some_and(|known| owners::is_member(&known.content, &owner));
-        self.words.hear(owner, facts, is_member) && is_member
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let latest = known.map_or(u64::MAX, |known| owners::latest(&known.content, &owner, now));
+        self.words.hear(owner, facts, (is_member, latest)) && is_member
     }
 
     /// Nothing is heard of the owner any more; returns the networks in which that may make a difference.
@@ -124,6 +127,11 @@ impl Mesh {
         let known = self.snapshot(network).filter(|known| owners::is_member(&known.content, owner))?;
         let own = self.words.newer(&known.content).get(owner).map(|facts| facts.edition());
         own.max(known.reported.as_ref()?.get(owner).copied())
+    }
+
+    /// Words of other hosts that this one does not go by, a sentence each.
+    pub(crate) fn doubts(&self) -> impl Iterator<Item = String> {
+        self.words.doubts()
     }
 
     /// The number of words of other hosts that were not taken since the last call, as they or there were too many.

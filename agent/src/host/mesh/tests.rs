@@ -187,18 +187,17 @@ fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
 fn who_was_attached_and_is_not_any_more_is_cut_off() {
     let mut mesh = mesh();
     let [lost, coming] = ["lost", "coming"].map(|name| mesh.admit(&spec(name), Instant::now()).unwrap());
-    let (id, unattached) = (AttachmentId::of(&lost), [lost.name.clone(), coming.name]);
-    assert!(mesh.cut_off(&id.network, &unattached).is_empty());
+    let id = AttachmentId::of(&lost);
+    let unattached = BTreeSet::from([lost.name.clone(), coming.name]);
+    let cut_off = |mesh: &Mesh| mesh.cut_off(&id.network, &unattached);
+    assert!(cut_off(&mesh).is_empty());
     mesh.set_applied(&id, DataPlane::Rules, Some(RECALLED));
-    assert!(
-        mesh.cut_off(&id.network, &unattached).is_empty(),
-        "an agent that was killed had not set it up yet"
-    );
+    assert!(cut_off(&mesh).is_empty(), "an agent that was killed had not set it up yet");
     mesh.set_applied(&id, DataPlane::Rules, Some(1));
-    assert_eq!(mesh.cut_off(&id.network, &unattached), ["lost"]);
-    assert!(mesh.cut_off(&id.network, &unattached[1..]).is_empty());
+    assert_eq!(cut_off(&mesh), ["lost"]);
+    assert!(mesh.cut_off(&id.network, &BTreeSet::new()).is_empty());
     mesh.end(&id);
-    assert!(mesh.cut_off(&id.network, &unattached).is_empty());
+    assert!(cut_off(&mesh).is_empty());
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn merged(snapshot: &NetworkSnapshot, local: Vec<Workload>, words: &Words) -> Ve
 fn heard(words: &[(u8, OwnerFacts)]) -> Words {
     let mut heard = Words::default();
     for (host, facts) in words {
-        let _ = heard.hear(name(*host), facts.clone(), true);
+        let _ = heard.hear(name(*host), facts.clone(), (true, u64::MAX));
     }
     heard
 }
@@ -78,7 +78,7 @@ fn an_older_control_plane_is_behind_who_is_heard_and_ahead_of_who_is_not() {
     assert_eq!(merged(&snapshot, vec![], &words), ["wl-2@host-1"]);
     assert_eq!(words.fall_silent(&name(1)).len(), 1);
     assert_eq!(merged(&snapshot, vec![], &words), ["wl-1@host-1"]);
-    assert!(words.hear(name(1), facts(1, 2, &[workload(1, 2)]), true), "it is heard again");
+    assert!(words.hear(name(1), facts(1, 2, &[workload(1, 2)]), (true, u64::MAX)), "it is heard again");
     assert_eq!(merged(&snapshot, vec![], &words), ["wl-2@host-1"]);
 }
 
@@ -236,8 +236,8 @@ fn instances_of_a_drained_host_are_not_ready_by_its_own_word_either() {
 fn words_ahead_of_control_wait_and_those_of_hosts_that_left_are_forgotten() {
     let word = |host| facts(1, 1, &[workload(host, 1)]);
     let mut words = Words::default();
-    assert!(words.hear(name(1), word(1), false), "control tells of it soon");
-    assert!(!words.hear(name(1), word(1), false), "it has said so already");
+    assert!(words.hear(name(1), word(1), (false, u64::MAX)), "control tells of it soon");
+    assert!(!words.hear(name(1), word(1), (false, u64::MAX)), "it has said so already");
     let [without, with] = [told(&[0], &[]), told(&[0, 1], &[])];
     words.dismiss(None, &without.content);
     words.dismiss(Some(&without.content), &with.content);
@@ -248,15 +248,70 @@ fn words_ahead_of_control_wait_and_those_of_hosts_that_left_are_forgotten() {
 }
 
 #[test]
+fn a_start_that_is_yet_to_come_is_believed_once_control_knows_of_it_and_closes_nobodys_mouth() {
+    const NOW: u64 = 1_700_000_000;
+    let snapshot = |reported: u64| told(&[0, 1], &[(1, facts(reported, 1, &[]))]);
+    let told_of = |reported: u64| latest(&snapshot(reported).content, &name(1), NOW);
+    assert_eq!([told_of(5), told_of(NOW + 7)], [NOW + SKEW, NOW + 7 + SKEW]);
+    let mut words = Words::default();
+    let mut say = |words: &mut Words, incarnation, number| {
+        words.hear(name(1), facts(incarnation, 1, &[workload(1, number)]), (true, told_of(5)))
+    };
+    assert!(say(&mut words, NOW, 1));
+    assert!(!say(&mut words, NOW + SKEW + 1, 2), "its clock is more than a day ahead");
+    let said: Vec<String> = words.doubts().collect();
+    assert!(said[0].contains("node host-1") && said[0].contains("a day ahead"), "{said:?}");
+    let control = snapshot(NOW + SKEW + 1);
+    words.dismiss(None, &control.content);
+    assert_eq!(
+        (merged(&control, vec![], &words), words.doubts().count()),
+        (vec![], 0),
+        "control says the same"
+    );
+    let content = &snapshot(5).content;
+    let newest = words.of(&content.network.name).unwrap()[&name(1)].facts.edition();
+    assert_eq!(newest.incarnation, NOW + SKEW + 1, "what waited is taken");
+    // As if an older version had taken it.
+    words.recall(name(1), facts(u64::MAX, u64::MAX, &[workload(1, 9)]));
+    assert!(say(&mut words, NOW + 3, 3), "who cannot have started yet keeps nobody from speaking");
+    assert_eq!(merged(&snapshot(5), vec![], &words), ["wl-3@host-1"]);
+}
+
+#[test]
+fn an_owner_that_says_less_than_it_has_said_is_named_until_it_says_more_or_falls_silent() {
+    let said = |steps: &[(u64, u64)]| {
+        let mut words = Words::default();
+        for (incarnation, revision) in steps {
+            words.hear(name(1), facts(*incarnation, *revision, &[]), (true, 100));
+        }
+        words
+    };
+    let table: [(&[(u64, u64)], Option<&str>); 4] = [
+        (&[(3, 9), (4, 1)], None),
+        (&[(3, 9), (3, 9)], None),
+        (&[(3, 9), (3, 8)], Some("older (3.8) than what it has said before (3.9)")),
+        (&[(3, 9), (2, 11), (4, 1)], None),
+    ];
+    for (steps, expected) in table {
+        let doubts: Vec<String> = said(steps).doubts().collect();
+        assert_eq!(doubts.len(), expected.iter().len(), "{steps:?}");
+        assert!(expected.is_none_or(|part| doubts[0].contains(part)), "{doubts:?}");
+    }
+    let mut words = said(&[(3, 9), (3, 8)]);
+    words.fall_silent(&name(1));
+    assert_eq!(words.doubts().count(), 0);
+}
+
+#[test]
 fn words_are_bounded_and_counted() {
     let mut words = Words::default();
     let many: Vec<Workload> = vec![workload(1, 1); MOST_WORKLOADS + 1];
-    assert!(!words.hear(name(1), facts(1, 1, &many), true));
+    assert!(!words.hear(name(1), facts(1, 1, &many), (true, u64::MAX)));
     for number in 0..=MOST_AHEAD {
-        words.hear(format!("host-{number}").parse().unwrap(), facts(1, 1, &[]), false);
+        words.hear(format!("host-{number}").parse().unwrap(), facts(1, 1, &[]), (false, u64::MAX));
     }
     assert_eq!((words.poll_refused(), words.poll_refused()), (2, 0));
-    assert!(words.hear("member".parse().unwrap(), facts(1, 1, &[]), true), "control tells of it");
+    assert!(words.hear("member".parse().unwrap(), facts(1, 1, &[]), (true, u64::MAX)), "control tells of it");
 }
 
 /// A host of the model: what it runs, and all that it has ever said.
@@ -382,7 +437,7 @@ impl Model {
                 if let Some(word) = word.cloned() {
                     let is_member =
                         self.told.as_ref().is_some_and(|told| is_member(&told.content, &name(host)));
-                    self.words.hear(name(host), word, is_member);
+                    self.words.hear(name(host), word, (is_member, u64::MAX));
                 }
             }
             Event::Silent(host) => drop(self.words.fall_silent(&name(host))),

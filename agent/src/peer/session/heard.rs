@@ -17,6 +17,8 @@ const MOST_OCTETS: usize = 16 << 20;
 const ROW: usize = 512;
 /// Networks of one host that are kept.
 pub(super) const MOST_NETWORKS: usize = 4_096;
+/// Networks of one host that are kept though this host knows of none of them that both carry it: control tells one of two hosts first.
+const MOST_AHEAD: usize = 256;
 
 /// The owner's word, as this host has heard it.
 #[derive(Debug)]
@@ -83,8 +85,9 @@ impl Heard {
         Self { owner, networks, shared, news, octets: 0, refused: 0 }
     }
 
-    /// A new connection begins: what the last one left half said is forgotten.
+    /// A new connection begins: what the last one left half said is forgotten, and what is of no use.
     pub(super) fn begin(&mut self) {
+        self.networks.retain(|network, _| self.shared.contains(network));
         self.networks.values_mut().for_each(|network| network.coming = None);
         // Of a network whose first word was under way there is nothing.
         self.networks.retain(|_, network| network.edition != Edition::default());
@@ -105,7 +108,12 @@ impl Heard {
     }
 
     pub(super) fn handle_part(&mut self, part: FactsPart) -> Result<(), Fault> {
-        if self.networks.len() >= MOST_NETWORKS && !self.networks.contains_key(&part.network) {
+        let is_shared = self.shared.contains(&part.network);
+        let most = if is_shared { MOST_NETWORKS } else { MOST_AHEAD };
+        let of_its_kind = |network: &&NetworkName| self.shared.contains(*network) == is_shared;
+        if !self.networks.contains_key(&part.network)
+            && self.networks.keys().filter(of_its_kind).count() >= most
+        {
             return Err(Fault::TooMuch);
         }
         let rows =
@@ -236,5 +244,30 @@ mod tests {
         for name in [String::new(), "w".repeat(60_000), "a b".to_owned()] {
             assert_eq!(hear(say(name, 0)), Err(Fault::Malformed(FrameError::Malformed)));
         }
+    }
+    #[test]
+    fn words_about_networks_that_only_one_of_both_carries_are_few_and_end_with_their_connection() {
+        let mut heard = Heard::of("a".parse().unwrap());
+        heard.handle_shared(&BTreeSet::from(["shop".parse().unwrap()]));
+        let mut say = |network: String| {
+            heard.handle_part(FactsPart {
+                network: network.parse().unwrap(),
+                edition: Edition { incarnation: 1, revision: 1 },
+                base: None,
+                workloads: vec![],
+                gone: vec![],
+                last: true,
+            })
+        };
+        for number in 0..MOST_AHEAD {
+            say(format!("n{number}")).unwrap();
+        }
+        assert_eq!(say("more".to_owned()), Err(Fault::TooMuch));
+        assert_eq!((say("n3".to_owned()), say("shop".to_owned())), (Ok(()), Ok(())));
+        heard.begin();
+        assert_eq!(
+            heard.all_held().into_iter().map(|held| held.network.to_string()).collect::<Vec<_>>(),
+            ["shop"]
+        );
     }
 }

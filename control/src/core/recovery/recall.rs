@@ -269,6 +269,7 @@ impl Future {
             }
             let edition = told.reported.as_ref().and_then(|reported| reported.get(&node));
             // Nobody may take what is known from here for newer than what the host has said since.
+            let edition = edition.filter(|edition| network.believes(&node, **edition, self.now));
             let spoken = edition.and_then(|edition| network.told(&node, Some(*edition)));
             // What does not fit is refused when its host reports it, in words that its owner sees.
             let (changes, _) = report::place((&self.state, network), &node, workloads, self.now);

@@ -333,3 +333,27 @@ fn an_instance_stays_whose_ports_its_document_has_lost_since_and_gets_no_further
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80 82"]).len(), 1);
 }
+
+#[test]
+fn a_word_that_no_later_one_could_outdo_is_refused_and_one_that_an_older_version_took_is_outdone() {
+    let (shop, node): (NetworkName, NodeName) = ("shop".parse().unwrap(), "host-1".parse().unwrap());
+    let mut state = state();
+    let report = |incarnation, revision| Report {
+        node: node.clone(),
+        workloads: vec![],
+        editions: [(shop.clone(), Edition { incarnation, revision })].into(),
+    };
+    let known = |state: &State| state.networks[&shop].told[&node].edition.incarnation;
+    run(&mut state, report(7, 1));
+    for (incarnation, revision) in [(1 << 62, 1), ((1 << 33) + 8, 1), (u64::MAX, 1), (8, u64::MAX)] {
+        let refused = report(incarnation, revision).decide(&state, NOW).unwrap_err();
+        assert!(refused.to_string().contains("centuries ahead"), "{refused}");
+        assert_eq!(known(&state), 7);
+    }
+    run(&mut state, report((1 << 33) + 7, 1));
+    assert_eq!(known(&state), (1 << 33) + 7, "as of a name that many hosts have had");
+    let edition = Edition { incarnation: u64::MAX, revision: u64::MAX };
+    state.apply(&Change::put_in(&shop, crate::core::edition::Told { node: node.clone(), edition }));
+    run(&mut state, report(9, 1));
+    assert_eq!(known(&state), 9);
+}

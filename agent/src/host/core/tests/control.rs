@@ -117,12 +117,12 @@ fn words_that_are_newer_than_control_s_are_on_disk_until_control_has_them_or_the
     assert!(!core.is_unkept());
     end(&mut core, "shop", now);
 
-    core.handle_facts(host(2), word(1));
+    core.handle_facts(host(2), word(1), SystemTime::UNIX_EPOCH);
     end(&mut core, "shop", now);
     let both = core.poll_words().remove(0).1;
     assert!(both.keys().eq(&[host(1), host(2)]));
     core.handle_kept(shop.clone(), &both, true);
-    core.handle_facts(host(2), word(1));
+    core.handle_facts(host(2), word(1), SystemTime::UNIX_EPOCH);
     assert!(!core.is_unkept() && core.poll_job(now).is_none(), "it has been heard before");
 
     core.handle_state(heard(2, &[(2, Edition { incarnation: 1, revision: 1 })]));
@@ -139,7 +139,7 @@ fn words_that_are_newer_than_control_s_are_on_disk_until_control_has_them_or_the
 fn a_host_that_falls_silent_is_not_counted_on_and_its_networks_are_made_anew() {
     let (mut core, now) = (core(), Instant::now());
     core.handle_state(heard(1, &[]));
-    core.handle_facts(host(2), word(1));
+    core.handle_facts(host(2), word(1), SystemTime::UNIX_EPOCH);
     core.refresh_facts();
     end(&mut core, "shop", now);
     let edition = core.mesh.facts()[&name("shop")].edition();

@@ -4,6 +4,8 @@ use sealane_proto::client::Rejection;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::Edition;
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
 
 fn shop() -> NetworkName {
@@ -85,12 +87,16 @@ fn a_host_whose_name_has_said_more_begins_an_incarnation_beyond_that() {
 fn words_of_members_make_a_difference_once_and_those_of_others_when_they_are_members() {
     let mut mesh = mesh();
     mesh.accept(told(2, &[1, 2], None));
-    assert!(!mesh.hear(host(1), word(1, &[])), "nobody tells this host of itself");
+    assert!(!mesh.hear(host(1), word(1, &[]), UNIX_EPOCH), "nobody tells this host of itself");
     let api = |number: u8| Workload { node: host(number), ..testing::workload("api", "10.42.1.7") };
-    assert!(mesh.hear(host(2), word(1, &[api(2)])));
-    assert!(!mesh.hear(host(2), word(1, &[api(2)])));
-    assert!(!mesh.hear(host(3), word(1, &[])), "control has told of no such host");
-    assert!(!mesh.hear(host(3), OwnerFacts { network: "office".parse().unwrap(), ..word(1, &[]) }));
+    assert!(mesh.hear(host(2), word(1, &[api(2)]), UNIX_EPOCH));
+    assert!(!mesh.hear(host(2), word(1, &[api(2)]), UNIX_EPOCH));
+    assert!(!mesh.hear(host(3), word(1, &[]), UNIX_EPOCH), "control has told of no such host");
+    assert!(!mesh.hear(
+        host(3),
+        OwnerFacts { network: "office".parse().unwrap(), ..word(1, &[]) },
+        UNIX_EPOCH
+    ));
     assert_eq!(mesh.newer_words(&shop()).into_keys().collect::<Vec<_>>(), [host(2)]);
     mesh.accept(told(3, &[1, 2, 3], None));
     assert_eq!(mesh.newer_words(&shop()).into_keys().collect::<Vec<_>>(), [host(2), host(3)]);
@@ -98,7 +104,7 @@ fn words_of_members_make_a_difference_once_and_those_of_others_when_they_are_mem
     mesh.accept(told(4, &[1, 2], None));
     mesh.accept(told(5, &[1, 2, 3], None));
     assert!(mesh.newer_words(&shop()).is_empty(), "another host may have the name by now");
-    assert!(!mesh.hear(host(2), word(2, &vec![api(2); 5000])));
+    assert!(!mesh.hear(host(2), word(2, &vec![api(2); 5000]), UNIX_EPOCH));
     assert_eq!((mesh.poll_refused_words(), mesh.poll_refused_words()), (1, 0));
 }
 
