@@ -132,6 +132,7 @@ impl Overlay {
         let run_dir = config.run_dir.clone();
         let kernel = Arc::new(KernelAccess {
             config,
+            metrics: metrics.clone(),
             underlay,
             hopper,
             host,
@@ -353,12 +354,8 @@ impl Overlay {
     pub fn ensure_handle(&self, network: &NetworkName) -> Result<bool, NetNsError> {
         let path = self.network_path(network);
         let handles = lock(&self.kernel.handles);
-        let Some(handle) = handles.get(network).filter(|handle| !handle.is_bound_at(&path)) else {
-            return Ok(false);
-        };
-        handle.bind_at(&path)?;
-        self.metrics.count_one(&format!("network {network}"), Table::Handle);
-        Ok(true)
+        let rebind = |known: &NetNs| self.kernel.rebind(known, &path, || format!("network {network}"));
+        handles.get(network).map_or(Ok(false), rebind)
     }
 
     /// Writes down again what the host is to get back when the last network goes, if somebody has removed it.

@@ -8,6 +8,7 @@
 //!
 //! The kernel reads the rules for the first packet of a flow alone, and there are none before the network has a service.
 
+mod freeing;
 mod kernel;
 mod metrics;
 mod ruleset;
@@ -17,7 +18,7 @@ mod walks;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use sealane_base::task;
@@ -27,17 +28,14 @@ use sealane_sys::hop::Hopper;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use crate::netlink::NetlinkError;
+use freeing::{Freeing, Walk};
 use kernel::{Namespace, Present};
 pub use metrics::ServiceMetrics;
 pub use table::{ServiceTable, ServiceTables};
-use walks::Walks;
 
 /// Turns of namespaces that follow a change at once: it concerns them all, and others wait for the kernel, too. Who
 /// begins takes no turn: it does not wait until all others have followed the change before.
 static TURNS: Semaphore = Semaphore::const_new(2);
-
-/// Walks for the sake of connections. A walk that may not begin is left out: those connections find out by themselves.
-static WALKS: Mutex<Walks> = Mutex::new(Walks::new());
 
 /// A place in the queue of namespaces for a turn to follow a change. Who wants none any more gives it up: the queue hands turns
 /// out in order, also to who does not look.
@@ -89,6 +87,7 @@ pub struct ServiceRules {
     metrics: Option<ServiceMetrics>,
     /// Table that the kernel has; nothing is known after a start or a failure.
     known: Option<Arc<ServiceTable>>,
+    freeing: Freeing,
 }
 
 /// Reasons for which rules could not be read or changed.
@@ -117,7 +116,7 @@ impl ServiceRules {
     /// The rules of `network`, of which nothing is known yet.
     #[must_use]
     pub fn new(hopper: Arc<Hopper>, network: NetworkName) -> Self {
-        Self { hopper, network, metrics: None, known: None }
+        Self { hopper, network, metrics: None, known: None, freeing: Freeing::default() }
     }
 
     /// The same, counted.
@@ -137,8 +136,8 @@ impl ServiceRules {
         self.known.as_ref().is_some_and(|known| known.leads_where(wanted))
     }
 
-    /// Makes the rules those of `wanted`, and frees flows that may not go on. What is so already is not touched.
-    /// Answers whether anything was changed.
+    /// Makes the rules those of `wanted`; flows that may not go on are freed afterwards ([`ServiceRules::freed`]). What is so already
+    /// is not touched. Answers whether anything was changed.
     ///
     /// # Errors
     /// When the kernel refuses; nothing is known of the rules then.
@@ -151,14 +150,36 @@ impl ServiceRules {
         }
         let started = Instant::now();
         let (known, table) = (self.known.take(), wanted.clone());
-        let (changed, freed) =
+        let (changed, stranded) =
             self.blocking(netns, move |namespace| ensure(namespace, known, &table)).await?;
         self.known = Some(wanted.clone());
         if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
             metrics.observe(started.elapsed().as_secs_f64());
-            metrics.count_freed(freed);
         }
+        self.free(netns, wanted, stranded)?;
         Ok(changed)
+    }
+
+    /// Waits until the flows that may not go on by the newest rules have been freed.
+    pub async fn freed(&self) {
+        self.freeing.ended().await;
+    }
+
+    fn free(&self, netns: &NetNs, table: &Arc<ServiceTable>, stranded: Stranded) -> Result<(), ServiceError> {
+        let datagrams = match stranded {
+            Stranded::None => return Ok(()),
+            Stranded::Connections => false,
+            Stranded::Datagrams => true,
+        };
+        self.freeing.begin(Walk {
+            hopper: self.hopper.clone(),
+            netns: netns.try_clone()?,
+            network: self.network.clone(),
+            table: table.clone(),
+            datagrams,
+            metrics: self.metrics.clone(),
+        });
+        Ok(())
     }
 
     /// Looks at what the kernel has, and puts back what somebody else changed. Answers whether somebody did.
@@ -171,7 +192,9 @@ impl ServiceRules {
     pub async fn audit(&mut self, netns: &NetNs) -> Result<bool, ServiceError> {
         let Some(wanted) = self.known.take() else { return Ok(false) };
         let table = wanted.clone();
-        let (changed, _) = self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
+        let (changed, stranded) =
+            self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
+        self.free(netns, &wanted, stranded)?;
         self.known = Some(wanted);
         Ok(changed)
     }
@@ -182,6 +205,7 @@ impl ServiceRules {
     /// When the kernel refuses.
     pub async fn remove(&mut self, netns: &NetNs) -> Result<(), ServiceError> {
         self.known = None;
+        self.freeing.forget();
         self.blocking(netns, |namespace| namespace.remove()).await
     }
 
@@ -199,12 +223,22 @@ impl ServiceRules {
     }
 }
 
-/// Programs the rules; returns true if anything was changed, and the number of flows that were freed.
+/// Flows that may have to leave whom they lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stranded {
+    None,
+    /// Connections alone, which find out by themselves as well.
+    Connections,
+    Datagrams,
+}
+
+/// Programs the rules; returns true if anything was changed, and the flows that may not go on since. These are freed after the rules
+/// have changed: a flow that is freed may begin anew at once.
 fn ensure(
     namespace: &Namespace<'_>,
     known: Option<Arc<ServiceTable>>,
     wanted: &ServiceTable,
-) -> Result<(bool, usize), NetlinkError> {
+) -> Result<(bool, Stranded), NetlinkError> {
     let changed = match &known {
         Some(known) => namespace.put(Some(known), wanted).map(|()| true)?,
         None => match namespace.look(wanted)? {
@@ -213,21 +247,14 @@ fn ensure(
             Present::Other => namespace.put(None, wanted).map(|()| true)?,
         },
     };
-    // Rules first: a flow that is freed may begin anew at once.
-    let (datagrams, connections) = match &known {
-        _ if wanted.is_idle() => (false, false),
-        Some(known) => (wanted.strands(known), wanted.strands_connections(known)),
-        None => (true, true),
+    let stranded = match &known {
+        _ if wanted.is_idle() => Stranded::None,
+        None => Stranded::Datagrams,
+        Some(known) if wanted.strands(known) => Stranded::Datagrams,
+        Some(known) if wanted.strands_connections(known) => Stranded::Connections,
+        Some(_) => Stranded::None,
     };
-    let walks = || WALKS.lock().unwrap_or_else(PoisonError::into_inner);
-    let walk = datagrams || connections && walks().may_begin(Instant::now());
-    if !walk {
-        return Ok((changed, 0));
-    }
-    let began = Instant::now();
-    let freed = namespace.free_flows(wanted)?;
-    walks().handle_walk(began.elapsed(), Instant::now());
-    Ok((changed, freed))
+    Ok((changed, stranded))
 }
 
 /// Tries in `netns` whether the kernel has everything that the rules use; leaves nothing behind.

@@ -143,7 +143,8 @@ impl KernelAccess {
         self.admit_echoes(rows.map(|row| row.peer).collect())?;
         let ns = match handle.as_ref() {
             Some(known) => {
-                known.bind_at(self.config.run_dir.echo_namespace())?;
+                let path = self.config.run_dir.echo_namespace();
+                self.rebind(known, &path, || "the namespace of echoes".to_owned())?;
                 known
             }
             None => &*handle.insert(NetNs::ensure_at(self.config.run_dir.echo_namespace())?),

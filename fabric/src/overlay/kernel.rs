@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use sealane_base::disk;
@@ -12,7 +12,9 @@ use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, NetNsError, RunDir};
 use tokio::sync::watch;
 
+use super::applied::Table;
 use super::gate::HostGate;
+use super::metrics::Metrics;
 use super::narrow::NarrowWays;
 use super::obstacle::Obstacles;
 use super::ways::Ways;
@@ -22,6 +24,7 @@ use super::{OverlayConfig, lock};
 #[derive(Debug)]
 pub(super) struct KernelAccess {
     pub(super) config: OverlayConfig,
+    pub(super) metrics: Metrics,
     /// Underlay addresses of this host as they are now.
     pub(super) underlay: watch::Sender<UnderlayAddrs>,
     pub(super) hopper: Arc<Hopper>,
@@ -66,12 +69,27 @@ impl KernelAccess {
         self.config.run_dir.workload_namespace(&format!("{network}.{workload}"))
     }
 
+    /// Binds a namespace of this agent's again where somebody removed its name, and counts that; answers whether it was so.
+    pub(super) fn rebind(
+        &self,
+        known: &NetNs,
+        path: &Path,
+        whose: impl Fn() -> String,
+    ) -> Result<bool, NetNsError> {
+        if known.is_bound_at(path) {
+            return Ok(false);
+        }
+        known.bind_at(path)?;
+        self.metrics.count_one(&whose(), Table::Handle);
+        Ok(true)
+    }
+
     /// The network's namespace: known, or found where it is bound, or made. It is bound there afterwards.
     pub(super) fn ensure_netns(&self, network: &NetworkName) -> Result<NetNs, NetNsError> {
         let path = self.network_path(network);
         let mut handles = lock(&self.handles);
         if let Some(known) = handles.get(network) {
-            known.bind_at(&path)?;
+            self.rebind(known, &path, || format!("network {network}"))?;
             return known.try_clone().map_err(|source| NetNsError::Open { path, source });
         }
         let found = NetNs::ensure_at(&path)?;

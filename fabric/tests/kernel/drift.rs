@@ -26,6 +26,25 @@ async fn a_second_pass_changes_nothing_nor_does_that_of_a_restarted_agent() {
 }
 
 #[tokio::test]
+async fn a_handle_that_somebody_removed_counts_whoever_finds_it_first() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let path = hosts.a.overlay.network_path(&network.name);
+    for (count, by_pass) in [(1, true), (2, false)] {
+        sh(&hosts.a.ns, &format!("umount -l {}", path.display()));
+        if by_pass {
+            hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+        } else {
+            assert!(hosts.a.overlay.ensure_handle(&network.name).unwrap());
+        }
+        assert!(!hosts.a.overlay.ensure_handle(&network.name).unwrap());
+        assert_eq!(hosts.a.drift("handle"), count);
+    }
+}
+
+#[tokio::test]
 async fn what_others_change_is_mended_and_counted() {
     let mut hosts = two_hosts();
     let network = hosts.network.clone();

@@ -144,6 +144,7 @@ async fn what_others_change_of_it_is_mended_and_counted() {
     sh(&ns, "umount -l /tmp/a/netns/echo");
     ensure(&a, &[("b", "192.0.2.2")], Reason::Audit).await;
     assert_eq!(namespace("a").inode().unwrap(), ns.inode().unwrap(), "it is the same, with its name");
+    assert_eq!(a.drift("handle"), 1);
 }
 
 #[tokio::test]

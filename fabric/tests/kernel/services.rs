@@ -267,11 +267,15 @@ impl Scene {
     }
 
     async fn ensure(&mut self) -> bool {
-        self.rules.ensure(&self.client, &self.table()).await.unwrap()
+        let changed = self.rules.ensure(&self.client, &self.table()).await.unwrap();
+        self.rules.freed().await;
+        changed
     }
 
     async fn audit(&mut self) -> bool {
-        self.rules.audit(&self.client).await.unwrap()
+        let changed = self.rules.audit(&self.client).await.unwrap();
+        self.rules.freed().await;
+        changed
     }
 
     fn restart(&mut self) {

@@ -108,7 +108,11 @@ fn who_is_attached_while_a_job_looks_is_not_called_cut_off() {
     let now = Instant::now();
     let mut core = programmed(now);
     let id = admit(&mut core, "api", now);
-    let nowhere = || Applied { unattached: vec![id.workload.clone()], ..Applied::default() };
+    let nowhere = || {
+        let mut applied = Applied::default();
+        applied.unattached.push(id.workload.clone());
+        applied
+    };
     let look = |core: &mut HostCore, attach: bool| {
         core.handle_change(id.network.clone());
         let pass = begin(core, now);
