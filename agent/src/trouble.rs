@@ -38,8 +38,7 @@ impl WorkloadTrouble {
     fn sentence(self, id: &AttachmentId, why: &str) -> String {
         match self {
             Self::TakingUp => format!(
-                "workload {id} runs, but this agent has not taken it up from the one before, tried again all the \
-                 time: {why}"
+                "this agent has not taken up workload {id} from the one before, tried again all the time: {why}"
             ),
             Self::Check => format!("workload {id} gets no calls: {why}"),
             Self::Paused => format!("workload {id} gets no calls: {why}"),

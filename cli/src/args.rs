@@ -335,6 +335,7 @@ mod tests {
         ("sealane workload drain web --timeout 5s", "--wait"),
         ("sealane workload set web", "--weight"),
         ("sealane workload set web --weight 1001", "0 to 1000"),
+        ("sealane workload set web --weight -1", "0 to 1000"),
         ("sealane service rm Api", "lower-case letters"),
         ("sealane nothing", "nothing"),
         ("sealane docker plugin build", "<DIR>"),

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) joins: IntCounterVec,
     /// By `reason`: workloads that are not part of the mesh, each time that they are reported.
     pub(crate) workloads_refused: IntCounterVec,
+    /// By `reason`: requests of hosts for addresses that they need.
+    pub(crate) addresses_refused: IntCounterVec,
     /// Networks that a host began to carry.
     pub(crate) first_carries: IntCounter,
     /// By `kind` of what was taken back.
@@ -66,7 +68,7 @@ impl Metrics {
             &["kind"],
         )?;
         let [handshakes, connections_ended, calls_refused] = doors(&registry)?;
-        let [joins, workloads_refused, revocations] = outcomes(&registry)?;
+        let [joins, workloads_refused, addresses_refused, revocations] = outcomes(&registry)?;
         let first_carries = IntCounter::new(
             "sealane_control_first_carries_total",
             "Times that a host began to carry a network which it did not carry before.",
@@ -87,6 +89,7 @@ impl Metrics {
             calls_refused,
             joins,
             workloads_refused,
+            addresses_refused,
             first_carries,
             revocations,
             certificate_expiry,
@@ -135,7 +138,7 @@ fn doors(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
 }
 
 /// Counters of what becomes of hosts and of what they report: joins, workloads that are refused, revocations.
-fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
+fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 4]> {
     let counters = |name, help, label| counters(registry, name, help, &[label]);
     Ok([
         counters(
@@ -146,6 +149,11 @@ fn outcomes(registry: &Registry) -> prometheus::Result<[IntCounterVec; 3]> {
         counters(
             "sealane_control_workloads_refused_total",
             "Workloads that were reported and are not part of the mesh, by reason.",
+            "reason",
+        )?,
+        counters(
+            "sealane_control_addresses_refused_total",
+            "Requests of hosts for addresses that they need and do not get, by reason: the last are kept for others, or there are none.",
             "reason",
         )?,
         counters(

@@ -5,6 +5,7 @@
 //! states and never the newest one.
 
 mod directory;
+mod shortage;
 mod takeover;
 mod tracker;
 
@@ -25,6 +26,7 @@ use crate::core::Timestamp;
 use crate::pace::Pace;
 
 pub(crate) use directory::Directory;
+use shortage::Shortages;
 use takeover::Claims;
 pub(crate) use takeover::{Claimant, Takeover};
 use tracker::Tracker;
@@ -91,6 +93,8 @@ pub(crate) struct Registry {
     began: Timestamp,
     agents: Mutex<Agents>,
     connected: IntGauge,
+    /// Networks that have refused addresses.
+    pub(crate) shortages: Shortages,
     /// Told whenever somebody may have come closer to the newest state.
     progress: watch::Sender<()>,
 }
@@ -140,6 +144,7 @@ impl Registry {
             began: now,
             agents: Mutex::new(agents),
             connected,
+            shortages: Shortages::default(),
             progress: watch::Sender::new(()),
         })
     }

@@ -188,8 +188,8 @@ fn content() -> impl Strategy<Value = NetworkContent> {
         vec(workload(), 0..4).prop_map(|workloads| by_name(workloads, |workload| workload.name.clone()));
     let revoked = vec(any::<[u8; 32]>(), 0..3)
         .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
-    let edition =
-        (any::<u64>(), any::<u64>()).prop_map(|(incarnation, revision)| Edition { incarnation, revision });
+    let edition = (0..=1_u64 << 62, 0..=1_u64 << 62)
+        .prop_map(|(incarnation, revision)| Edition { incarnation, revision });
     let hosts = (vec(label(), 0..3), of(btree_map(label(), edition, 0..3)), of(vec(label(), 0..3)));
     (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, hosts).prop_map(
         |(network, nodes, blocks, services, workloads, revoked, (drained, reported, mute))| NetworkContent {

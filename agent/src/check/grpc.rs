@@ -33,12 +33,17 @@ struct HealthCheckResponse {
     status: i32,
 }
 
+/// Says the same whether the connection or the call is the first to fail.
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn no_http2(error: hyper::Error) -> String {
+    format!("it is not answered in HTTP/2: {error}")
+}
+
 /// Asks whether `service` serves.
 ///
 /// # Errors
 /// In words, why it does not.
 pub(super) async fn ask(stream: TcpStream, place: SocketAddr, service: &GrpcService) -> Result<(), String> {
-    let no_http2 = |error: hyper::Error| format!("it is not answered in HTTP/2: {error}");
     let shaken = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(no_http2)?;
     let answered = exchange(sender, place, service);
@@ -68,7 +73,7 @@ async fn exchange(
         .header(TE, "trailers")
         .body(Full::new(body.freeze()));
     let request = request.map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(no_http2)?;
     judge(response).await
 }
 
@@ -77,7 +82,10 @@ async fn judge(response: Response<Incoming>) -> Result<(), String> {
     if !head.status.is_success() {
         return Err(format!("status {} of HTTP", head.status.as_u16()));
     }
-    let collected = Limited::new(body, LARGEST).collect().await.map_err(|error| error.to_string())?;
+    let collected = Limited::new(body, LARGEST)
+        .collect()
+        .await
+        .map_err(|error| format!("its answer breaks off: {error}"))?;
     let status = collected.trailers().and_then(code).or_else(|| code(&head.headers));
     verdict(status, &collected.to_bytes())
 }

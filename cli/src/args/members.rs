@@ -163,7 +163,7 @@ pub(crate) enum WorkloadAction {
         #[command(flatten)]
         changed: ChangedWorkload,
         /// Weight among the instances of its service, from 0 to 1000; 0 gets no new calls
-        #[arg(long, value_name = "WEIGHT")]
+        #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
         weight: Weight,
     },
 }

@@ -53,7 +53,7 @@ pub(crate) struct Attach {
     #[arg(long = "alias", value_name = "[NETWORK=]NAME")]
     pub(crate) aliases: Vec<InNetwork<Alias>>,
     /// Weight among the instances of its service, from 0 to 1000; 0 gets no new calls
-    #[arg(long, value_name = "WEIGHT", default_value_t)]
+    #[arg(long, value_name = "WEIGHT", default_value_t, allow_negative_numbers = true)]
     pub(crate) weight: Weight,
     #[command(flatten)]
     pub(crate) health: HealthArgs,

@@ -136,7 +136,15 @@ impl v1::control_server::Control for ControlApi {
             true => self.context.writer.submit(LeaseAhead(command)).await,
             false => self.context.writer.submit(command).await,
         };
+        if let Err(SubmitError::Refused(refusal)) = &carried
+            && let Some(reason) = refusal.shortage().filter(|_| !ahead)
+        {
+            self.context.metrics.addresses_refused.with_label_values(&[reason]).inc();
+            let now = SystemTime::now().into();
+            self.context.registry.shortages.note(network.clone(), node.clone(), refusal.to_string(), now);
+        }
         let carried = carried.map_err(status_of)?;
+        self.context.registry.shortages.end(&network, &node);
         if carried.first {
             tracing::info!(%node, %network, "node carries a network that it did not carry before");
             self.context.metrics.first_carries.inc();

@@ -128,6 +128,22 @@ pub enum CarryRefusal {
     },
 }
 
+impl CarryRefusal {
+    /// The reason in a word, if the network has not the addresses that a host needs.
+    pub(crate) fn shortage(&self) -> Option<&'static str> {
+        match self {
+            Self::Kept { .. } => Some("kept"),
+            Self::Exhausted { .. } => Some("exhausted"),
+            Self::UnknownNode(_)
+            | Self::NotFound { .. }
+            | Self::Host(_)
+            | Self::Underlay(_)
+            | Self::Unused { .. }
+            | Self::Short(..) => None,
+        }
+    }
+}
+
 fn free_addresses(free: usize) -> String {
     if free == 1 { "free address".to_owned() } else { format!("{free} free addresses") }
 }

@@ -163,3 +163,29 @@ fn a_host_changes_the_length_of_everybodys_packets_seldom_and_while_it_is_there(
     assert!(registry.away(Timestamp::from_unix(5_599)).is_empty());
     assert_eq!(registry.away(Timestamp::from_unix(5_600)).len(), 1);
 }
+
+#[test]
+fn a_refusal_of_addresses_is_a_problem_until_the_host_gets_some_or_asks_no_more() {
+    let mut state = State::default();
+    let [change] = model::decide(&state, &model::Step::CreateNetwork(0, 0)).try_into().unwrap();
+    state.apply(&change);
+    let network = state.networks.keys().next().unwrap().clone();
+    let affected = Affected { networks: [network.clone()].into(), ..Affected::default() };
+    let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &affected);
+    let shortages = Shortages::default();
+    let [host, other]: [NodeName; 2] = ["host-1", "host-2"].map(|name| name.parse().unwrap());
+    let said = |directory: &Directory, second| shortages.problems(directory, Timestamp::from_unix(second));
+    shortages.note(
+        network.clone(),
+        host.clone(),
+        "the last 2 are kept".to_owned(),
+        Timestamp::from_unix(100),
+    );
+    assert!(said(&Directory::default(), 100).is_empty(), "the network is gone");
+    assert_eq!(said(&directory, 103), ["node host-1 got no more addresses 3 s ago: the last 2 are kept"]);
+    assert!(said(&directory, 700).is_empty());
+    shortages.end(&network, &other);
+    assert_eq!(said(&directory, 103).len(), 1);
+    shortages.end(&network, &host);
+    assert!(said(&directory, 103).is_empty());
+}

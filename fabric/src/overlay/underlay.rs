@@ -37,7 +37,8 @@ pub struct Underlay {
 pub enum UnderlayError {
     /// No device of this host has the address.
     #[error(
-        "no device of this host has the underlay address {0}; give one that `ip addr` shows to --underlay"
+        "no device of this host has the underlay address {0}; give the interface of --underlay an address, which the agent then \
+         takes, or one that `ip addr` shows to --underlay"
     )]
     NotHere(UnderlayAddr),
     /// The address is no single host's.

@@ -200,7 +200,7 @@ fn a_workload_that_cannot_be_taken_up_is_named_and_tried_again() {
     let mut squatter = mesh.site(2).start("nsenter", &inside, "bound");
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
-    await_problem(mesh.site(2), "workload shop/api-2 runs, but this agent has not taken it up");
+    await_problem(mesh.site(2), "this agent has not taken up workload shop/api-2 from the one before");
     mesh.await_instances("api", 1);
     load.await_further(200);
     squatter.kill9();

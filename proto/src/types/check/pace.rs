@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{CheckError, as_text, shown};
+use super::{CheckError, shown};
 
 /// The time between two checks: 100 ms to an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,11 +126,44 @@ impl<'de> Deserialize<'de> for Threshold {
     }
 }
 
-as_text! { Interval }
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TimeVisitor)
+    }
+}
+
+/// Reads a time; a number lacks its unit.
+struct TimeVisitor;
+
+impl de::Visitor<'_> for TimeVisitor {
+    type Value = Interval;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a time from 100ms to 1h, such as 5s")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Interval, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_without_a_unit_is_told_to_be_a_time() {
+        let refused = |json: &str| serde_json::from_str::<Interval>(json).unwrap_err().to_string();
+        assert!(refused("5").contains("expected a time from 100ms to 1h, such as 5s"), "{}", refused("5"));
+        assert!(refused("\"5\"").contains("is no time of a check: it is from 100ms to 1h, such as 5s"));
+        assert_eq!(serde_json::from_str::<Interval>("\"5s\"").unwrap(), Interval::default());
+    }
 
     #[test]
     fn times_and_numbers_are_read_as_they_are_written_and_have_bounds() {
