@@ -22,6 +22,7 @@ mod kernel;
 pub mod labels;
 pub mod layout;
 mod liveness;
+mod matrix;
 mod metrics;
 mod node;
 mod outside;

@@ -3,6 +3,7 @@
 //! The conversation is pure ([`session`]). Around it are thin shells: [`hub`] knows the peers and who may come, [`peering`] is the task of
 //! one peer, which dials, takes the connection that the other side has dialled, and carries frames.
 
+mod asked;
 mod conversation;
 mod credentials;
 #[cfg(feature = "fuzzing")]
@@ -29,6 +30,7 @@ use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{Acknowledged, HostHandle, Peer};
+pub(crate) use asked::RowAnswer;
 use hub::Hub;
 pub(crate) use metrics::PeerMetrics;
 #[cfg(test)]
@@ -61,6 +63,10 @@ pub(crate) struct PeerInputs {
     pub(crate) hints: mpsc::Receiver<PeerHint>,
     /// Takes the hints of peers.
     pub(crate) hinted: mpsc::Sender<PeerHint>,
+    /// Questions to peers about how they see theirs.
+    pub(crate) asks: mpsc::Receiver<PeerQuestion>,
+    /// Takes peers' questions about how this host sees them.
+    pub(crate) looks: mpsc::Sender<RowAnswer>,
     /// Counts.
     pub(crate) metrics: PeerMetrics,
 }
@@ -78,6 +84,9 @@ pub(crate) enum PeerWord {
 
 /// A peer, and the hosts of which it says, or is told, that they have changed.
 pub(crate) type PeerHint = (NodeName, BTreeSet<NodeName>);
+
+/// A peer, and the place of its answer to how it sees its own peers.
+pub(crate) type PeerQuestion = (NodeName, RowAnswer);
 
 /// The hints that come to a room of this program, and its place for those that go.
 pub(crate) type HintEnd = (mpsc::Receiver<PeerHint>, mpsc::Sender<PeerHint>);

@@ -4,6 +4,7 @@
 mod firewall;
 mod host;
 mod names;
+mod peers;
 mod ports;
 mod running;
 
@@ -87,6 +88,9 @@ impl Row for Finding {
 
 /// `sealane check`.
 pub(crate) fn call(check: &Check, common: &Common, printer: &Printer) -> Result<(), Failure> {
+    if check.peers {
+        return peers::call(common, printer);
+    }
     let mut findings = host::privileges();
     if findings.iter().all(|finding| finding.verdict != Verdict::Problem) {
         findings.extend(host::kernel());

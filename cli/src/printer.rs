@@ -123,6 +123,20 @@ impl Printer {
         })
     }
 
+    /// Prints a value that people read as a table under `headers`, with lines behind it.
+    pub(crate) fn grid<T: Serialize>(
+        &self,
+        value: &T,
+        headers: &[&str],
+        rows: Vec<Vec<String>>,
+        behind: &[String],
+    ) -> Result<(), Failure> {
+        self.print(value, || {
+            let table = table(Some(headers), rows.into_iter(), width());
+            std::iter::once(&table).chain(behind).map(String::as_str).collect::<Vec<_>>().join("\n")
+        })
+    }
+
     /// Prints a result that people read as `text`.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
         self.print(value, || text.to_owned())

@@ -7,6 +7,7 @@
 
 mod announce;
 mod applied;
+mod arrivals;
 mod cache;
 mod choice;
 mod doubt;

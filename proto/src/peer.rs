@@ -4,6 +4,8 @@
 //! network: whole, or the difference to what the other has acknowledged, in parts of bounded size. What is said of one workload
 //! travels as octets, so that both sides compute the same digest whatever fields they know.
 
+mod cell;
+
 use std::collections::BTreeSet;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::resource::Edition;
 use crate::types::{NetworkName, NodeName};
-use crate::wire::{Fields, WireError, v1};
+use crate::wire::{Fields, WireError, all, each, v1};
+pub use cell::{PeerCell, SeenReach};
 
 /// The newest protocol between hosts that this version speaks.
 pub const PEER_PROTOCOL: u32 = 1;
@@ -47,6 +50,17 @@ pub enum PeerFrame {
     },
     /// Hosts that the sender has found changed: the receiver may want to ask each of them itself.
     Hint(BTreeSet<NodeName>),
+    /// A question how the receiver sees its own peers, with a token that the answer repeats.
+    Ask(u64),
+    /// A part of the answer.
+    Row {
+        /// The question's.
+        token: u64,
+        /// Hosts as the sender sees them.
+        cells: Vec<PeerCell>,
+        /// True if no part follows.
+        last: bool,
+    },
 }
 
 /// First words of a host.
@@ -181,6 +195,10 @@ impl From<&PeerFrame> for v1::PeerFrame {
             PeerFrame::Hint(nodes) => {
                 Some(Frame::Hint(v1::PeerHint { nodes: nodes.iter().map(ToString::to_string).collect() }))
             }
+            PeerFrame::Ask(token) => Some(Frame::Ask(v1::PeerAsk { token: *token })),
+            PeerFrame::Row { token, cells, last } => {
+                Some(Frame::Row(v1::PeerRow { token: *token, cells: each(cells), last: *last }))
+            }
         };
         Self { frame }
     }
@@ -214,6 +232,8 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
                 let nodes = hint.nodes.iter().map(|name| Fields("PeerHint").parse("nodes", name));
                 Self::Hint(nodes.collect::<Result<_, _>>()?)
             }
+            Some(Frame::Ask(ask)) => Self::Ask(ask.token),
+            Some(Frame::Row(row)) => Self::Row { token: row.token, cells: all(row.cells)?, last: row.last },
         })
     }
 }

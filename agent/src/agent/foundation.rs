@@ -30,7 +30,8 @@ use crate::error::StartError;
 use crate::host::{self, HostMetrics, HostParts};
 use crate::kernel::KernelHandle;
 use crate::liveness::{Liveness, LivenessMetrics, PeerViews};
-use crate::peer::{self, Channels, HintEnd, PeerInputs, PeerMetrics};
+use crate::matrix::{Matrix, Ports};
+use crate::peer::{self, Channels, HintEnd, PeerInputs, PeerMetrics, PeerQuestion, RowAnswer};
 use crate::registrar::{Registrar, RegistrarHandle};
 use crate::renewal::{self, RenewedNode};
 use crate::sidecar::{Registry, Sidecars, ToldMetrics};
@@ -165,11 +166,10 @@ impl Foundation {
         }
         tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
-        let own = (identities.clone(), provider.clone());
-        let (between, hints) = peer::hint_ends();
-        let channels = follow_peers(&config, &context, own, between, &self.registry, &mut tasks)?;
-        let peers =
-            watch_peers(&config, &workloads, (self.carried.clone(), hints), &self.registry, &mut tasks)?;
+        let (own, carried) = ((identities.clone(), provider.clone()), self.carried.clone());
+        let between = (context.as_ref(), &workloads, carried);
+        let matrix = between_hosts(&config, between, own, &self.registry, &mut tasks)?;
+        let (channels, peers) = (matrix.channels.clone(), matrix.peers.clone());
         let renewals = metrics::renewals(&self.registry)?;
         let scrape = metrics::gatherer(self.registry, context.clone(), identities.clone(), peers.clone());
         tasks.push(metrics::serve(metrics, self.readiness.clone(), scrape.clone()));
@@ -193,8 +193,10 @@ impl Foundation {
             overlay: kernel.overlay.clone(),
             channels,
             peers,
+            matrix: matrix.clone(),
         };
-        tasks.push(grpc::serve(&config.run_dir, RunApi::new(workloads.clone(), registrations), read)?);
+        let run = RunApi::new(workloads.clone(), registrations, matrix);
+        tasks.push(grpc::serve(&config.run_dir, run, read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
         let inputs = LinkInputs {
             addresses: config.control,
@@ -209,9 +211,8 @@ impl Foundation {
             metrics_port: config.metrics_port,
         };
         let link = Link::start(inputs, provider, self.link_events);
-        let control = context.host.views.control.clone();
-        tasks
-            .push(task::spawn("renewals", renewal::run(context.identities.clone(), node, control, renewals)));
+        let (certs, control) = (context.identities.clone(), context.host.views.control.clone());
+        tasks.push(task::spawn("renewals", renewal::run(certs, node, control, renewals)));
         Ok(Agent { readiness: self.readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
 }
@@ -279,7 +280,7 @@ fn follow_peers(
     config: &Config,
     context: &WorkloadContext,
     (identity, provider): (watch::Receiver<Arc<TlsIdentity>>, Arc<CryptoProvider>),
-    (hints, hinted): HintEnd,
+    ((hints, hinted), (asks, looks)): (HintEnd, (mpsc::Receiver<PeerQuestion>, mpsc::Sender<RowAnswer>)),
     registry: &prometheus::Registry,
     tasks: &mut Vec<Task>,
 ) -> Result<watch::Receiver<Channels>, prometheus::Error> {
@@ -296,11 +297,38 @@ fn follow_peers(
         words,
         hints,
         hinted,
+        asks,
+        looks,
         metrics: PeerMetrics::register(registry)?,
     });
     tasks.push(peers);
     tasks.push(task::spawn("peer-words", peer::pass_on(heard, context.host.clone())));
     Ok(channels)
+}
+
+/// Starts everything that goes between this host's agent and others': channels, echoes, and questions how each sees the others.
+fn between_hosts(
+    config: &Config,
+    (context, workloads, carried): (&WorkloadContext, &Arc<Workloads>, watch::Receiver<CarriedNetworks>),
+    own: (watch::Receiver<Arc<TlsIdentity>>, Arc<CryptoProvider>),
+    registry: &prometheus::Registry,
+    tasks: &mut Vec<Task>,
+) -> Result<Arc<Matrix>, prometheus::Error> {
+    let (between, hints) = peer::hint_ends();
+    let ((asks, asked), (looks, looked)) = (mpsc::channel(64), mpsc::channel(64));
+    let channels = follow_peers(config, context, own, (between, (asked, looks)), registry, tasks)?;
+    let peers = watch_peers(config, workloads, (carried, hints), registry, tasks)?;
+    let matrix = Arc::new(Matrix {
+        node: context.node.clone(),
+        overlay: context.kernel.overlay.clone(),
+        channels,
+        peers,
+        asks,
+        ports: Ports { tunnels: config.vxlan_port, channels: config.peer_port },
+        last: Default::default(),
+    });
+    tasks.push(task::spawn("matrix", matrix.clone().serve(looked)));
+    Ok(matrix)
 }
 
 /// Watches the hosts that share a network with this one; answers how each of them is.

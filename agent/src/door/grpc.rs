@@ -1,6 +1,7 @@
 //! `agent.sock`: attaching workloads and reading what this host knows. Translates only.
 
 mod identity;
+mod peers;
 mod read;
 mod register;
 mod run;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sealane_base::metrics::{Family, Reading, Series};
+use sealane_proto::peer::{PeerCell, SeenReach};
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1;
 
@@ -19,6 +20,27 @@ impl PeerView {
         view.rtt_micros = u64::try_from(micros).unwrap_or(u64::MAX);
         view.loss_permille = self.loss.map(|loss| (loss * 1_000.0).round() as u32);
         view.path_mtu = self.path_mtu.unwrap_or_default();
+    }
+}
+
+impl PeerView {
+    /// A host as its echoes show it, for whoever asks for all of them; the channel to it is another room's.
+    pub(crate) fn cell(&self, name: &NodeName) -> PeerCell {
+        PeerCell {
+            node: name.clone(),
+            reach: match self.reach {
+                Reach::Unknown => SeenReach::Unknown,
+                Reach::Reachable => SeenReach::Reachable,
+                Reach::Suspect => SeenReach::Suspect,
+                Reach::Unreachable => SeenReach::Unreachable,
+            },
+            round_trip: self.round_trip,
+            loss_permille: self.loss.map(|loss| (loss * 1_000.0).round() as u32),
+            path_mtu: self.path_mtu,
+            loses_long: self.narrow.is_some(),
+            channel_problem: None,
+            heard: None,
+        }
     }
 }
 

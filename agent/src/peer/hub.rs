@@ -10,6 +10,7 @@ use sealane_proto::types::{NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
 use super::PeerInputs;
+use super::asked::RowAnswer;
 use super::credentials::{Credentials, Secured};
 use super::listener::Listener;
 use super::peering::Peering;
@@ -23,6 +24,8 @@ const MOST_PEERS: usize = 1_024;
 const CALLS: usize = 4;
 /// Number of hints to one peer that wait.
 const HINTS: usize = 4;
+/// Number of questions to one peer that wait.
+const QUESTIONS: usize = 16;
 
 /// The peers.
 pub(super) struct Hub {
@@ -41,6 +44,7 @@ struct Peered {
     peer: watch::Sender<Peer>,
     calls: mpsc::Sender<Secured>,
     hints: mpsc::Sender<BTreeSet<NodeName>>,
+    asks: mpsc::Sender<RowAnswer>,
     _task: Task,
 }
 
@@ -71,6 +75,10 @@ impl Hub {
                 Some((to, about)) = self.inputs.hints.recv() => {
                     // One that is not taken is missed by nobody: others are told, too.
                     let _ = self.peers.get(&to).map(|peer| peer.hints.try_send(about));
+                }
+                Some((to, answer)) = self.inputs.asks.recv() => {
+                    // One that finds no room is dropped, which its asker sees.
+                    let _ = self.peers.get(&to).map(|peer| peer.asks.try_send(answer));
                 }
             }
         }
@@ -144,7 +152,7 @@ impl Hub {
 
     fn begin(&self, name: &NodeName, peer: &Peer, credentials: watch::Receiver<Arc<Credentials>>) -> Peered {
         let (peer, (calls, taken)) = (watch::Sender::new(peer.clone()), mpsc::channel(CALLS));
-        let (hints, given) = mpsc::channel(HINTS);
+        let ((hints, given), (asks, asked)) = (mpsc::channel(HINTS), mpsc::channel(QUESTIONS));
         self.shown.add(name);
         let peering = Peering {
             own: self.inputs.node.clone(),
@@ -154,13 +162,15 @@ impl Hub {
             calls: taken,
             hints: given,
             hinted: self.inputs.hinted.clone(),
+            asks: asked,
+            looks: self.inputs.looks.clone(),
             credentials,
             said: self.said.subscribe(),
             words: self.inputs.words.clone(),
             shown: self.shown.clone(),
             metrics: self.inputs.metrics.clone(),
         };
-        Peered { peer, calls, hints, _task: task::spawn("peer", Box::pin(peering.run())) }
+        Peered { peer, calls, hints, asks, _task: task::spawn("peer", Box::pin(peering.run())) }
     }
 
     /// Listens where this host is, as long as there is somebody to call.

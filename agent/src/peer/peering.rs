@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::asked::{Asked, RowAnswer};
 use super::conversation::{Conversation, Ended};
 use super::credentials::{Credentials, Secured};
 use super::metrics::PeerMetrics;
@@ -51,6 +52,10 @@ pub(super) struct Peering {
     pub(super) hints: mpsc::Receiver<BTreeSet<NodeName>>,
     /// Takes the peer's hints.
     pub(super) hinted: mpsc::Sender<PeerHint>,
+    /// Questions to the peer about how it sees its own peers.
+    pub(super) asks: mpsc::Receiver<RowAnswer>,
+    /// Takes the peer's questions.
+    pub(super) looks: mpsc::Sender<RowAnswer>,
     /// Identity that this host shows, and the hosts it trusts.
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// This host's own facts.
@@ -156,6 +161,7 @@ impl Peering {
         let mut talk = Conversation::new(secured, session, takers, self.metrics.clone());
         // Those of before are of no use any more.
         while self.hints.try_recv().is_ok() {}
+        let mut asked = Asked::default();
         let mut is_up = false;
         self.said.mark_changed();
         let ended = loop {
@@ -167,6 +173,7 @@ impl Peering {
                 // An error means that the agent ends.
                 let _ = self.words.send((self.name.clone(), PeerWord::Acknowledged(acknowledged))).await;
             }
+            asked.follow(&mut talk.session, &self.looks);
             tokio::select! {
                 stepped = talk.step() => if let Err(ended) = stepped {
                     break Err(ended);
@@ -174,6 +181,8 @@ impl Peering {
                 Ok(()) = self.said.changed() => self.tell(&mut talk),
                 Ok(()) = self.peer.changed() => self.tell(&mut talk),
                 Some(about) = self.hints.recv() => talk.session.give_hint(about),
+                Some(answer) = self.asks.recv() => asked.ask(&mut talk.session, answer),
+                (token, cells) = asked.looked() => talk.session.answer(token, &cells),
                 Ok(()) = self.credentials.changed() => {
                     if self.credentials.borrow_and_update().revokes(&serial) {
                         break Err(Ended::Revoked);

@@ -4,6 +4,7 @@
 //! Both sides are alike. What is told survives losses: the receiver keeps what it heard ([`Heard`]) from one connection to the next and
 //! begins each with a digest of it; the sender sends what differs. In between, digests prove that both agree.
 
+mod asking;
 mod heard;
 mod said;
 mod saying;
@@ -11,10 +12,11 @@ mod saying;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use sealane_proto::peer::{FrameError, HeldFacts, PeerFrame, PeerHello};
+use sealane_proto::peer::{FrameError, HeldFacts, PeerCell, PeerFrame, PeerHello};
 use sealane_proto::resource::{Edition, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName};
 
+use asking::Asking;
 pub(crate) use heard::Heard;
 pub(crate) use said::{Said, SaidFacts};
 use saying::Saying;
@@ -81,6 +83,8 @@ pub(crate) struct Session {
     /// Hosts that the peer is to be told of as changed, and those that it has told of.
     hints: BTreeSet<NodeName>,
     their_hints: BTreeSet<NodeName>,
+    /// Questions about how each sees its own peers.
+    asking: Asking,
     /// Parts of a digest that is being sent.
     digest: VecDeque<PeerFrame>,
     digest_due: Instant,
@@ -102,6 +106,7 @@ impl Session {
             answers: BTreeSet::new(),
             hints: BTreeSet::new(),
             their_hints: BTreeSet::new(),
+            asking: Asking::default(),
             digest: VecDeque::new(),
             digest_due: now,
             theirs: BTreeMap::new(),
@@ -150,13 +155,26 @@ impl Session {
             }
             PeerFrame::Alive => Ok(()),
             PeerFrame::Hello(_) => Err(Fault::Unexpected),
-            PeerFrame::Facts(_) | PeerFrame::Held(_) | PeerFrame::Digest { .. } | PeerFrame::Hint(_)
+            PeerFrame::Facts(_)
+            | PeerFrame::Held(_)
+            | PeerFrame::Digest { .. }
+            | PeerFrame::Hint(_)
+            | PeerFrame::Ask(_)
+            | PeerFrame::Row { .. }
                 if !self.greeted =>
             {
                 Err(Fault::Unexpected)
             }
             PeerFrame::Hint(about) => {
                 add_within(&mut self.their_hints, about);
+                Ok(())
+            }
+            PeerFrame::Ask(token) => {
+                self.asking.handle_ask(token);
+                Ok(())
+            }
+            PeerFrame::Row { token, cells, last } => {
+                self.asking.handle_row(token, cells, last);
                 Ok(())
             }
             PeerFrame::Facts(part) => {
@@ -212,6 +230,9 @@ impl Session {
         if !self.hints.is_empty() && self.greeted {
             return Some(PeerFrame::Hint(std::mem::take(&mut self.hints)));
         }
+        if let Some(frame) = self.greeted.then(|| self.asking.poll_frame()).flatten() {
+            return Some(frame);
+        }
         if now >= self.digest_due {
             self.digest_due = now + DIGEST;
             self.digest = digest(self.heard.all_held());
@@ -236,6 +257,26 @@ impl Session {
     /// The hosts of which the peer has said since the last call that they have changed.
     pub(crate) fn take_hints(&mut self) -> BTreeSet<NodeName> {
         std::mem::take(&mut self.their_hints)
+    }
+
+    /// Asks the peer how it sees its own peers.
+    pub(crate) fn ask(&mut self, token: u64) {
+        self.asking.ask(token);
+    }
+
+    /// The peer's question, if there is one that was not taken yet.
+    pub(crate) fn take_question(&mut self) -> Option<u64> {
+        self.asking.take_question()
+    }
+
+    /// Answers a question of the peer's.
+    pub(crate) fn answer(&mut self, token: u64, cells: &[PeerCell]) {
+        self.asking.answer(token, cells);
+    }
+
+    /// The peer's answer to the last question, if it is whole and was not taken yet.
+    pub(crate) fn take_answer(&mut self) -> Option<Vec<PeerCell>> {
+        self.asking.take_answer()
     }
 
     /// Returns true if there is a word of the peer that was not taken yet.

@@ -5,7 +5,7 @@ mod mesh;
 use std::time::{Duration, SystemTime};
 
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::peer::{LARGEST_FRAME, PeerFrame, PeerHello};
+use sealane_proto::peer::{LARGEST_FRAME, PeerCell, PeerFrame, PeerHello, SeenReach};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -41,6 +41,40 @@ async fn a_hint_reaches_the_host_that_it_is_for_and_nobody_else() {
     a.hints("host-c", &["host-d"]);
     a.hints("host-b", &["host-e", "host-f"]);
     assert_eq!(b.hears_hint().await, ("host-a".to_owned(), vec!["host-e".to_owned(), "host-f".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_host_that_is_asked_how_it_sees_its_peers_answers_all_who_wait() {
+    let mesh = TestMesh::new();
+    let (a, mut b) = mesh.pair();
+    a.await_up("host-b").await;
+    let (first, second) = (a.asks("host-b").await, a.asks("host-b").await);
+    let row = vec![cell("host-a"), cell("host-c")];
+    let answering = async {
+        // The second question may come while this host still looks for the first.
+        while let Some(question) = b.looked.recv().await {
+            let _ = question.send(row.clone());
+        }
+    };
+    tokio::select! {
+        rows = async { (first.await, second.await) } => assert_eq!(rows, (Ok(row.clone()), Ok(row.clone()))),
+        () = answering => panic!("nobody asks any more"),
+    }
+    // One that shares no network is not asked.
+    assert!(a.asks("host-d").await.await.is_err());
+}
+
+fn cell(node: &str) -> PeerCell {
+    PeerCell {
+        node: node.parse().unwrap(),
+        reach: SeenReach::Unreachable,
+        round_trip: Some(Duration::from_micros(70)),
+        loss_permille: Some(1_000),
+        path_mtu: Some(1_500),
+        loses_long: true,
+        channel_problem: Some(sealane_proto::types::Finding::new("nobody answers")),
+        heard: Some(0),
+    }
 }
 
 #[tokio::test]

@@ -162,22 +162,21 @@ impl Life {
         let mut pulse = self.pulse(lifeline, adopted);
         let portless = self.attachment.workload.ports.is_empty();
         let mut core = ReadinessCore::new(portless, adopted, pulse.condition(), Instant::now());
+        let mut words = FindingCore::new(Instant::now());
         let (mut signs, mut applied) = (self.signs(), self.signs().map(|signs| signs.applied));
         if let Some(applied) = &applied {
             core.handle_sidecar(applied.borrow().is_some(), Instant::now());
         }
         let (mut watches, mut watch_again) = (self.watch_both(pulse.any_port(), adopted), None);
         core.handle_health(self.note_health(&watches));
-        let mut words = FindingCore::new(Instant::now());
         let (ended, mut queue) = (lifeline.ended(), TurnQueue::default());
         tokio::pin!(ended);
         let mut meddling = self.meddling();
         let mut ears = self.ears();
         loop {
-            let (facts, news) = (core.facts(), core.poll_declaration().is_some());
-            words.handle_found(self.finding(facts));
-            if words.poll(news, Instant::now()) || news {
-                self.declare(facts, words.said()).await;
+            let news = core.poll_declaration().is_some();
+            if words.poll(self.finding(core.facts()), news, Instant::now()) || news {
+                self.declare(core.facts(), words.said()).await;
             }
             if !self.wants_turn() {
                 queue.leave();

@@ -101,7 +101,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("status", &["sealane status", "sealane status -o json"]),
     ("backup", &["sealane backup /root/sealane.backup"]),
     ("restore", &["sealane restore /root/sealane.backup"]),
-    ("check", &["sealane check", "sealane check --underlay eth1"]),
+    ("check", &["sealane check", "sealane check --underlay eth1", "sealane check --peers"]),
     ("demo", &["sealane demo", "sealane demo --once --hosts 2"]),
     ("demo shell", &["sealane demo shell host-1", "sealane demo shell host-1 -- sealane status"]),
     ("clean", &["sealane clean", "sealane clean --yes --keep-data"]),

@@ -54,6 +54,9 @@ pub(crate) struct Check {
     /// TCP port at which hosts call each other
     #[arg(long, value_name = "PORT", default_value = "7444")]
     pub(crate) peer_port: Port,
+    /// Matrix of the ways between all hosts in place of this host's checks: who reaches whom, round trips, loss, and blocked ports
+    #[arg(long)]
+    pub(crate) peers: bool,
 }
 
 /// `sealane control`.

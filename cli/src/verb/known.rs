@@ -79,6 +79,7 @@ fn merge_nodes(known: Vec<v1::NodeView>, told: Vec<v1::NodeView>) -> Vec<v1::Nod
             reach: own.reach,
             rtt_micros: own.rtt_micros,
             loss_permille: own.loss_permille,
+            path_mtu: own.path_mtu,
             ..view
         },
         None => view,
@@ -200,6 +201,7 @@ mod tests {
         });
         let own = v1::NodeView {
             node: node("host-2"),
+            path_mtu: 1_400,
             reach: "unreachable".to_owned(),
             rtt_micros: 70,
             loss_permille: Some(1_000),

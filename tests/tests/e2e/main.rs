@@ -38,6 +38,7 @@ mod joining;
 mod limits;
 mod liveness;
 mod machine;
+mod matrix;
 mod mesos;
 mod moves;
 mod names;

@@ -146,7 +146,8 @@ fn a_black_hole_is_found_named_and_told_to_senders_and_forgotten_when_the_way_ha
         assert_eq!(upload(two, workload, service), LONG, "{workload} to {service}");
     }
     // Who has sent long packets was told so, and the other end by the server's maximum segment size.
-    let told = mesh.site(1).exec("plain-1", &["sh", "-c", "ip route get $(getent hosts bare | cut -d' ' -f1)"]);
+    let told =
+        mesh.site(1).exec("plain-1", &["sh", "-c", "ip route get $(getent hosts bare | cut -d' ' -f1)"]);
     assert!(told.stdout.contains("mtu 1330"), "{told}");
     await_path_mtu(two, "host-1", 1_380);
     assert_eq!(two.metrics().sum("sealane_agent_peer_path_mtu_bytes", &[("peer", "host-1")]), 1_380.0);

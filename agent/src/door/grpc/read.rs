@@ -2,6 +2,7 @@
 
 mod channels;
 mod others;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::attachment::AttachmentId;
 use crate::certs::{Certs, key::Validity};
 use crate::host::{HostNetwork, HostViews, Outside, OutsideCheck};
 use crate::liveness::{PeerViews, Reach};
+use crate::matrix::Matrix;
 use crate::peer::Channels;
 use crate::sidecar::Registry;
 use crate::workload::Workloads;
@@ -54,6 +56,8 @@ pub(crate) struct ReadApi {
     pub(crate) channels: watch::Receiver<Channels>,
     /// The hosts that share a network with this one, as echoes show them.
     pub(crate) peers: watch::Receiver<Arc<PeerViews>>,
+    /// The ways between hosts, as they see them.
+    pub(crate) matrix: Arc<Matrix>,
 }
 
 /// Number of instances that are looked into when somebody asks why they are not ready.
@@ -184,7 +188,7 @@ impl Read for ReadApi {
             networks: count(networks.len()),
             services: sum(|snapshot| snapshot.services.len()),
             workloads: sum(|snapshot| snapshot.workloads.len()),
-            problems: self.problems(&networks, &unreached),
+            problems: self.explained(self.problems(&networks, &unreached)).await,
             removed: link.refused,
             notes: self.notes(&networks),
             peers: count(peers),
@@ -285,6 +289,14 @@ impl ReadApi {
         let unreached: Vec<Unreached> = unreached.iter().filter(|one| !is_away(&one.node)).cloned().collect();
         problems.extend(others::sentences(&unreached, &self.node));
         problems
+    }
+
+    /// Adds to what is said of hosts that answer no echoes what their channels tell.
+    async fn explained(&self, problems: Vec<String>) -> Vec<String> {
+        let is_away = self.is_out_of_reach();
+        let hosts: Vec<NodeName> = self.peers.borrow().keys().filter(|name| is_away(name)).cloned().collect();
+        let ways = self.matrix.ways_to(&hosts).await;
+        problems.into_iter().map(|problem| words::explained(problem, &ways)).collect()
     }
 
     /// Tells the hosts that cannot be reached from here now from those that can.

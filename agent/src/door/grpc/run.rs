@@ -14,9 +14,10 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::identity::identity;
-use super::register;
 use super::words::{check_machine, hold, status, target, weight_change, wrong};
+use super::{peers, register};
 use crate::attachment::{AttachRequest, AttachSpec, Event, Progress, RequestFailure};
+use crate::matrix::Matrix;
 use crate::registrar::RegistrarHandle;
 use crate::workload::{AttachError, Workloads};
 
@@ -25,13 +26,14 @@ use crate::workload::{AttachError, Workloads};
 pub(crate) struct RunApi {
     workloads: Arc<Workloads>,
     registrar: RegistrarHandle,
+    matrix: Arc<Matrix>,
 }
 
 impl RunApi {
-    /// The service over these workloads and registrations.
+    /// The service over these workloads, registrations and ways between hosts.
     #[must_use]
-    pub(crate) fn new(workloads: Arc<Workloads>, registrar: RegistrarHandle) -> Self {
-        Self { workloads, registrar }
+    pub(crate) fn new(workloads: Arc<Workloads>, registrar: RegistrarHandle, matrix: Arc<Matrix>) -> Self {
+        Self { workloads, registrar, matrix }
     }
 
     fn spec(&self, request: v1::RunRequest) -> Result<AttachSpec, Status> {
@@ -56,6 +58,13 @@ impl Agent for RunApi {
     type RunStream = Events;
     type AttachStream = Events;
     type RestartSidecarsStream = Restarts;
+
+    async fn peers(
+        &self,
+        _request: Request<v1::PeersRequest>,
+    ) -> Result<Response<v1::PeersResponse>, Status> {
+        Ok(Response::new(peers::seen(&self.matrix).await))
+    }
 
     async fn run(&self, request: Request<v1::RunRequest>) -> Result<Response<Events>, Status> {
         let process = caller(&request)?;

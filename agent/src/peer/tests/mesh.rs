@@ -65,6 +65,8 @@ pub(super) struct TestHost {
     words: mpsc::Receiver<(NodeName, PeerWord)>,
     hints: mpsc::Sender<PeerHint>,
     heard_hints: mpsc::Receiver<PeerHint>,
+    asks: mpsc::Sender<PeerQuestion>,
+    pub(super) looked: mpsc::Receiver<RowAnswer>,
     channels: watch::Receiver<Channels>,
     registry: Registry,
     node: NodeName,
@@ -140,6 +142,7 @@ impl TestMesh {
         let underlay = watch::Sender::new(UnderlayAddrs::from(here.ip()));
         let (heard, words) = mpsc::channel(16);
         let ((hints, given), (hinted, heard_hints)) = (mpsc::channel(16), mpsc::channel(16));
+        let ((asks, asked), (looks, looked)) = (mpsc::channel(16), mpsc::channel(16));
         let (channels, task) = start(PeerInputs {
             node: node.clone(),
             underlay: underlay.subscribe(),
@@ -152,6 +155,8 @@ impl TestMesh {
             words: heard,
             hints: given,
             hinted,
+            asks: asked,
+            looks,
             metrics: PeerMetrics::register(&registry).unwrap(),
         });
         TestHost {
@@ -163,6 +168,8 @@ impl TestMesh {
             words,
             hints,
             heard_hints,
+            asks,
+            looked,
             channels,
             registry,
             node,
@@ -216,6 +223,13 @@ impl TestHost {
 
     async fn next_word(&mut self) -> (NodeName, PeerWord) {
         tokio::time::timeout(PATIENCE, self.words.recv()).await.expect("a word").unwrap()
+    }
+
+    /// Asks a host how it sees its own peers.
+    pub(super) async fn asks(&self, node: &str) -> tokio::sync::oneshot::Receiver<Vec<PeerCell>> {
+        let (answer, row) = tokio::sync::oneshot::channel();
+        self.asks.send((node.parse().unwrap(), answer)).await.unwrap();
+        row
     }
 
     /// Tells a peer of hosts that have changed.

@@ -22,14 +22,10 @@ impl FindingCore {
         Self { said: Finding::default(), found: Finding::default(), again: now }
     }
 
-    /// This is so now.
-    pub(super) fn handle_found(&mut self, found: Finding) {
+    /// Takes what is so now; returns true if that is to be said now: the first and the last words at once, as all when something
+    /// else is said too (`anyway`).
+    pub(super) fn poll(&mut self, found: Finding, anyway: bool, now: Instant) -> bool {
         self.found = found;
-    }
-
-    /// Returns true if the words are to be said now: the first and the last ones at once, as all when something else is said too
-    /// (`anyway`).
-    pub(super) fn poll(&mut self, anyway: bool, now: Instant) -> bool {
         let is_first = self.said.is_empty() || self.found.is_empty();
         let is_due = self.found != self.said && (anyway || is_first || self.again <= now);
         if is_due {
@@ -58,9 +54,8 @@ mod tests {
         let began = Instant::now();
         let mut core = FindingCore::new(began);
         let mut check = |seconds: u64, found: &str, anyway: bool, said: &str, due: Option<u64>| {
-            core.handle_found(Finding::new(found));
             let before = core.said().clone();
-            let is_said = core.poll(anyway, began + Duration::from_secs(seconds));
+            let is_said = core.poll(Finding::new(found), anyway, began + Duration::from_secs(seconds));
             assert_eq!((core.said().as_str(), is_said), (said, before.as_str() != said), "at {seconds}");
             assert_eq!(core.due(), due.map(|due| began + Duration::from_secs(due)), "at {seconds}");
         };

@@ -1,0 +1,227 @@
+//! What the rows of several hosts say together: hosts that are down, ports that are blocked, and in which direction. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealane_proto::peer::{PeerCell, SeenReach};
+use sealane_proto::types::NodeName;
+
+use crate::peer::ObstacleKind;
+
+/// The rows of hosts, or why one could not be asked for its own.
+pub(crate) type Rows = BTreeMap<NodeName, Result<Vec<PeerCell>, String>>;
+
+/// Ports of the two ways between hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// The UDP port of tunnels, by which echoes go.
+    pub(crate) tunnels: u16,
+    /// The TCP port of channels.
+    pub(crate) channels: u16,
+}
+
+/// Names what is wrong between hosts, with what to do about it, a sentence each.
+pub(crate) fn problems(rows: &Rows, ports: Ports) -> Vec<String> {
+    let names = names(rows);
+    let down: BTreeSet<&NodeName> = names.iter().copied().filter(|name| is_down(rows, name)).collect();
+    let mut said: Vec<String> = down
+        .iter()
+        .map(|name| {
+            format!(
+                "host {name} is down or cut off: it answers none of the hosts that were asked, neither at UDP port {} nor at TCP port \
+                 {}; see that it runs and that its cable and its network are up",
+                ports.tunnels, ports.channels
+            )
+        })
+        .collect();
+    for (place, a) in names.iter().enumerate() {
+        for b in names.iter().skip(place + 1).filter(|_| !down.contains(a)) {
+            if !down.contains(b) {
+                said.extend(between(rows, (a, b), ports));
+            }
+        }
+    }
+    said
+}
+
+/// Tells more of a host that answers no echoes and has no channel.
+pub(super) fn without_channel(kind: ObstacleKind, words: &str, ports: Ports) -> String {
+    match kind {
+        ObstacleKind::Refused | ObstacleKind::Distrust => {
+            format!("the host is there ({words}): let UDP port {} through in both directions", ports.tunnels)
+        }
+        ObstacleKind::New | ObstacleKind::Silent | ObstacleKind::Lost => format!(
+            "its TCP port {} does not answer either: see that it runs, and that its cable and its network are up",
+            ports.channels
+        ),
+    }
+}
+
+/// Tells what keeps the tunnels of two hosts from each other, whose channel stands; `None` when nothing does.
+pub(super) fn blocked(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Option<String> {
+    let away = [cell(rows, a, b), cell(rows, b, a)].into_iter().flatten().any(is_away);
+    let both = [a, b].iter().all(|name| rows.get(*name).is_some_and(Result::is_ok));
+    (away && both).then(|| direction(rows, (a, b), ports.tunnels))
+}
+
+fn names(rows: &Rows) -> Vec<&NodeName> {
+    let seen = rows.values().flatten().flatten().map(|cell| &cell.node);
+    rows.keys().chain(seen).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Finds how one host sees another one.
+fn cell<'a>(rows: &'a Rows, from: &NodeName, to: &NodeName) -> Option<&'a PeerCell> {
+    rows.get(from)?.as_ref().ok()?.iter().find(|cell| cell.node == *to)
+}
+
+fn is_away(cell: &PeerCell) -> bool {
+    cell.reach == SeenReach::Unreachable
+}
+
+/// Returns true if nobody who was asked reaches the host in any way, and it could not be asked itself.
+fn is_down(rows: &Rows, name: &NodeName) -> bool {
+    let mut seen = rows.keys().filter_map(|from| cell(rows, from, name)).peekable();
+    let is_asked = rows.get(name).is_some_and(Result::is_ok);
+    !is_asked && seen.peek().is_some() && seen.all(|cell| is_away(cell) && cell.channel_problem.is_some())
+}
+
+/// Names what is wrong between two hosts that are there.
+fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<String> {
+    let cells = [cell(rows, a, b), cell(rows, b, a)];
+    let known = || cells.iter().flatten();
+    let away = known().any(|cell| is_away(cell));
+    let stands = known().any(|cell| cell.channel_problem.is_none());
+    let why = known().find_map(|cell| cell.channel_problem.as_ref());
+    let mut said = Vec::new();
+    match why.filter(|_| !stands) {
+        Some(why) if away => said.push(format!(
+            "nothing passes between {a} and {b}, neither UDP port {} nor TCP port {}: {why}; see that the networks of both lead to \
+             each other and that no firewall drops these ports",
+            ports.tunnels, ports.channels
+        )),
+        Some(why) => said.push(format!(
+            "there is no channel between {a} and {b}, which answer each other's echoes: {why}; let TCP port {} through in both \
+             directions",
+            ports.channels
+        )),
+        None if away => said.push(direction(rows, (a, b), ports.tunnels)),
+        None => {}
+    }
+    for (from, to, cell) in [(a, b, cells[0]), (b, a, cells[1])] {
+        if let Some(cell) = cell.filter(|cell| cell.loses_long && !is_away(cell)) {
+            let most = cell.path_mtu.map(|most| format!(" (at most {most} bytes pass)")).unwrap_or_default();
+            said.push(format!(
+                "long packets from {from} to {to} are lost on the way{most}, short ones are not, and nobody says so: raise the MTU of \
+                 the network beneath, or create the networks with a smaller --mtu"
+            ));
+        }
+    }
+    said
+}
+
+/// Tells which direction of the tunnels' port is blocked, by the echoes of each that come to the other.
+fn direction(rows: &Rows, (a, b): (&NodeName, &NodeName), port: u16) -> String {
+    let heard = |at: &NodeName, of: &NodeName| cell(rows, at, of).and_then(|cell| cell.heard);
+    let blocked = |from: &NodeName, to: &NodeName| {
+        format!(
+            "UDP port {port} is blocked from {from} to {to}: echoes of {to} come to {from}, none of {from} come to {to}, and their \
+             channel stands; let the port through in that direction: see what {from} drops on its way out, {to} on its way in, and \
+             the network between them"
+        )
+    };
+    match (heard(b, a), heard(a, b)) {
+        (Some(0), Some(0)) => format!(
+            "UDP port {port} is blocked between {a} and {b} in both directions: no echo of either comes to the other, and their channel \
+             stands; let the port through on both hosts and in the network between them"
+        ),
+        (Some(0), Some(_)) => blocked(a, b),
+        (Some(_), Some(0)) => blocked(b, a),
+        (Some(_), Some(_)) => format!(
+            "echoes go between {a} and {b} in both directions and their answers do not, though their channel stands; look again, and \
+             if it stays so, see which firewall drops some of UDP port {port}"
+        ),
+        (None, _) | (_, None) => format!(
+            "UDP port {port} is blocked between {a} and {b}, whose channel stands, in a direction that cannot be told, as not both count \
+             echoes; let the port through in both directions"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORTS: Ports = Ports { tunnels: 4789, channels: 7444 };
+
+    fn seen(node: &str, reach: SeenReach, channel: bool, heard: Option<u32>) -> PeerCell {
+        PeerCell {
+            node: node.parse().unwrap(),
+            reach,
+            round_trip: None,
+            loss_permille: None,
+            path_mtu: None,
+            loses_long: false,
+            channel_problem: (!channel).then(|| sealane_proto::types::Finding::new("nobody answers")),
+            heard,
+        }
+    }
+
+    fn rows(all: &[(&str, Option<&[PeerCell]>)]) -> Rows {
+        let row =
+            |cells: &Option<&[PeerCell]>| cells.map(<[PeerCell]>::to_vec).ok_or("no channel".to_owned());
+        all.iter().map(|(name, cells)| (name.parse().unwrap(), row(cells))).collect()
+    }
+
+    #[test]
+    fn both_ends_together_tell_the_direction_that_is_blocked() {
+        let away = |node, heard| [seen(node, SeenReach::Unreachable, true, heard)];
+        let table = [
+            (
+                Some(0),
+                Some(9),
+                "UDP port 4789 is blocked from a to b: echoes of b come to a, none of a come to b",
+            ),
+            (Some(9), Some(0), "UDP port 4789 is blocked from b to a"),
+            (Some(0), Some(0), "UDP port 4789 is blocked between a and b in both directions"),
+            (Some(9), Some(9), "echoes go between a and b in both directions"),
+            (
+                None,
+                Some(9),
+                "UDP port 4789 is blocked between a and b, whose channel stands, in a direction that cannot",
+            ),
+        ];
+        for (of_a_at_b, of_b_at_a, expected) in table {
+            let (at_a, at_b) = (away("b", of_b_at_a), away("a", of_a_at_b));
+            let said = problems(&rows(&[("a", Some(&at_a)), ("b", Some(&at_b))]), PORTS);
+            assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+        }
+        let at_a = away("b", Some(1));
+        let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
+        assert!(said.len() == 1 && said[0].contains("in a direction that cannot be told"), "{said:?}");
+    }
+
+    #[test]
+    fn a_host_that_answers_nobody_is_down_and_is_named_once() {
+        use SeenReach::{Reachable, Unreachable};
+        let at_a = [seen("b", Reachable, true, Some(5)), seen("c", Unreachable, false, Some(0))];
+        let at_b = [seen("a", Reachable, true, Some(5)), seen("c", Unreachable, false, Some(0))];
+        let said = problems(&rows(&[("a", Some(&at_a)), ("b", Some(&at_b)), ("c", None)]), PORTS);
+        assert!(said.len() == 1 && said[0].starts_with("host c is down or cut off"), "{said:?}");
+        // Another one reaches it: what is between these two is blocked.
+        let at_b = [seen("a", Reachable, true, Some(5)), seen("c", Reachable, true, Some(5))];
+        let said = problems(&rows(&[("a", Some(&at_a)), ("b", Some(&at_b)), ("c", None)]), PORTS);
+        assert!(said.len() == 1 && said[0].starts_with("nothing passes between a and c"), "{said:?}");
+    }
+
+    #[test]
+    fn a_channel_that_is_down_and_long_packets_that_are_lost_are_problems_and_a_doubt_is_none() {
+        use SeenReach::{Reachable, Suspect};
+        let at_a = [seen("b", Reachable, false, Some(5))];
+        let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
+        assert!(said.len() == 1 && said[0].contains("nobody answers; let TCP port 7444 through"), "{said:?}");
+        let long = [PeerCell { loses_long: true, ..seen("b", Reachable, true, Some(5)) }];
+        let said = problems(&rows(&[("a", Some(&long))]), PORTS);
+        assert!(said.len() == 1 && said[0].starts_with("long packets from a to b are lost"), "{said:?}");
+        let doubt = [seen("b", Suspect, true, Some(5))];
+        assert_eq!(problems(&rows(&[("a", Some(&doubt))]), PORTS), Vec::<String>::new());
+    }
+}

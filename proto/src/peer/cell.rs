@@ -1,0 +1,91 @@
+//! One host as another one sees it: a cell of the matrix that `sealane check --peers` prints.
+
+use std::time::Duration;
+
+use crate::types::{Finding, NodeName};
+use crate::wire::{Fields, WireError, v1};
+
+/// Reachability of a host, by its answers to echoes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeenReach {
+    /// It has not answered yet, or nobody asks it.
+    #[default]
+    Unknown,
+    /// It answers.
+    Reachable,
+    /// It owes an answer.
+    Suspect,
+    /// It does not answer.
+    Unreachable,
+}
+
+impl SeenReach {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Reachable => "reachable",
+            Self::Suspect => "suspect",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    fn of(word: &str) -> Self {
+        let all = [Self::Reachable, Self::Suspect, Self::Unreachable];
+        all.into_iter().find(|one| one.word() == word).unwrap_or_default()
+    }
+}
+
+/// A host as another one sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCell {
+    /// The host that is seen.
+    pub node: NodeName,
+    /// Its reachability.
+    pub reach: SeenReach,
+    /// Time of an echo to it and back.
+    pub round_trip: Option<Duration>,
+    /// The share of the last echoes that got no answer, in a thousand.
+    pub loss_permille: Option<u32>,
+    /// The longest packets that pass, in bytes with the outer headers, as far as that was looked for.
+    pub path_mtu: Option<u32>,
+    /// True if long packets are lost on the way, and short ones are not.
+    pub loses_long: bool,
+    /// The obstacle to the channel; `None` while that stands.
+    pub channel_problem: Option<Finding>,
+    /// Echoes of that host that came while its observer looked; `None` when it did not, or that host may not have sent any.
+    pub heard: Option<u32>,
+}
+
+impl From<&PeerCell> for v1::PeerCell {
+    fn from(cell: &PeerCell) -> Self {
+        let micros = cell.round_trip.map_or(0, |round_trip| round_trip.as_micros());
+        Self {
+            node: cell.node.to_string(),
+            reach: cell.reach.word().to_owned(),
+            rtt_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+            loss_permille: cell.loss_permille,
+            path_mtu: cell.path_mtu.unwrap_or_default(),
+            loses_long: cell.loses_long,
+            channel_problem: cell.channel_problem.as_ref().map(ToString::to_string).unwrap_or_default(),
+            heard: cell.heard,
+        }
+    }
+}
+
+impl TryFrom<v1::PeerCell> for PeerCell {
+    type Error = WireError;
+    fn try_from(message: v1::PeerCell) -> Result<Self, WireError> {
+        Ok(Self {
+            node: Fields("PeerCell").parse("node", &message.node)?,
+            reach: SeenReach::of(&message.reach),
+            round_trip: Some(message.rtt_micros).filter(|&micros| micros > 0).map(Duration::from_micros),
+            loss_permille: message.loss_permille.map(|loss| loss.min(1_000)),
+            path_mtu: Some(message.path_mtu).filter(|&mtu| mtu > 0),
+            loses_long: message.loses_long,
+            channel_problem: Some(Finding::new(&message.channel_problem)).filter(|words| !words.is_empty()),
+            heard: message.heard,
+        })
+    }
+}
