@@ -45,6 +45,17 @@ impl NetworkState {
     }
 }
 
+/// The changes by which a host has a name that others may have had.
+pub(super) fn reopened(state: &State, node: &NodeName) -> Vec<Change> {
+    let of = |network: &NetworkState| {
+        let known = network.known(node)?;
+        let edition = known.reopened();
+        let put = || Change::put_in(&network.network.name, Told { node: node.clone(), edition });
+        (edition != known).then(put)
+    };
+    state.networks.values().filter_map(of).collect()
+}
+
 /// The changes that forget what hosts have told that are no part of the mesh, but for these names.
 pub(super) fn forgotten(state: &State, kept: &BTreeSet<&NodeName>) -> Vec<Change> {
     let gone = |node: &&NodeName| !state.nodes.contains_key(*node) && !kept.contains(node);

@@ -12,7 +12,7 @@ use super::timestamp::Span;
 use super::{
     Change, Command, Decision, NodeRecord, State, Timestamp, TokenRecord, TokenStanding, UnfitUnderlay,
 };
-use super::{hosts, underlay};
+use super::{edition, hosts, underlay};
 
 /// A host asks to be part of the mesh. Asking again with the same key is the same host (its first answer was
 /// lost, or it was reinstalled on its old data), perhaps at a new address.
@@ -226,6 +226,7 @@ impl Command for JoinNode {
             changes.push(Change::put(record.clone()));
         }
         if !again {
+            changes.extend(edition::reopened(state, &record.node.name));
             // In one commit with the host: no answer without a use, no use without a host.
             changes.push(Change::put(TokenRecord { used: token.used.saturating_add(1), ..token.clone() }));
         }

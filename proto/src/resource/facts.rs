@@ -33,6 +33,16 @@ impl Edition {
         }
     }
 
+    /// The closed edition at which another host begins that has the name from now on: newer than what a host said in between of which
+    /// nobody heard here.
+    #[must_use]
+    pub const fn reopened(self) -> Self {
+        match self.revision {
+            0 => Self { incarnation: self.incarnation.saturating_add(1), revision: 0 },
+            _ => self,
+        }
+    }
+
     /// Returns true if a host can have said this, whatever its clock: newer ones can follow it.
     #[must_use]
     pub const fn is_possible(self) -> bool {
@@ -146,5 +156,8 @@ mod tests {
         assert!(closed > last && closed > Edition { incarnation: 9, revision: 1 });
         assert_eq!(closed.closed(), closed);
         assert!(Edition { incarnation: closed.incarnation, revision: 1 } > closed);
+        let said = Edition { incarnation: closed.incarnation + 1, revision: 9 };
+        assert!(closed.reopened() < said && closed.reopened().reopened() > Edition { revision: 0, ..said });
+        assert_eq!(said.reopened(), said, "it speaks on");
     }
 }

@@ -457,7 +457,10 @@ impl Model {
             }
             Event::Join(host) => {
                 if self.control.members.insert(host) {
-                    let known = self.control.heard.get(&host).map_or(0, |(edition, _)| edition.incarnation);
+                    let known = self.control.heard.get_mut(&host).map_or(0, |(edition, _)| {
+                        *edition = edition.reopened();
+                        edition.incarnation
+                    });
                     let mut owner = Owner { incarnation: (known + 1).max(clock), ..Owner::default() };
                     owner.say(host);
                     self.owners.insert(host, owner);

@@ -1,6 +1,6 @@
-use sealane_proto::resource::{Node, Workload};
+use sealane_proto::resource::{Edition, Node, Workload};
 use sealane_proto::token::TokenSecret;
-use sealane_proto::types::{MacAddr, NetworkName};
+use sealane_proto::types::{MacAddr, NetworkName, NodeName};
 
 use std::collections::BTreeSet;
 
@@ -240,4 +240,33 @@ fn a_service_with_instances_stays_and_a_removed_ones_address_rests() {
     apply(&mut state, Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() })
         .unwrap();
     assert_ne!(vip(&state), before);
+}
+
+#[test]
+fn who_gets_the_name_of_a_removed_host_is_newer_than_all_who_had_it() {
+    let mut state = state();
+    let (shop, node): (NetworkName, NodeName) = ("shop".parse().unwrap(), "host-2".parse().unwrap());
+    let editions = [(shop.clone(), Edition { incarnation: 700, revision: 4 })].into();
+    apply(&mut state, Report { node: node.clone(), workloads: vec![], editions }).unwrap();
+    let mut known = Edition { incarnation: 700, revision: 4 };
+    for key in 3..6 {
+        apply(&mut state, remove(false, true)).unwrap();
+        // It says something to other hosts alone, and goes again.
+        let (id, secret) = (format!("token00{key}"), TokenSecret::new([key; 20]));
+        let create = CreateToken {
+            id: id.clone(),
+            hash: secret.hash(),
+            ttl: Duration::from_secs(3_600),
+            uses: None,
+            node: None,
+            networks: BTreeSet::new(),
+        };
+        apply(&mut state, create).unwrap();
+        let host = Node { name: node.clone(), underlay: "192.0.2.2".parse().unwrap(), mtu: None };
+        let join = JoinNode { token: id, secret, node: host, key: [key; 32], gone: None };
+        apply(&mut state, join).unwrap();
+        let told = state.networks[&shop].told[&node].edition;
+        assert!(told > known, "{told:?} {known:?}");
+        known = Edition { incarnation: told.incarnation, revision: 9 };
+    }
 }
