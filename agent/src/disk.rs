@@ -6,6 +6,7 @@
 mod container;
 mod incarnation;
 mod messages;
+mod places;
 mod records;
 mod reservation;
 mod words;
@@ -23,6 +24,7 @@ use sealane_base::disk::Disk;
 
 pub(crate) use container::StoredContainer;
 pub(crate) use incarnation::Incarnations;
+pub(crate) use places::{PLACES, places_from_bytes, places_to_bytes};
 pub use records::RecordError;
 pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
 pub(crate) use words::{words_from_bytes, words_to_bytes};

@@ -18,6 +18,7 @@ mod mesh;
 mod metrics;
 mod outside;
 mod owners;
+mod places;
 mod reach;
 mod records;
 mod reserve;
@@ -32,11 +33,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sealane_fabric::services::ServiceTables;
-use sealane_proto::client::{ClockPair, Rejection};
+use sealane_proto::client::{CarriedNetworks, ClockPair, Rejection};
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::resource::{ControlAddr, NetworkSnapshot, OwnerFacts};
+use sealane_proto::resource::{ControlAddr, HostPlaces, NetworkSnapshot, OwnerFacts, Whereabouts};
 use sealane_proto::sidecar::Told;
-use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -178,8 +179,10 @@ impl Reported {
 /// Another host that shares a network with this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Place of the host, as control says.
+    /// Place of the host: as it says itself, or control, whichever is newer.
     pub(crate) underlay: UnderlayAddrs,
+    /// Further addresses at which it may be.
+    pub(crate) elsewhere: BTreeSet<UnderlayAddr>,
     /// The networks that both carry.
     pub(crate) networks: BTreeSet<NetworkName>,
 }
@@ -211,7 +214,13 @@ pub(crate) struct HostViews {
     pub(crate) complaints: watch::Receiver<Vec<String>>,
     /// Words of this host about its own workloads.
     pub(crate) facts: watch::Receiver<Arc<OwnFacts>>,
-    /// The hosts that share a network with this one, as control says.
+    /// This host's word about where it is.
+    pub(crate) place: watch::Receiver<Whereabouts>,
+    /// The same, and the words of others that say more than control does.
+    pub(crate) places: watch::Receiver<Arc<HostPlaces>>,
+    /// Control's last word on every network, with its hosts where this one goes by.
+    pub(crate) placed: watch::Receiver<CarriedNetworks>,
+    /// The hosts that share a network with this one.
     pub(crate) peers: watch::Receiver<Arc<BTreeMap<NodeName, Peer>>>,
     /// The certificates that nobody accepts any more, as control says.
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,

@@ -12,6 +12,7 @@ mod hub;
 mod listener;
 mod metrics;
 mod peering;
+mod proof;
 mod session;
 mod states;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use rustls::crypto::CryptoProvider;
 use sealane_base::task::{self, Task};
 use sealane_proto::client::TlsIdentity;
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::resource::OwnerFacts;
+use sealane_proto::resource::{HostPlaces, OwnerFacts, Whereabouts};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
@@ -57,6 +58,8 @@ pub(crate) struct PeerInputs {
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
     /// This host's own facts.
     pub(crate) facts: watch::Receiver<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
+    /// Places of this host and of others, as they are told.
+    pub(crate) places: watch::Receiver<Arc<HostPlaces>>,
     /// Takes what peers say of themselves.
     pub(crate) words: mpsc::Sender<(NodeName, PeerWord)>,
     /// Hints to give to peers.
@@ -80,6 +83,10 @@ pub(crate) enum PeerWord {
     Acknowledged(Acknowledged),
     /// The peer is not heard any more.
     Silent,
+    /// The peer is there, which is proven.
+    Placed(Whereabouts),
+    /// The peer has found other hosts there.
+    Found(HostPlaces),
 }
 
 /// A peer, and the hosts of which it says, or is told, that they have changed.
@@ -107,6 +114,8 @@ pub(crate) async fn pass_on(mut words: mpsc::Receiver<(NodeName, PeerWord)>, hos
             PeerWord::Facts(facts) => host.heard(owner, facts).await,
             PeerWord::Acknowledged(acknowledged) => host.acknowledged(owner, acknowledged).await,
             PeerWord::Silent => host.silent(owner).await,
+            PeerWord::Placed(place) => host.placed(owner, place).await,
+            PeerWord::Found(places) => host.found(places).await,
         }
     }
 }

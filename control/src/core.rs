@@ -61,7 +61,7 @@ pub use record::{
 pub use recovery::{
     Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
-pub use relocate::{Relocate, RelocateRefusal, Relocated};
+pub use relocate::{Relocate, RelocateRefusal, Relocated, ToldPlace};
 pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};
 pub use report::{AddressRefusal, Bound, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};

@@ -22,7 +22,7 @@ use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr,
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::core::Timestamp;
+use crate::core::{Timestamp, ToldPlace};
 use crate::pace::Pace;
 
 pub(crate) use directory::Directory;
@@ -108,7 +108,7 @@ struct Agents {
     /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Pace>,
     /// Hosts that have said that they are elsewhere than where they were, until they have a stream again.
-    elsewhere: BTreeSet<NodeName>,
+    elsewhere: BTreeMap<NodeName, ToldPlace>,
     /// The hosts that were lost at that second, but for those that have come back since.
     lost: (Timestamp, Arc<LostHosts>),
     /// Agents that have been behind for so long that it is a problem.
@@ -251,15 +251,20 @@ impl Registry {
                 .connected
                 .get(name)
                 .is_some_and(|agent| !place.contains(agent.claimant.peer.ip().into()));
-        (lost || usurped || agents.elsewhere.contains(name)).then(|| name.clone())
+        (lost || usurped || agents.elsewhere.contains_key(name)).then(|| name.clone())
     }
 
-    /// Notes that a host says that it is not at its underlay address any more, whether or not it can be at the one that it came
-    /// with: so two hosts that swap their addresses do not wait for each other.
-    pub(crate) fn note_elsewhere(&self, node: &NodeName) {
+    /// Notes that a host says that it is not at its underlay address any more, but at `told`, whether or not it can be there: so two
+    /// hosts that swap their addresses do not wait for each other.
+    pub(crate) fn note_elsewhere(&self, node: &NodeName, told: ToldPlace) {
         if self.directory().nodes.contains_key(node) {
-            self.agents().elsewhere.insert(node.clone());
+            self.agents().elsewhere.insert(node.clone(), told);
         }
+    }
+
+    /// Returns where a host has said that it is since it was connected last.
+    pub(crate) fn elsewhere(&self, node: &NodeName) -> Option<ToldPlace> {
+        self.agents().elsewhere.get(node).copied()
     }
 
     /// Says whether a host tells another length of packets than before, and not too often: what it told too early it tells
@@ -440,7 +445,7 @@ impl Agents {
         self.seen.retain(|node, _| directory.nodes.contains_key(node));
         self.tracker.retain(|node| directory.nodes.contains_key(node));
         self.resizes.retain(|node, _| directory.nodes.contains_key(node));
-        self.elsewhere.retain(|node| directory.nodes.contains_key(node));
+        self.elsewhere.retain(|node, _| directory.nodes.contains_key(node));
     }
 
     /// Takes over the networks that changed.

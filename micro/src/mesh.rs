@@ -35,6 +35,7 @@ pub(crate) fn report() -> Work {
         networks: Default::default(),
         displaced: None,
         echoes: true,
+        placed: Default::default(),
     };
     let block = |node, range| Change::put_in(&name, Block { node, range: parsed(range) });
     let mut changes = vec![

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
-use crate::resource::Edition;
+use crate::resource::{Edition, HostPlaces};
 use crate::types::{NetworkName, NodeName};
 use crate::wire::{Fields, WireError, all, each, v1};
 pub use cell::{PeerCell, SeenReach};
@@ -61,6 +61,8 @@ pub enum PeerFrame {
         /// True if no part follows.
         last: bool,
     },
+    /// The underlay addresses of the sender, and of others as it has found them.
+    Places(HostPlaces),
 }
 
 /// First words of a host.
@@ -199,6 +201,9 @@ impl From<&PeerFrame> for v1::PeerFrame {
             PeerFrame::Row { token, cells, last } => {
                 Some(Frame::Row(v1::PeerRow { token: *token, cells: each(cells), last: *last }))
             }
+            PeerFrame::Places(places) => {
+                Some(Frame::Places(v1::PeerPlaces { places: places.iter().map(Into::into).collect() }))
+            }
         };
         Self { frame }
     }
@@ -234,6 +239,10 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
             }
             Some(Frame::Ask(ask)) => Self::Ask(ask.token),
             Some(Frame::Row(row)) => Self::Row { token: row.token, cells: all(row.cells)?, last: row.last },
+            Some(Frame::Places(told)) => {
+                let places = told.places.into_iter().map(TryInto::try_into);
+                Self::Places(places.collect::<Result<_, _>>()?)
+            }
         })
     }
 }

@@ -12,6 +12,7 @@ mod service;
 mod snapshot;
 mod space;
 mod view;
+mod whereabouts;
 mod workload;
 
 pub use block::Block;
@@ -23,4 +24,5 @@ pub use node::Node;
 pub use service::{External, Service};
 pub use snapshot::{NetworkContent, NetworkSnapshot};
 pub use space::{AddressSpace, way_out};
+pub use whereabouts::{HostPlaces, Whereabouts};
 pub use workload::Workload;

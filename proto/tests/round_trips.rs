@@ -190,18 +190,22 @@ fn content() -> impl Strategy<Value = NetworkContent> {
         .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
     let edition = (0..=1_u64 << 62, 0..=1_u64 << 62)
         .prop_map(|(incarnation, revision)| Edition { incarnation, revision });
-    let hosts = (vec(label(), 0..3), of(btree_map(label(), edition, 0..3)), of(vec(label(), 0..3)));
+    let editions = || of(btree_map(label(), edition.clone(), 0..3));
+    let hosts = (vec(label(), 0..3), editions(), of(vec(label(), 0..3)), editions());
     (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, hosts).prop_map(
-        |(network, nodes, blocks, services, workloads, revoked, (drained, reported, mute))| NetworkContent {
-            network,
-            nodes,
-            blocks,
-            services,
-            workloads,
-            revoked,
-            drained,
-            reported,
-            mute,
+        |(network, nodes, blocks, services, workloads, revoked, (drained, reported, mute, placed))| {
+            NetworkContent {
+                network,
+                nodes,
+                blocks,
+                services,
+                workloads,
+                revoked,
+                drained,
+                reported,
+                mute,
+                placed,
+            }
         },
     )
 }

@@ -102,6 +102,7 @@ impl Foundation {
             reservations: folders.reservations,
             incarnations: folders.incarnations,
             words: folders.words,
+            places: folders.places,
             metrics: HostMetrics::register(&registry)?,
             events,
             report,
@@ -166,7 +167,7 @@ impl Foundation {
         }
         tasks.extend(basic_tasks(&context, &workloads));
         let registrations = follow_services(&config, &workloads, &mut tasks);
-        let (own, carried) = ((identities.clone(), provider.clone()), self.carried.clone());
+        let (own, carried) = ((identities.clone(), provider.clone()), context.host.views.placed.clone());
         let between = (context.as_ref(), &workloads, carried);
         let matrix = between_hosts(&config, between, own, &self.registry, &mut tasks)?;
         let (channels, peers) = (matrix.channels.clone(), matrix.peers.clone());
@@ -205,7 +206,7 @@ impl Foundation {
             applied: self.acks,
             carried: self.carried,
             instance: rand::random(),
-            underlay: kernel.overlay.underlay(),
+            place: context.host.views.place.clone(),
             mtu: kernel.overlay.mtu(),
             version: VERSION.to_owned(),
             metrics_port: config.metrics_port,
@@ -294,6 +295,7 @@ fn follow_peers(
         peers: views.peers,
         revoked: views.revoked,
         facts: views.facts,
+        places: views.places,
         words,
         hints,
         hinted,

@@ -15,7 +15,8 @@ use super::Config;
 use crate::attachment::{AttachmentId, Reservation};
 use crate::certs::Certs;
 use crate::disk::{
-    DiskError, Folder, Incarnations, NodeIdentity, StoredWorkload, network_from_bytes, words_from_bytes,
+    DiskError, Folder, Incarnations, NodeIdentity, PLACES, StoredWorkload, network_from_bytes,
+    places_from_bytes, words_from_bytes,
 };
 use crate::door::docker;
 use crate::error::StartError;
@@ -39,6 +40,7 @@ pub(super) struct Folders {
     pub(super) containers: Folder,
     pub(super) incarnations: Incarnations,
     pub(super) words: Folder,
+    pub(super) places: Folder,
 }
 
 impl Folders {
@@ -51,6 +53,7 @@ impl Folders {
             containers: folder_of(config, disk, layout::CONTAINERS)?,
             words: folder_of(config, disk, layout::OWNERS)?,
             incarnations: Incarnations::new(folder_of(config, disk, layout::NODE)?),
+            places: folder_of(config, disk, layout::NODE)?,
         })
     }
 }
@@ -129,6 +132,16 @@ fn recall_words(mesh: &mut Mesh, records: &Folder) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Recalls where hosts are by their own words: without it, this host goes by control's until they say it again.
+fn recall_places(mesh: &mut Mesh, folder: &Folder) {
+    match folder.read(PLACES).map(|bytes| bytes.as_deref().map(places_from_bytes)) {
+        Ok(Some(Ok(places))) => mesh.recall_places(places),
+        Ok(None) => {}
+        Ok(Some(Err(error))) => tracing::error!(%error, "what hosts have said of where they are is lost"),
+        Err(error) => tracing::error!(%error, "what hosts have said of where they are is lost"),
+    }
+}
+
 /// Recalls the state on disk, and ends everything in the kernel that is not on disk.
 pub(super) async fn recall(
     folders: &Folders,
@@ -147,6 +160,7 @@ pub(super) async fn recall(
         }
     }
     recall_words(&mut mesh, &folders.words)?;
+    recall_places(&mut mesh, &folders.places);
     for name in reservations.names()? {
         if let Some(bytes) = reservations.read(&name)? {
             mesh.keep(Reservation::from_bytes(&bytes)?);

@@ -2,6 +2,7 @@
 
 mod calls;
 mod deferred;
+mod place_record;
 mod views;
 mod word_records;
 
@@ -33,6 +34,7 @@ use crate::attachment::{Claim, Hold, Reservation};
 use crate::disk::{DiskError, Folder, Incarnations, network_to_bytes};
 use crate::host::RequestError;
 use deferred::{Answer, Deferred};
+use place_record::PlaceRecord;
 use views::{Shown, show};
 use word_records::WordRecords;
 
@@ -66,6 +68,8 @@ pub(crate) struct HostParts<F = Overlay> {
     pub(crate) incarnations: Incarnations,
     /// Folder of other hosts' words.
     pub(crate) words: Folder,
+    /// Folder with the record of where hosts are.
+    pub(crate) places: Folder,
     /// Counters.
     pub(crate) metrics: HostMetrics,
     /// From control.
@@ -84,7 +88,7 @@ pub(crate) struct HostParts<F = Overlay> {
 pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
     let (requests, queue) = mpsc::channel(1024);
     let HostParts { mesh, overlay, folder, workloads, reservations, incarnations, words, .. } = parts;
-    let HostParts { metrics, events, report, applied, carried, ready, .. } = parts;
+    let HostParts { places, metrics, events, report, applied, carried, ready, .. } = parts;
     let shown = Shown::new(&mesh, (report, applied, carried));
     let views = shown.views();
     let host = HostActor {
@@ -95,6 +99,7 @@ pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
         reservations,
         incarnations,
         word_records: WordRecords::new(words),
+        place_record: PlaceRecord::new(places),
         metrics,
         events,
         queue,
@@ -117,6 +122,7 @@ struct HostActor<F> {
     reservations: Folder,
     incarnations: Incarnations,
     word_records: WordRecords,
+    place_record: PlaceRecord,
     metrics: HostMetrics,
     events: mpsc::Receiver<LinkEvent>,
     queue: mpsc::Receiver<HostCommand>,
@@ -195,6 +201,7 @@ impl<F: Fabric> HostActor<F> {
 
     /// The network beneath is another one than before.
     fn handle_beneath(&mut self) {
+        self.core.mesh.set_underlay(*self.overlay.underlay().borrow());
         self.core.mesh.networks().into_iter().for_each(|network| self.core.handle_change(network));
     }
 
@@ -263,6 +270,7 @@ impl<F: Fabric> HostActor<F> {
                 }
             }
         }
+        self.place_record.keep(&self.core.mesh);
         self.shown.tell(&self.core);
         // After everybody works by them.
         for (network, snapshot, offered) in self.core.poll_unsaved() {
@@ -343,6 +351,8 @@ impl<F: Fabric> HostActor<F> {
             }
             HostCommand::Heard(owner, facts) => core.handle_facts(owner, facts, SystemTime::now()),
             HostCommand::Silent(owner) => core.handle_silence(&owner),
+            HostCommand::Placed(owner, place) => core.mesh.hear_place(owner, place, SystemTime::now()),
+            HostCommand::Found(places) => core.mesh.hear_rumours(places),
             HostCommand::Acknowledged(peer, acknowledged) => core.handle_acknowledged(peer, acknowledged),
             HostCommand::Unreachable(hosts) => core.handle_unreachable(hosts),
             HostCommand::Release(hold, answer) => {

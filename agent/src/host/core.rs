@@ -186,6 +186,7 @@ impl HostCore {
 
     /// Another host says what it has.
     pub(crate) fn handle_facts(&mut self, owner: NodeName, facts: OwnerFacts, now: SystemTime) {
+        self.mesh.note_channel(&owner, true);
         let network = facts.network.clone();
         if self.mesh.hear(owner, facts, now) {
             self.kept_words.touch(&network);
@@ -196,6 +197,7 @@ impl HostCore {
     /// Another host is not heard any more.
     pub(crate) fn handle_silence(&mut self, owner: &NodeName) {
         self.told.part(owner);
+        self.mesh.note_channel(owner, false);
         self.mesh.fall_silent(owner).into_iter().for_each(|network| self.handle_change(network));
     }
 
@@ -279,6 +281,7 @@ impl HostCore {
     /// The next job, which is under way from now on until [`HostCore::handle_done`].
     pub(crate) fn poll_job(&mut self, now: Instant) -> Option<Job> {
         self.drop_forsaken();
+        self.mesh.settle_places(now).into_iter().for_each(|network| self.handle_change(network));
         loop {
             let (network, work) = self.jobs.begin(now)?;
             let reason = match work {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sealane_proto::resource::OwnerFacts;
+use sealane_proto::resource::{HostPlaces, OwnerFacts, Whereabouts};
 use sealane_proto::types::{Aliases, NetworkName, NodeName, OverlayIp, Weight};
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,6 +43,8 @@ pub(super) enum HostCommand {
     Owns(AttachmentId, oneshot::Sender<bool>),
     Heard(NodeName, OwnerFacts),
     Silent(NodeName),
+    Placed(NodeName, Whereabouts),
+    Found(HostPlaces),
     Acknowledged(NodeName, Acknowledged),
     Unreachable(BTreeSet<NodeName>),
 }
@@ -159,6 +161,18 @@ impl HostHandle {
     pub(crate) async fn silent(&self, owner: NodeName) {
         // While the agent ends, nobody needs to know.
         let _ = self.requests.send(HostCommand::Silent(owner)).await;
+    }
+
+    /// Says where another host is by its own word, which is proven.
+    pub(crate) async fn placed(&self, owner: NodeName, place: Whereabouts) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Placed(owner, place)).await;
+    }
+
+    /// Says where another host has found others.
+    pub(crate) async fn found(&self, places: HostPlaces) {
+        // While the agent ends, nobody needs to know.
+        let _ = self.requests.send(HostCommand::Found(places)).await;
     }
 
     /// Says that another host has acknowledged this of this host's words.

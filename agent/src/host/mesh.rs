@@ -3,6 +3,7 @@
 mod admit;
 mod blocks;
 mod facts;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::ipam::{Ipam, Tenant};
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 use blocks::remembered;
+use places::KnownPlaces;
 
 /// Everything that this host knows.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(crate) struct Mesh {
     facts: BTreeMap<NetworkName, Arc<OwnerFacts>>,
     /// Words of other hosts about themselves.
     words: Words,
+    places: KnownPlaces,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,8 @@ struct CarriedNetwork {
     snapshot: Arc<NetworkSnapshot>,
     /// The same without the addresses that this host gives back.
     remembered: Arc<NetworkSnapshot>,
+    /// The same with its hosts where this one goes by.
+    placed: Arc<NetworkSnapshot>,
     ipam: Ipam,
     /// State that the kernel and the names work by: the sequence of the newest [`super::HostNetwork`], and its
     /// generation.
@@ -87,6 +92,7 @@ impl Mesh {
     #[must_use]
     pub(crate) fn new(node: Node, incarnation: u64) -> Self {
         Self {
+            places: KnownPlaces::of(&node, incarnation),
             node,
             networks: BTreeMap::new(),
             hosted: BTreeMap::new(),
@@ -125,13 +131,17 @@ impl Mesh {
         }
         let snapshot = Arc::new(snapshot);
         let remembered = remembered(&snapshot, &self.node.name, ipam.offered());
-        self.networks.insert(name, CarriedNetwork { snapshot, remembered, ipam, published: None });
+        let placed = remembered.clone();
+        self.networks.insert(name, CarriedNetwork { snapshot, remembered, placed, ipam, published: None });
+        self.places.touch();
         true
     }
 
     /// Forgets a network that is no more. Refused (false) while workloads of it run here.
     pub(crate) fn drop_network(&mut self, network: &NetworkName) -> bool {
-        !self.uses(network) && self.networks.remove(network).is_some()
+        let goes = !self.uses(network) && self.networks.remove(network).is_some();
+        self.places.touch();
+        goes
     }
 
     /// The networks that this host carries.
@@ -206,7 +216,12 @@ impl Mesh {
             let instances = local.iter_mut().filter(|own| own.service.is_some());
             instances.for_each(|own| (own.ready, own.ready6) = (false, false));
         }
+        let placed = &self.networks.get(network)?.placed.nodes;
+        // Who is nowhere at this moment is a member all the same.
+        let known: BTreeSet<NodeName> = snapshot.nodes.iter().map(|node| node.name.clone()).collect();
+        snapshot.nodes.extend(placed.iter().filter(|node| !known.contains(&node.name)).cloned());
         owners::merge(&mut snapshot.content, &self.node.name, local, self.words.of(network));
+        snapshot.nodes.clone_from(placed);
         self.leave_out(&mut snapshot);
         self.leave_unreachable(&mut snapshot);
         Some(snapshot)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use doubt::Doubt;
-use sealane_proto::resource::{NetworkContent, OwnerFacts, Workload};
+use sealane_proto::resource::{Edition, NetworkContent, OwnerFacts, Workload};
 use sealane_proto::types::{NetworkName, NodeName};
 
 /// Number of workloads of one host in one network that others keep, as control bounds it.
@@ -153,8 +153,12 @@ const SKEW: u64 = 24 * 3600;
 /// The latest start of a host's agent that this one believes at `now`, in seconds since 1970: a clock that is wrong counts as far as
 /// control has taken the host's word.
 pub(super) fn latest(content: &NetworkContent, owner: &NodeName, now: u64) -> u64 {
-    let reported = content.reported.as_ref().and_then(|reported| reported.get(owner));
-    reported.map_or(0, |known| known.incarnation).max(now).saturating_add(SKEW)
+    latest_after(content.reported.as_ref().and_then(|reported| reported.get(owner)).copied(), now)
+}
+
+/// The same of a host of which control has heard this.
+pub(super) fn latest_after(known: Option<Edition>, now: u64) -> u64 {
+    known.map_or(0, |known| known.incarnation).max(now).saturating_add(SKEW)
 }
 
 /// Returns true if control has told of the host in this network.
@@ -213,7 +217,7 @@ pub(super) fn merge(
     }
     content.workloads.sort_by(|a, b| a.name.cmp(&b.name));
     // Nobody who follows this host compares ages.
-    content.reported = None;
+    (content.reported, content.placed) = (None, None);
 }
 
 impl Word {

@@ -17,6 +17,7 @@ impl Mesh {
     /// Takes the hosts that cannot be reached, seen from here; answers the networks in which that is news.
     pub(super) fn set_unreachable(&mut self, hosts: BTreeSet<NodeName>) -> BTreeSet<NetworkName> {
         let known = std::mem::replace(&mut self.unreachable, hosts);
+        self.touch_places();
         let news: BTreeSet<&NodeName> = known.symmetric_difference(&self.unreachable).collect();
         let carried = self.carried().into_iter();
         let concerned =

@@ -1,6 +1,7 @@
 //! Frames over one connection, until it ends.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
@@ -47,6 +48,9 @@ pub(super) enum Ended {
     /// The host was removed from the mesh.
     #[error("it was removed from the mesh")]
     Revoked,
+    /// This host has lost the address of the connection.
+    #[error("this host has another underlay address")]
+    Moved,
 }
 
 impl From<io::Error> for Ended {
@@ -67,6 +71,7 @@ impl Ended {
             Self::Stuck => "stuck",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Moved => "moved",
         }
     }
 }
@@ -75,6 +80,10 @@ impl Ended {
 #[derive(Debug)]
 pub(super) struct Conversation {
     peer: NodeName,
+    /// Addresses of the connection: this host's, and the other one's.
+    pub(super) way: (IpAddr, IpAddr),
+    /// Time of its beginning.
+    pub(super) begun: Instant,
     /// The conversation.
     pub(super) session: Session,
     reader: ReadHalf<TlsStream<TcpStream>>,
@@ -101,10 +110,12 @@ impl Conversation {
         (words, hinted): (mpsc::Sender<(NodeName, PeerWord)>, mpsc::Sender<PeerHint>),
         metrics: PeerMetrics,
     ) -> Self {
-        let Secured { stream, peer, ends, .. } = secured;
+        let Secured { stream, peer, ends, way, .. } = secured;
         let ((reader, writer), now) = (split(stream), Instant::now());
         Self {
             peer,
+            way,
+            begun: now,
             session,
             reader,
             writer,

@@ -6,17 +6,16 @@ use std::sync::Arc;
 
 use sealane_base::places::source_of;
 use sealane_base::task::{self, Task};
-use sealane_proto::types::{NodeName, UnderlayAddrs};
+use sealane_proto::types::NodeName;
 use tokio::sync::{mpsc, watch};
 
 use super::PeerInputs;
 use super::asked::RowAnswer;
 use super::credentials::{Credentials, Secured};
 use super::listener::Listener;
-use super::peering::Peering;
+use super::peering::{Peering, Target};
 use super::session::{Said, SaidFacts};
 use super::states::Shown;
-use crate::host::Peer;
 
 /// Number of peers to which there are channels: the first ones by name.
 const MOST_PEERS: usize = 1_024;
@@ -41,7 +40,7 @@ pub(super) struct Hub {
 
 /// One peer.
 struct Peered {
-    peer: watch::Sender<Peer>,
+    peer: watch::Sender<Target>,
     calls: mpsc::Sender<Secured>,
     hints: mpsc::Sender<BTreeSet<NodeName>>,
     asks: mpsc::Sender<RowAnswer>,
@@ -117,11 +116,11 @@ impl Hub {
         let others = wanted.iter().filter(|(name, _)| **name != self.inputs.node).take(MOST_PEERS);
         let known: BTreeSet<IpAddr> = others
             .clone()
-            .flat_map(|(_, peer)| peer.underlay.iter())
+            .flat_map(|(_, peer)| peer.underlay.iter().chain(peer.elsewhere.iter().copied()))
             .map(|own| source_of(own.to_ip()))
             .collect();
-        let wanted: BTreeMap<&NodeName, Peer> =
-            others.map(|(name, peer)| (name, called(peer, here))).collect();
+        let wanted: BTreeMap<&NodeName, Target> =
+            others.map(|(name, peer)| (name, Target::of(peer, here))).collect();
         self.peers.retain(|name, _| {
             let stays = wanted.contains_key(name);
             if !stays {
@@ -150,7 +149,12 @@ impl Hub {
         self.listen(credentials);
     }
 
-    fn begin(&self, name: &NodeName, peer: &Peer, credentials: watch::Receiver<Arc<Credentials>>) -> Peered {
+    fn begin(
+        &self,
+        name: &NodeName,
+        peer: &Target,
+        credentials: watch::Receiver<Arc<Credentials>>,
+    ) -> Peered {
         let (peer, (calls, taken)) = (watch::Sender::new(peer.clone()), mpsc::channel(CALLS));
         let ((hints, given), (asks, asked)) = (mpsc::channel(HINTS), mpsc::channel(QUESTIONS));
         self.shown.add(name);
@@ -166,6 +170,7 @@ impl Hub {
             looks: self.inputs.looks.clone(),
             credentials,
             said: self.said.subscribe(),
+            places: self.inputs.places.clone(),
             words: self.inputs.words.clone(),
             shown: self.shown.clone(),
             metrics: self.inputs.metrics.clone(),
@@ -209,10 +214,4 @@ impl Hub {
             self.inputs.metrics.refuse("too_many");
         }
     }
-}
-
-/// The peer at the one of its addresses to which this host has a way.
-fn called(peer: &Peer, here: UnderlayAddrs) -> Peer {
-    let way = here.way_to(peer.underlay).map_or(peer.underlay.first(), |way| way.peer);
-    Peer { underlay: way.into(), networks: peer.networks.clone() }
 }

@@ -75,7 +75,8 @@ impl Listener {
         match admission::greet(place, stream, |stream| async move { credentials.accept(stream).await }).await
         {
             // An error means that the agent ends.
-            Ok(secured) => drop(self.ready.send(secured).await),
+            Ok(Some(secured)) => drop(self.ready.send(secured).await),
+            Ok(None) => {}
             Err(turned) => {
                 tracing::debug!(?turned, "a caller is no peer");
                 self.metrics.refuse(turned.as_str());

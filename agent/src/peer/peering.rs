@@ -3,12 +3,16 @@
 //! Of two hosts, the one with the smaller name dials; the other one does as well when nothing has come for a while. When both have,
 //! the connection of the smaller name stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sealane_base::backoff::Backoff;
-use sealane_proto::types::NodeName;
+use sealane_proto::resource::HostPlaces;
+use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -17,6 +21,7 @@ use super::asked::{Asked, RowAnswer};
 use super::conversation::{Conversation, Ended};
 use super::credentials::{Credentials, Secured};
 use super::metrics::PeerMetrics;
+use super::proof::Proof;
 use super::session::{Heard, Said, Session};
 use super::states::{Obstacle, ObstacleKind, Shown};
 use super::words;
@@ -32,6 +37,11 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Time for which the host with the greater name waits to be called, and for which a connection may be silent before another one
 /// takes its place.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Addresses at which a host is called together.
+const MOST_ADDRESSES: usize = 4;
+/// Age of a connection from which on a call from another address takes its place: the host has moved. Before, both may have called each
+/// other at once.
+const SETTLED: Duration = Duration::from_millis(300);
 /// A connection that lasted so long was a success: what follows it begins again.
 const LASTING: Duration = Duration::from_secs(2);
 
@@ -44,8 +54,8 @@ pub(super) struct Peering {
     pub(super) name: NodeName,
     /// TCP port of all hosts.
     pub(super) port: u16,
-    /// Address of the peer, and the networks that both carry.
-    pub(super) peer: watch::Receiver<Peer>,
+    /// Addresses of both, and the networks that both carry.
+    pub(super) peer: watch::Receiver<Target>,
     /// Connections that the peer has dialled.
     pub(super) calls: mpsc::Receiver<Secured>,
     /// Hints to give to the peer.
@@ -60,6 +70,8 @@ pub(super) struct Peering {
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// This host's own facts.
     pub(super) said: watch::Receiver<Said>,
+    /// Places of this host and of others, as they are told.
+    pub(super) places: watch::Receiver<Arc<HostPlaces>>,
     /// Takes the peer's words.
     pub(super) words: mpsc::Sender<(NodeName, PeerWord)>,
     /// Place in which the state is shown.
@@ -68,10 +80,35 @@ pub(super) struct Peering {
     pub(super) metrics: PeerMetrics,
 }
 
+/// The other host as this one calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Addresses at which it may be, the likeliest first; none of this host's own.
+    addresses: Vec<IpAddr>,
+    /// Underlay addresses of this host.
+    here: UnderlayAddrs,
+    networks: BTreeSet<NetworkName>,
+}
+
 /// A connection, and who has dialled it.
 struct Connected {
     secured: Secured,
     by_smaller: bool,
+}
+
+impl Target {
+    /// The peer as a host at `here` calls it: first at the one of its addresses to which there is a way.
+    pub(super) fn of(peer: &Peer, here: UnderlayAddrs) -> Self {
+        let way = here.way_to(peer.underlay).map_or(peer.underlay.first(), |way| way.peer);
+        let further = peer.elsewhere.iter().copied().filter(|address| here.of(address.family()).is_some());
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in [way].into_iter().chain(further).filter(|address| !here.contains(*address)) {
+            if !addresses.contains(&address.to_ip()) && addresses.len() < MOST_ADDRESSES {
+                addresses.push(address.to_ip());
+            }
+        }
+        Self { addresses, here, networks: peer.networks.clone() }
+    }
 }
 
 impl Peering {
@@ -100,7 +137,14 @@ impl Peering {
                     if begun.elapsed() >= LASTING {
                         backoff.reset();
                     }
-                    wait = if self.is_smaller() { backoff.next_wait(rand::random()) } else { PATIENCE };
+                    wait = if matches!(ended, Ended::Moved) {
+                        // Only this host knows, and the others wait to hear it.
+                        Duration::ZERO
+                    } else if self.is_smaller() {
+                        backoff.next_wait(rand::random())
+                    } else {
+                        PATIENCE
+                    };
                 }
             }
         }
@@ -162,8 +206,10 @@ impl Peering {
         // Those of before are of no use any more.
         while self.hints.try_recv().is_ok() {}
         let mut asked = Asked::default();
-        let mut is_up = false;
+        let (mut is_up, mut proof) = (false, Proof::default());
+        let here = self.peer.borrow().here;
         self.said.mark_changed();
+        self.places.mark_changed();
         let ended = loop {
             if !is_up && talk.session.is_greeted() {
                 is_up = true;
@@ -174,12 +220,29 @@ impl Peering {
                 let _ = self.words.send((self.name.clone(), PeerWord::Acknowledged(acknowledged))).await;
             }
             asked.follow(&mut talk.session, &self.looks);
+            if proof.rests_until().is_none_or(|rest| rest <= Instant::now()) {
+                self.hear_places(&mut talk, &mut proof).await;
+            }
+            let credentials = self.credentials.borrow().clone();
+            let way = (talk.way.1, self.peer.borrow().here);
             tokio::select! {
                 stepped = talk.step() => if let Err(ended) = stepped {
                     break Err(ended);
                 },
+                place = proof.proven(&self.name, way, (&credentials, self.port)) => {
+                    // An error means that the agent ends.
+                    let _ = self.words.send((self.name.clone(), PeerWord::Placed(place))).await;
+                }
                 Ok(()) = self.said.changed() => self.tell(&mut talk),
-                Ok(()) = self.peer.changed() => self.tell(&mut talk),
+                Ok(()) = self.places.changed() => {
+                    talk.session.handle_places(self.places.borrow_and_update().clone());
+                }
+                Ok(()) = self.peer.changed() => {
+                    if self.has_moved(&talk, here) {
+                        break Err(Ended::Moved);
+                    }
+                    self.tell(&mut talk);
+                }
                 Some(about) = self.hints.recv() => talk.session.give_hint(about),
                 Some(answer) = self.asks.recv() => asked.ask(&mut talk.session, answer),
                 (token, cells) = asked.looked() => talk.session.answer(token, &cells),
@@ -189,20 +252,45 @@ impl Peering {
                     }
                 }
                 Some(secured) = self.calls.recv() => {
-                    let is_silent = talk.session.silence(Instant::now()) >= PATIENCE;
-                    let takes_over = !by_smaller || !self.is_smaller() || is_silent;
-                    match self.accepted(secured) {
-                        Some(secured) if takes_over => {
-                            self.metrics.end("replaced");
-                            break Ok(Connected { secured, by_smaller: !self.is_smaller() });
-                        }
-                        Some(_) => self.metrics.refuse("second"),
-                        None => {}
+                    if let Some(newer) = self.taken_over(&talk, by_smaller, secured) {
+                        break Ok(newer);
                     }
                 }
             }
         };
         (talk.session.into_heard(), ended)
+    }
+
+    /// The call, if it takes the place of the connection, which was dialled by the host with the smaller name or not.
+    fn taken_over(&self, talk: &Conversation, by_smaller: bool, secured: Secured) -> Option<Connected> {
+        let is_silent = talk.session.silence(Instant::now()) >= PATIENCE;
+        let has_moved = secured.way.1 != talk.way.1 && talk.begun.elapsed() >= SETTLED;
+        let takes_over = !by_smaller || !self.is_smaller() || is_silent || has_moved;
+        let secured = self.accepted(secured)?;
+        if !takes_over {
+            self.metrics.refuse("second");
+            return None;
+        }
+        self.metrics.end("replaced");
+        Some(Connected { secured, by_smaller: !self.is_smaller() })
+    }
+
+    /// Returns true if this host, which was at `before`, has lost the address of the connection.
+    fn has_moved(&self, talk: &Conversation, before: UnderlayAddrs) -> bool {
+        let (now, own) = (self.peer.borrow().here, UnderlayAddr::from(talk.way.0));
+        before.contains(own) && !now.contains(own)
+    }
+
+    /// Takes what the peer has said of where hosts are: its own place is to be proven, those of others are worth a call.
+    async fn hear_places(&self, talk: &mut Conversation, proof: &mut Proof) {
+        let Some(mut places) = talk.session.take_places() else { return };
+        if let Some(own) = places.remove(&self.name) {
+            proof.begin(own);
+        }
+        if !places.is_empty() {
+            // An error means that the agent ends.
+            let _ = self.words.send((self.name.clone(), PeerWord::Found(places))).await;
+        }
     }
 
     fn tell(&mut self, talk: &mut Conversation) {
@@ -211,14 +299,35 @@ impl Peering {
     }
 }
 
-/// Calls a host.
+/// Calls a host at all addresses at which it may be: it is where it shows its certificate.
+///
+/// # Errors
+/// The obstacle at the likeliest one.
 async fn dial(
     name: &NodeName,
-    peer: &Peer,
+    peer: &Target,
     port: u16,
     credentials: &Credentials,
 ) -> Result<Secured, Obstacle> {
-    let address = (peer.underlay.first().to_ip(), port).into();
+    let call = async |(place, address): (usize, &IpAddr)| {
+        (place, dial_at(name, SocketAddr::new(*address, port), credentials).await)
+    };
+    let mut calls: FuturesUnordered<_> = peer.addresses.iter().enumerate().map(call).collect();
+    let mut obstacles = BTreeMap::new();
+    while let Some((place, called)) = calls.next().await {
+        match called {
+            Ok(secured) => return Ok(secured),
+            Err(obstacle) => drop(obstacles.insert(place, obstacle)),
+        }
+    }
+    Err(obstacles.into_values().next().unwrap_or_else(|| words::of_own_address(peer.here)))
+}
+
+async fn dial_at(
+    name: &NodeName,
+    address: SocketAddr,
+    credentials: &Credentials,
+) -> Result<Secured, Obstacle> {
     let connecting = timeout(CONNECT, TcpStream::connect(address)).await;
     let stream = connecting
         .unwrap_or_else(|late| Err(late.into()))

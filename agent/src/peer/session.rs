@@ -10,10 +10,12 @@ mod said;
 mod saying;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sealane_base::text::one_line;
 use sealane_proto::peer::{FrameError, HeldFacts, PeerCell, PeerFrame, PeerHello};
-use sealane_proto::resource::{Edition, OwnerFacts};
+use sealane_proto::resource::{Edition, HostPlaces, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName};
 
 use asking::Asking;
@@ -85,6 +87,9 @@ pub(crate) struct Session {
     their_hints: BTreeSet<NodeName>,
     /// Questions about how each sees its own peers.
     asking: Asking,
+    /// Places that the peer is to be told of, and those of which it has told.
+    places: Option<Arc<HostPlaces>>,
+    their_places: Option<HostPlaces>,
     /// Parts of a digest that is being sent.
     digest: VecDeque<PeerFrame>,
     digest_due: Instant,
@@ -107,6 +112,8 @@ impl Session {
             hints: BTreeSet::new(),
             their_hints: BTreeSet::new(),
             asking: Asking::default(),
+            places: None,
+            their_places: None,
             digest: VecDeque::new(),
             digest_due: now,
             theirs: BTreeMap::new(),
@@ -145,9 +152,7 @@ impl Session {
         match frame {
             PeerFrame::Hello(hello) if !self.greeted => {
                 if !hello.fits() {
-                    return Err(Fault::Protocol(
-                        sealane_base::text::one_line(&hello.version, 64).into_owned(),
-                    ));
+                    return Err(Fault::Protocol(one_line(&hello.version, 64).into_owned()));
                 }
                 self.greeted = true;
                 self.heard.renew();
@@ -161,6 +166,7 @@ impl Session {
             | PeerFrame::Hint(_)
             | PeerFrame::Ask(_)
             | PeerFrame::Row { .. }
+            | PeerFrame::Places(_)
                 if !self.greeted =>
             {
                 Err(Fault::Unexpected)
@@ -175,6 +181,10 @@ impl Session {
             }
             PeerFrame::Row { token, cells, last } => {
                 self.asking.handle_row(token, cells, last);
+                Ok(())
+            }
+            PeerFrame::Places(places) => {
+                self.their_places = Some(places);
                 Ok(())
             }
             PeerFrame::Facts(part) => {
@@ -227,6 +237,9 @@ impl Session {
         if let Some(network) = self.answers.pop_first() {
             return Some(PeerFrame::Held(self.heard.held(&network)));
         }
+        if let Some(places) = self.places.take_if(|_| self.greeted) {
+            return Some(PeerFrame::Places(HostPlaces::clone(&places)));
+        }
         if !self.hints.is_empty() && self.greeted {
             return Some(PeerFrame::Hint(std::mem::take(&mut self.hints)));
         }
@@ -242,6 +255,16 @@ impl Session {
             return Some(PeerFrame::Facts(part));
         }
         (now >= self.last_said + HEARTBEAT).then_some(PeerFrame::Alive)
+    }
+
+    /// The peer is to be told where this host is, and where it has found others.
+    pub(crate) fn handle_places(&mut self, places: Arc<HostPlaces>) {
+        self.places = Some(places);
+    }
+
+    /// Places of which the peer has told since the last call: its own, and those of others.
+    pub(crate) fn take_places(&mut self) -> Option<HostPlaces> {
+        self.their_places.take()
     }
 
     /// The peer is to be told that these hosts have changed.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::states::ObstacleKind;
 use super::*;
-use mesh::{PATIENCE, TestMesh, address, facts};
+use mesh::{PATIENCE, TestMesh, address, facts, place};
 
 #[tokio::test]
 async fn hosts_tell_each_other_what_they_own_and_when_they_end() {
@@ -31,6 +31,45 @@ async fn hosts_tell_each_other_what_they_own_and_when_they_end() {
     drop(a);
     assert_eq!(b.hears().await.1, PeerWord::Silent);
     b.await_down("host-a", ObstacleKind::Refused).await;
+}
+
+#[tokio::test]
+async fn a_host_is_believed_to_be_where_it_is_spoken_to_or_answers_and_nowhere_else() {
+    let mesh = TestMesh::new();
+    let (mut a, mut b) = mesh.pair();
+    let stranger = mesh.host("host-c", 5);
+    stranger.shares(&[("host-z", 9, &["shop"])]);
+    stranger.await_listening().await;
+    let b_says = |place| ("host-b".parse().unwrap(), PeerWord::Placed(place));
+    b.says_places(&[("host-b", 2, 1), ("host-c", 5, 7)]);
+    // What is said of others proves nothing, and comes first.
+    let found = BTreeMap::from([("host-c".parse().unwrap(), place(5, 7))]);
+    assert_eq!(a.hears().await.1, PeerWord::Found(found));
+    assert_eq!(a.hears().await, b_says(place(2, 1)), "a has called it there");
+    b.says_places(&[("host-b", 5, 2)]);
+    stranger.await_refused("failed").await;
+    b.says_places(&[("host-b", 4, 3)]);
+    b.moves(4);
+    // It answers there, and another host at the place before.
+    a.awaits("host-b", PeerWord::Placed(place(4, 3))).await;
+    a.says_places(&[("host-a", 1, 1)]);
+    b.awaits("host-a", PeerWord::Placed(place(1, 1))).await;
+    a.await_up("host-b").await;
+    assert!(a.is_up("host-b") && b.is_up("host-a"), "a look leaves the channel as it is");
+}
+
+#[tokio::test]
+async fn a_host_is_called_at_all_addresses_at_which_it_may_be() {
+    let mesh = TestMesh::new();
+    let (a, b) = (mesh.host("host-a", 1), mesh.host("host-b", 2));
+    b.shares(&[("host-a", 1, &["shop"])]);
+    b.await_listening().await;
+    a.shares_with("host-b", 7, &[8, 2]);
+    a.await_up("host-b").await;
+    a.shares_with("host-b", 1, &[]);
+    drop(b);
+    let said = a.await_down("host-b", ObstacleKind::Lost).await;
+    assert!(said.contains("this host is at") || said.contains("closed"), "{said}");
 }
 
 #[tokio::test]
@@ -213,7 +252,8 @@ async fn a_host_that_moves_is_found_where_it_is() {
     b.underlay.send_replace(address(5).ip().into());
     a.shares(&[("host-b", 5, &["shop"])]);
     a.says(facts("host-a", (1, 2), &["api-1"]));
-    assert_eq!(b.hears().await.1, PeerWord::Facts(facts("host-a", (1, 2), &["api-1"])));
+    b.awaits("host-a", PeerWord::Facts(facts("host-a", (1, 2), &["api-1"]))).await;
+    assert_eq!(b.ended("moved"), 1, "what is sent from the lost address comes back from nowhere");
     let listening = async {
         while TcpStream::connect(address(5)).await.is_err() || TcpStream::connect(address(2)).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;

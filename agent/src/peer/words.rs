@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use rustls::CertificateError;
 use sealane_base::text::plain;
+use sealane_proto::types::UnderlayAddrs;
 
 use super::conversation::Ended;
 use super::session::Fault;
@@ -25,6 +26,15 @@ pub(super) fn of_connecting(address: SocketAddr, error: &io::Error) -> Obstacle 
         (ObstacleKind::Silent, plain(error))
     };
     Obstacle::new(kind, format!("{address}: {why}"))
+}
+
+/// Tells that a host is nowhere else than where this one is.
+pub(super) fn of_own_address(here: UnderlayAddrs) -> Obstacle {
+    let words = format!(
+        "this host is at {here} now, where the other one was, and nobody says where that is: it is found when control is back or \
+         another host has found it"
+    );
+    Obstacle::new(ObstacleKind::Lost, words)
 }
 
 /// Tells what keeps the two sides from trusting each other.
@@ -61,7 +71,7 @@ impl ObstacleKind {
                 | Fault::Disagrees,
             )
             | Ended::Revoked => Self::Distrust,
-            Ended::Broken(_) | Ended::Closed | Ended::Expired => Self::Lost,
+            Ended::Broken(_) | Ended::Closed | Ended::Expired | Ended::Moved => Self::Lost,
         }
     }
 }

@@ -23,6 +23,12 @@ pub struct Told {
 /// nobody counts to the end of numbers.
 const AHEAD: u64 = 1 << 33;
 
+/// Returns true if a host of which this is known can say a word of that age.
+pub(super) fn is_near(edition: Edition, known: Option<Edition>, now: Timestamp) -> bool {
+    let known = known.map_or(0, |known| known.incarnation);
+    edition.is_possible() && edition.incarnation <= known.max(now.unix()).saturating_add(AHEAD)
+}
+
 impl NetworkState {
     /// The newest word of a host that it can have said.
     fn known(&self, node: &NodeName) -> Option<Edition> {
@@ -31,8 +37,7 @@ impl NetworkState {
 
     /// Returns true if a host can say a word of this age: its next runs can say newer ones.
     pub(super) fn believes(&self, node: &NodeName, edition: Edition, now: Timestamp) -> bool {
-        let known = self.known(node).map_or(0, |known| known.incarnation);
-        edition.is_possible() && edition.incarnation <= known.max(now.unix()).saturating_add(AHEAD)
+        is_near(edition, self.known(node), now)
     }
 
     /// The change by which a host has told a word of this age; a report without one, as of a host that leaves or of an older

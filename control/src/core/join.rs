@@ -218,8 +218,18 @@ impl Command for JoinNode {
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let (drained, echoes) = known.map_or_else(Default::default, |known| (known.drained, known.echoes));
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
-        let record =
-            NodeRecord { node, key: self.key, joined, drained, token: by, networks, displaced: None, echoes };
+        let placed = known.map(|known| known.placed).unwrap_or_default();
+        let record = NodeRecord {
+            node,
+            key: self.key,
+            joined,
+            drained,
+            token: by,
+            networks,
+            displaced: None,
+            echoes,
+            placed,
+        };
         let mut changes = hosts::given_up(state, &record, now);
         changes.extend(taken);
         if known != Some(&record) {

@@ -141,7 +141,8 @@ pub(crate) fn decide(state: &State, step: &Step) -> Vec<Change> {
         Step::RemoveNetwork(name) => changes(RemoveNetwork(network(*name)), state),
         Step::Relocate(name, at, gone) => {
             let (underlay, gone) = place(*at, *gone);
-            changes(Relocate { name: node(*name), underlay, gone }, state)
+            let (told, meant) = (ToldPlace { underlay, placed: None }, None);
+            changes(Relocate { name: node(*name), told, gone, meant }, state)
         }
         Step::Join(name, at, gone) => {
             let (underlay, gone) = place(*at, *gone);

@@ -4,8 +4,10 @@
 //! while is displaced by who comes with the same address: from then on nobody is told where it is, so that nothing that
 //! is meant for it goes to the other, until it comes itself.
 
+use sealane_proto::resource::{Edition, Node};
 use sealane_proto::types::{NodeName, UnderlayAddrs};
 
+use super::edition::is_near;
 use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderlay, underlay};
 
 /// A host tells where it is.
@@ -13,10 +15,35 @@ use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderl
 pub struct Relocate {
     /// The host.
     pub name: NodeName,
-    /// Underlay addresses from now on.
-    pub underlay: UnderlayAddrs,
+    /// Where it is from now on.
+    pub told: ToldPlace,
     /// The host that yields that address to who comes with it.
     pub gone: Option<NodeName>,
+    /// Where that one has said that it is, if it has: it gets that in the same moment, and two hosts that swap are both known to be
+    /// somewhere all the time.
+    pub meant: Option<ToldPlace>,
+}
+
+/// A host's word about its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldPlace {
+    /// Underlay addresses.
+    pub underlay: UnderlayAddrs,
+    /// Age of the word; an agent of an earlier version does not say.
+    pub placed: Option<Edition>,
+}
+
+impl ToldPlace {
+    /// The record's edition with this word in it: words count in the order in which their host comes with them, and no edition is
+    /// followed by a smaller one.
+    #[must_use]
+    pub fn after(self, known: Edition, now: Timestamp) -> Edition {
+        match self.placed {
+            Some(placed) if placed >= known && is_near(placed, Some(known), now) => placed,
+            Some(_) | None if known == Edition::default() => known,
+            Some(_) | None => known.closed(),
+        }
+    }
 }
 
 /// A move of a host to another address.
@@ -94,16 +121,53 @@ pub(super) fn displace(
     }
 }
 
+/// Moves a host that yields its address to where it has said that it is; `None` when it cannot be there while `came` is where it is
+/// now.
+fn move_along(
+    state: &State,
+    (name, meant): (&NodeName, ToldPlace),
+    came: &Node,
+    now: Timestamp,
+) -> Option<Change> {
+    let known = state.nodes.get(name)?;
+    let is_taken =
+        |other: &NodeRecord| ![name, &came.name].contains(&&other.node.name) && other.holds(meant.underlay);
+    let fits = !meant.underlay.first().to_ip().is_loopback()
+        && !meant.underlay.overlaps(came.underlay)
+        && !state.nodes.values().any(is_taken)
+        && underlay::check(state, name, meant.underlay).is_ok();
+    fits.then(|| Change::put(known.moved(meant, now)))
+}
+
+impl NodeRecord {
+    /// Returns true if this word says nothing that the record does not.
+    #[must_use]
+    pub fn says(&self, told: ToldPlace, now: Timestamp) -> bool {
+        self.is_at(told.underlay) && told.after(self.placed, now) == self.placed
+    }
+
+    fn moved(&self, told: ToldPlace, now: Timestamp) -> Self {
+        let mut record = Self { displaced: None, placed: told.after(self.placed, now), ..self.clone() };
+        record.node.underlay = told.underlay;
+        record
+    }
+}
+
 impl Command for Relocate {
     /// The move, if the host was elsewhere before.
     type Outcome = Option<Relocated>;
     type Refusal = RelocateRefusal;
 
-    fn decide(self, state: &State, _now: Timestamp) -> Result<Decision<Option<Relocated>>, RelocateRefusal> {
-        let Self { name, underlay, gone } = self;
+    fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Option<Relocated>>, RelocateRefusal> {
+        let Self { name, told, gone, meant } = self;
+        let underlay = told.underlay;
         // Who is not known is told so elsewhere.
-        let known = state.nodes.get(&name).filter(|known| !known.is_at(underlay));
+        let known = state.nodes.get(&name).filter(|known| !known.says(told, now));
         let Some(known) = known else { return Ok(Decision { changes: vec![], outcome: None }) };
+        if known.is_at(underlay) {
+            // It says anew where it is.
+            return Ok(Decision { changes: vec![Change::put(known.moved(told, now))], outcome: None });
+        }
         underlay::check(state, &name, underlay)?;
         if underlay.first().to_ip().is_loopback() && state.nodes.keys().any(|other| *other != name) {
             return Err(RelocateRefusal::Loopback { underlay, name });
@@ -118,17 +182,18 @@ impl Command for Relocate {
         };
         let taken = displace(state, &name, underlay, gone.as_ref());
         let taken = taken.map_err(|other| refusal(other, name))?;
-        let displaced = taken.as_ref().and(gone);
-        let mut record = NodeRecord { displaced: None, ..known.clone() };
-        record.node.underlay = underlay;
-        let changes = taken.into_iter().chain([Change::put(record)]).collect();
+        let record = known.moved(told, now);
+        let moved = taken.as_ref().and(gone.as_ref()).zip(meant);
+        let moved = moved.and_then(|(other, meant)| move_along(state, (other, meant), &record.node, now));
+        let displaced = taken.as_ref().and(gone).filter(|_| moved.is_none());
+        let changes = moved.or(taken).into_iter().chain([Change::put(record)]).collect();
         Ok(Decision { changes, outcome: Some(Relocated { before, displaced }) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::resource::{Block, Node};
+    use sealane_proto::resource::Block;
 
     use super::*;
     use crate::core::model;
@@ -159,7 +224,8 @@ mod tests {
         gone: Option<&str>,
     ) -> Result<Option<Relocated>, String> {
         let gone = gone.map(|name| name.parse().unwrap());
-        let relocate = Relocate { name: name.parse().unwrap(), underlay: underlay.parse().unwrap(), gone };
+        let told = ToldPlace { underlay: underlay.parse().unwrap(), placed: None };
+        let relocate = Relocate { name: name.parse().unwrap(), told, gone, meant: None };
         model::run(state, relocate, Timestamp::default()).map_err(|refusal| refusal.to_string())
     }
 
@@ -216,6 +282,50 @@ mod tests {
         let displaced = Some("host-1".parse().unwrap());
         assert_eq!(back, Some(Relocated { before: "192.0.2.2".parse().unwrap(), displaced }));
         assert_eq!(told(&state), ["host-2 192.0.2.2"]);
+    }
+
+    #[test]
+    fn hosts_that_have_both_said_where_they_are_swap_in_one_moment() {
+        let mut state = two();
+        let told = |underlay: &str, revision| ToldPlace {
+            underlay: underlay.parse().unwrap(),
+            placed: Some(Edition { incarnation: 7, revision }),
+        };
+        let swap = |meant| Relocate {
+            name: "host-1".parse().unwrap(),
+            told: told("192.0.2.2", 2),
+            gone: Some("host-2".parse().unwrap()),
+            meant: Some(meant),
+        };
+        for taken in ["192.0.2.2", "127.0.0.1", "224.0.0.1"] {
+            let moved = model::run(&mut two(), swap(told(taken, 3)), Timestamp::default()).unwrap().unwrap();
+            assert_eq!(moved.displaced, Some("host-2".parse().unwrap()), "{taken} cannot be its own");
+        }
+        let moved = model::run(&mut state, swap(told("192.0.2.1", 3)), Timestamp::default()).unwrap();
+        assert_eq!(moved.unwrap().displaced, None);
+        assert_eq!(told_hosts(&state), ["host-1 192.0.2.2 7.2", "host-2 192.0.2.1 7.3"]);
+    }
+
+    /// The hosts that everybody is told of, with the ages of their words.
+    fn told_hosts(state: &State) -> Vec<String> {
+        let placed = state.snapshot(&"net-0".parse().unwrap(), 1).unwrap().content.placed.unwrap();
+        let editions = placed.values().map(ToString::to_string);
+        told(state).into_iter().zip(editions).map(|(host, edition)| format!("{host} {edition}")).collect()
+    }
+
+    #[test]
+    fn the_age_of_a_hosts_word_never_falls_whatever_agents_come() {
+        let edition = |incarnation, revision| Edition { incarnation, revision };
+        let told = |placed| ToldPlace { underlay: "192.0.2.1".parse().unwrap(), placed };
+        let (known, now) = (edition(7, 2), Timestamp::from_unix(100));
+        assert_eq!(told(Some(edition(7, 3))).after(known, now), edition(7, 3));
+        assert_eq!(told(Some(known)).after(known, now), known);
+        assert_eq!(told(None).after(Edition::default(), now), Edition::default(), "it has never told any");
+        for earlier in [None, Some(edition(7, 1)), Some(edition(1 << 40, 1))] {
+            let closed = told(earlier).after(known, now);
+            assert!(closed > edition(8, 9), "what it has told to other hosts counts no more");
+            assert_eq!(told(earlier).after(closed, now), closed);
+        }
     }
 
     #[test]

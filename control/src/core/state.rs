@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Block, Network, NetworkContent, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::{Block, Edition, Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName, OverlayIp, ServiceName};
 
 use super::record::{Edit, Kept, Mesh, Record, RowError};
@@ -79,6 +79,7 @@ impl State {
                 revoked: self.removed.keys().copied().collect(),
                 drained: carriers().filter(|node| self.is_drained(node)).cloned().collect(),
                 reported: Some(carriers().filter_map(told).collect()),
+                placed: Some(carriers().filter_map(|name| self.placed(name)).collect()),
                 mute: Some(carriers().filter(|node| !self.echoes(node)).cloned().collect()),
             },
         })
@@ -90,6 +91,12 @@ impl State {
     #[must_use]
     pub fn echoes(&self, node: &NodeName) -> bool {
         self.nodes.get(node).is_some_and(|record| record.echoes)
+    }
+
+    /// A host with the age of its word about where it is, if it tells any.
+    fn placed(&self, node: &NodeName) -> Option<(NodeName, Edition)> {
+        let placed = self.nodes.get(node)?.placed;
+        (placed != Edition::default()).then(|| (node.clone(), placed))
     }
 
     fn is_drained(&self, node: &NodeName) -> bool {

@@ -77,10 +77,11 @@ fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
     let _there = open(&registry, "192.0.2.1:40001", 1_000);
     assert_eq!(gone(), None);
     let [name, stranger] = ["host-1", "host-9"].map(|name| name.parse::<NodeName>().unwrap());
-    registry.note_elsewhere(&stranger);
+    let told = ToldPlace { underlay: "192.0.2.2".parse().unwrap(), placed: None };
+    registry.note_elsewhere(&stranger, told);
     assert_eq!(gone(), None);
-    registry.note_elsewhere(&name);
-    assert_eq!(gone(), Some(name));
+    registry.note_elsewhere(&name, told);
+    assert_eq!((gone(), registry.elsewhere(&name)), (Some(name.clone()), Some(told)));
     let _back = open(&registry, "192.0.2.1:40002", 1_000);
     assert_eq!(gone(), None, "it is there again");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use sealane_base::text::one_line;
-use sealane_proto::resource::Node;
+use sealane_proto::resource::{Edition, Node};
 use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddrs};
 use sealane_proto::wire::{agree, v1};
 use tokio::time::{Instant, timeout};
@@ -13,7 +13,7 @@ use v1::agent_message::Message as Up;
 
 use super::{Context, NETWORKS};
 use crate::VERSION;
-use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp};
+use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp, ToldPlace};
 use crate::registry::Registry;
 use crate::serve::{CertifiedHost, Proof};
 use crate::status::{not_a_node, status_of};
@@ -41,6 +41,8 @@ pub(crate) struct Greeting {
 pub(crate) struct ToldUnderlay {
     first: String,
     other: String,
+    /// Age of that word; `None` from an agent of an earlier version.
+    placed: Option<Edition>,
 }
 
 /// Change of a host's record that its hello asks for.
@@ -102,7 +104,9 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, ToldUnderlay, Option<M
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
     let (version, recalls, echoes) = (hello.version, hello.recalls, hello.echoes);
     let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port, echoes };
-    let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other };
+    let placed = Edition { incarnation: hello.place_incarnation, revision: hello.place_revision };
+    let placed = Some(placed).filter(|placed| *placed != Edition::default());
+    let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other, placed };
     Ok((greeting, underlay, Mtu::try_from(hello.mtu).ok()))
 }
 
@@ -122,24 +126,30 @@ pub(crate) fn placement(
         // A host that joined after the backup was taken that this store was restored from.
         Some(Proof { key, issued }) => {
             let unknown = Readmit::unknown(&name).to_string();
+            let placed = underlay.placed.unwrap_or_default();
             let (underlay, underlay_other) = (underlay.first.clone(), underlay.other.clone());
             let told = v1::Node { name: name.to_string(), underlay, underlay_other, ..v1::Node::default() };
             let node = Node::try_from(told).map_err(|_| Status::permission_denied(unknown))?;
             let gone = registry.gone_from(node.underlay, source, now);
-            Ok(Placement::Readmit(Readmit { node, key, issued, gone }))
+            Ok(Placement::Readmit(Readmit { node, key, issued, gone, placed }))
         }
         // Agents from before they said so are where they were.
         None if underlay.first.is_empty() => Ok(Placement::Stay),
         None => {
             let bad = |error| Status::invalid_argument(one_line(&format!("Hello.underlay: {error}"), 512));
+            let placed = underlay.placed;
             let underlay = UnderlayAddrs::of_wire(&underlay.first, &underlay.other).map_err(bad)?;
+            let told = ToldPlace { underlay, placed };
             let directory = registry.directory();
-            if directory.nodes.get(&name).is_none_or(|known| known.is_at(underlay)) {
+            let Some(known) = directory.nodes.get(&name).filter(|known| !known.says(told, now)) else {
                 return Ok(Placement::Stay);
+            };
+            if !known.is_at(underlay) {
+                registry.note_elsewhere(&name, told);
             }
-            registry.note_elsewhere(&name);
             let gone = registry.gone_from(underlay, source, now);
-            Ok(Placement::Relocate(Relocate { name, underlay, gone }))
+            let meant = gone.as_ref().and_then(|gone| registry.elsewhere(gone));
+            Ok(Placement::Relocate(Relocate { name, told, gone, meant }))
         }
     }
 }
@@ -181,7 +191,7 @@ async fn readmit(context: &Context, command: Readmit) -> Result<(), Status> {
 }
 
 async fn relocate(context: &Context, command: Relocate) -> Result<(), Status> {
-    let (name, underlay) = (command.name.clone(), command.underlay);
+    let (name, underlay) = (command.name.clone(), command.told.underlay);
     let Some(Relocated { before, displaced }) = context.writer.submit(command).await.map_err(status_of)?
     else {
         return Ok(());

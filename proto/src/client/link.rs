@@ -22,8 +22,8 @@ use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::Ending;
 use super::uplink::{self, Uplink, message};
-use crate::resource::{ControlAddr, Edition, NetworkSnapshot, Workload};
-use crate::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddrs, WorkloadName};
+use crate::resource::{ControlAddr, Edition, NetworkSnapshot, Whereabouts, Workload};
+use crate::types::{Generation, Mtu, NetworkName, NodeName, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
 
@@ -67,7 +67,7 @@ pub struct LinkInputs {
     /// A random number, another one at each start of the agent.
     pub instance: u64,
     /// Underlay addresses of this host: with another one, it connects again at once and says so.
-    pub underlay: watch::Receiver<UnderlayAddrs>,
+    pub place: watch::Receiver<Whereabouts>,
     /// Largest packet that its ways to the other hosts allow inside a tunnel, as far as that is known.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The program's version.
@@ -155,7 +155,7 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
         let Some(address) = inputs.addresses.get(attempt % inputs.addresses.len().max(1)).cloned() else {
             return;
         };
-        let mut moved = inputs.underlay.clone();
+        let mut moved = inputs.place.clone();
         moved.mark_unchanged();
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
         let begun = Instant::now();
@@ -201,7 +201,8 @@ impl Session<'_> {
         };
         let (up, outgoing) = mpsc::channel(16);
         let applied = self.inputs.applied.borrow_and_update().clone();
-        let (underlay, underlay_other) = self.inputs.underlay.borrow().to_wire();
+        let Whereabouts { underlay, edition } = *self.inputs.place.borrow();
+        let (underlay, underlay_other) = underlay.to_wire();
         let hello = v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
@@ -210,6 +211,8 @@ impl Session<'_> {
             oldest_protocol: OLDEST_PROTOCOL,
             underlay,
             underlay_other,
+            place_incarnation: edition.incarnation,
+            place_revision: edition.revision,
             recalls: true,
             mtu: self.mtu(),
             instance: self.inputs.instance,

@@ -1,6 +1,7 @@
 //! Frames there and back.
 
 use super::*;
+use crate::resource::Whereabouts;
 
 fn frames() -> Vec<PeerFrame> {
     let held = HeldFacts {
@@ -25,6 +26,17 @@ fn frames() -> Vec<PeerFrame> {
         PeerFrame::Held(held.clone()),
         PeerFrame::Digest { held: vec![held.clone(), held], last: false },
         PeerFrame::Hint(["host-1", "host-2"].map(|name| name.parse().unwrap()).into()),
+        PeerFrame::Places(
+            [("host-1", "192.0.2.1"), ("host-2", "2001:db8::2,192.0.2.2")]
+                .map(|(name, underlay)| {
+                    let underlay = underlay.parse().unwrap();
+                    (
+                        name.parse().unwrap(),
+                        Whereabouts { underlay, edition: Edition { incarnation: 7, revision: 2 } },
+                    )
+                })
+                .into(),
+        ),
     ]
 }
 

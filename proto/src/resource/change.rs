@@ -26,7 +26,8 @@ impl NetworkChange {
     #[must_use]
     pub fn between(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
         // A field that neither is compared nor has its place in the change does not compile.
-        // Nobody who follows needs to know who has reported what, and who answers echoes.
+        // Nobody who follows needs to know who has reported what, who answers echoes, and how new their
+        // addresses are.
         let NetworkContent {
             network,
             nodes,
@@ -37,6 +38,7 @@ impl NetworkChange {
             drained,
             reported: _,
             mute: _,
+            placed: _,
         } = before;
         let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
             && (revoked, drained) == (&after.revoked, &after.drained);

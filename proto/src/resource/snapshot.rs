@@ -43,6 +43,9 @@ pub struct NetworkContent {
     /// The hosts that do not answer echoes, sorted: their agents are of versions without; `None` from a control plane that does not
     /// say.
     pub mute: Option<Vec<NodeName>>,
+    /// The newest of each host's words about its underlay addresses that control had heard, which is in `nodes` unless another host
+    /// has come there; `None` from a control plane that does not say, and to whoever needs not know.
+    pub placed: Option<BTreeMap<NodeName, Edition>>,
 }
 
 impl Deref for NetworkSnapshot {
@@ -72,6 +75,7 @@ impl From<Network> for NetworkContent {
             drained: vec![],
             reported: None,
             mute: None,
+            placed: None,
         }
     }
 }
@@ -134,11 +138,13 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
         // What nobody can have said, an older version has taken: it is no word that others are older than.
-        let reported = message.reported.into_iter().map(TryInto::try_into);
         let possible = |told: &Result<(NodeName, Edition), WireError>| {
             told.as_ref().map_or(true, |(_, edition)| edition.is_possible())
         };
-        let reported = reported.filter(possible).collect::<Result<_, _>>();
+        let editions = |told: Vec<v1::OwnerEdition>| -> Result<BTreeMap<NodeName, Edition>, WireError> {
+            told.into_iter().map(TryInto::try_into).filter(possible).collect()
+        };
+        let (reported, placed) = (editions(message.reported), editions(message.placed));
         Ok(Self {
             generation: at.required("generation", message.generation)?.into(),
             content: NetworkContent {
@@ -151,6 +157,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 drained: at.names("drained", &message.drained)?,
                 reported: message.tells_reported.then_some(reported).transpose()?,
                 mute: message.tells_mute.then(|| at.names("mute", &message.mute)).transpose()?,
+                placed: message.tells_placed.then_some(placed).transpose()?,
             },
         })
     }
@@ -158,8 +165,8 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
 
 impl From<&NetworkSnapshot> for v1::NetworkState {
     fn from(NetworkSnapshot { generation, content }: &NetworkSnapshot) -> Self {
-        let NetworkContent { network, nodes, blocks, services, workloads, revoked, drained, reported, mute } =
-            content;
+        let NetworkContent { network, nodes, blocks, services, workloads, .. } = content;
+        let NetworkContent { revoked, drained, reported, mute, placed, .. } = content;
         Self {
             generation: Some((*generation).into()),
             network: Some(network.into()),
@@ -173,6 +180,8 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             tells_reported: reported.is_some(),
             mute: texts(mute.iter().flatten()),
             tells_mute: mute.is_some(),
+            placed: placed.iter().flatten().map(Into::into).collect(),
+            tells_placed: placed.is_some(),
         }
     }
 }

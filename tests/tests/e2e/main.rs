@@ -41,6 +41,7 @@ mod machine;
 mod matrix;
 mod mesos;
 mod moves;
+mod moves_alone;
 mod names;
 mod networks;
 mod one_host;

@@ -11,7 +11,7 @@ fn sh(mesh: &Mesh, number: usize, script: &str) {
 }
 
 /// Gives the host this address beneath in place of what it had, as a DHCP client does.
-fn give(mesh: &Mesh, number: usize, address: &str) {
+pub(crate) fn give(mesh: &Mesh, number: usize, address: &str) {
     let renew =
         "ip -4 addr flush dev eth0; ip addr add $NEW/24 dev eth0; ip route replace default via 192.0.2.1";
     sh(mesh, number, &renew.replace("$NEW", address));
@@ -19,7 +19,7 @@ fn give(mesh: &Mesh, number: usize, address: &str) {
 
 /// Waits until control knows the hosts at these addresses; returns the time that it took.
 #[track_caller]
-fn await_places(mesh: &Mesh, places: &[&str]) -> Duration {
+pub(crate) fn await_places(mesh: &Mesh, places: &[&str]) -> Duration {
     let since = Instant::now();
     eventually(PATIENCE, "control knows where the hosts are", || {
         let nodes = mesh.json(&["node", "ls"]);
@@ -46,7 +46,7 @@ fn in_shop(mesh: &Mesh, number: usize, command: &[&str]) -> String {
 
 /// Waits until a host sends what is for an instance to this address; returns the time that it took.
 #[track_caller]
-fn await_row(mesh: &Mesh, on: usize, instance: &str, address: &str) -> Duration {
+pub(crate) fn await_row(mesh: &Mesh, on: usize, instance: &str, address: &str) -> Duration {
     let mac = mesh.site(on).workload(instance).unwrap()["mac"].as_str().unwrap().to_owned();
     let since = Instant::now();
     eventually(PATIENCE, &format!("{instance} is sent to at {address}"), || {

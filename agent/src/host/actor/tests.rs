@@ -85,6 +85,7 @@ impl Host {
             workloads: open("workloads"),
             reservations: open("reservations"),
             words: open("owners"),
+            places: open("node"),
             incarnations: Incarnations::new(open("node")),
             metrics: HostMetrics::register(&prometheus::Registry::new()).unwrap(),
             events: incoming,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sealane_proto::client::{CarriedNetworks, ClockPair, LinkReport};
 use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{HostPlaces, Whereabouts};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -35,6 +36,11 @@ pub(super) struct Shown {
     outside: watch::Sender<Vec<OutsideCheck>>,
     complaints: watch::Sender<Vec<String>>,
     facts: watch::Sender<Arc<OwnFacts>>,
+    place: watch::Sender<Whereabouts>,
+    places: watch::Sender<Arc<HostPlaces>>,
+    placed: watch::Sender<CarriedNetworks>,
+    /// The version of what is known about places that is shown.
+    places_version: Option<u64>,
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
     told: watch::Sender<BTreeMap<NetworkName, HeardWords>>,
@@ -58,6 +64,10 @@ impl Shown {
             outside: watch::Sender::new(mesh.outside()),
             complaints: watch::Sender::default(),
             facts: watch::Sender::default(),
+            place: watch::Sender::new(mesh.place()),
+            places: watch::Sender::new(Arc::new(mesh.newer_places())),
+            placed: watch::Sender::new(mesh.placed()),
+            places_version: None,
             peers: watch::Sender::new(Arc::new(mesh.peers())),
             revoked: watch::Sender::new(Arc::new(mesh.revoked())),
             told: watch::Sender::default(),
@@ -81,6 +91,9 @@ impl Shown {
             outside: self.outside.subscribe(),
             complaints: self.complaints.subscribe(),
             facts: self.facts.subscribe(),
+            place: self.place.subscribe(),
+            places: self.places.subscribe(),
+            placed: self.placed.subscribe(),
             peers: self.peers.subscribe(),
             revoked: self.revoked.subscribe(),
             told: self.told.subscribe(),
@@ -127,7 +140,7 @@ impl Shown {
     }
 
     /// Tells control and the other hosts of this host's workloads, and control by what the host works.
-    pub(super) fn tell(&self, core: &HostCore) {
+    pub(super) fn tell(&mut self, core: &HostCore) {
         // Calls under way do not wait for the kernel's pass.
         if **self.unreachable.borrow() != *core.mesh.unreachable() {
             self.unreachable.send_replace(Arc::new(core.mesh.unreachable().clone()));
@@ -141,20 +154,30 @@ impl Shown {
             }
             news
         });
-        let carried = core.mesh.carried();
-        let told = self.carried.send_if_modified(|known| {
-            let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
-            let news = known.len() != carried.len() || !carried.iter().all(same);
-            *known = carried;
-            news
-        });
+        let told = show_networks(&self.carried, core.mesh.carried());
+        show_networks(&self.placed, core.mesh.placed());
         if told {
-            show(&self.peers, Arc::new(core.mesh.peers()));
             show(&self.revoked, Arc::new(core.mesh.revoked()));
+        }
+        let version = core.mesh.places_version();
+        if self.places_version.replace(version) != Some(version) {
+            show(&self.place, core.mesh.place());
+            show(&self.places, Arc::new(core.mesh.newer_places()));
+            show(&self.peers, Arc::new(core.mesh.peers()));
         }
         show(&self.applied, core.mesh.applied());
         show(&self.told, core.told());
     }
+}
+
+/// Shows networks where one is another than before; returns true if one is.
+fn show_networks(view: &watch::Sender<CarriedNetworks>, now: CarriedNetworks) -> bool {
+    view.send_if_modified(|known| {
+        let same = |(name, snapshot)| known.get(name).is_some_and(|known| Arc::ptr_eq(known, snapshot));
+        let news = known.len() != now.len() || !now.iter().all(same);
+        *known = now;
+        news
+    })
 }
 
 /// Shows this to whoever watches, when it is another than before.

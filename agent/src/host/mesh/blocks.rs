@@ -28,6 +28,8 @@ impl Mesh {
         {
             carried.ipam.offer(ranges);
             carried.remembered = remembered(&carried.snapshot, &self.node.name, carried.ipam.offered());
+            carried.placed = carried.remembered.clone();
+            self.places.touch();
             self.version += 1;
         }
     }

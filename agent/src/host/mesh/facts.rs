@@ -9,7 +9,7 @@ use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{Block, Edition, OwnerFacts, Workload};
 use sealane_proto::types::{NetworkName, NodeName};
 
-use super::{Mesh, Peer, owners};
+use super::{Mesh, owners};
 use crate::attachment::AttachmentId;
 
 impl Mesh {
@@ -53,14 +53,17 @@ impl Mesh {
     #[must_use]
     pub(crate) fn outdone(&self) -> Option<u64> {
         let reported = self.networks.values().filter_map(|carried| carried.snapshot.reported.as_ref());
-        let known = reported.filter_map(|reported| reported.get(&self.node.name)).max()?;
+        let reported = reported.filter_map(|reported| reported.get(&self.node.name)).max();
         let newest = Edition { incarnation: self.incarnation, revision: self.revision };
-        (*known > newest).then(|| known.incarnation.saturating_add(1))
+        let reported = reported.copied().filter(|known| *known > newest);
+        let placed = self.reported_place().filter(|known| *known > self.place().edition);
+        reported.max(placed).map(|known| known.incarnation.saturating_add(1))
     }
 
     /// This host's words are of this incarnation from now on; control is told them anew.
     pub(crate) fn begin_incarnation(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
+        self.renew_place();
         self.tell_anew();
     }
 
@@ -137,19 +140,6 @@ impl Mesh {
     /// The number of words of other hosts that were not taken since the last call, as they or there were too many.
     pub(crate) fn poll_refused_words(&mut self) -> u64 {
         self.words.poll_refused()
-    }
-
-    /// The hosts that share a network with this one, as control says.
-    #[must_use]
-    pub(crate) fn peers(&self) -> BTreeMap<NodeName, Peer> {
-        let mut peers: BTreeMap<NodeName, Peer> = BTreeMap::new();
-        for (network, carried) in &self.networks {
-            for node in carried.snapshot.nodes.iter().filter(|node| node.name != self.node.name) {
-                let peer = || Peer { underlay: node.underlay, networks: BTreeSet::new() };
-                peers.entry(node.name.clone()).or_insert_with(peer).networks.insert(network.clone());
-            }
-        }
-        peers
     }
 
     /// The certificates that nobody accepts any more, as control says.

@@ -50,6 +50,11 @@ pub(super) fn facts(owner: &str, edition: (u64, u64), names: &[&str]) -> OwnerFa
     OwnerFacts { network: "shop".parse().unwrap(), incarnation, revision, workloads }
 }
 
+/// A word of this revision about the address of a host.
+pub(super) fn place(host: u8, revision: u64) -> Whereabouts {
+    Whereabouts { underlay: address(host).ip().into(), edition: Edition { incarnation: 1, revision } }
+}
+
 /// An authority.
 pub(super) struct TestMesh {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -62,6 +67,7 @@ pub(super) struct TestHost {
     pub(super) underlay: watch::Sender<UnderlayAddrs>,
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     facts: watch::Sender<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
+    places: watch::Sender<Arc<HostPlaces>>,
     words: mpsc::Receiver<(NodeName, PeerWord)>,
     hints: mpsc::Sender<PeerHint>,
     heard_hints: mpsc::Receiver<PeerHint>,
@@ -138,7 +144,8 @@ impl TestMesh {
         let (registry, here) = (Registry::new(), address(at));
         let identity = watch::Sender::new(self.identity(node, life));
         let (revoked, peers) = (watch::Sender::default(), watch::Sender::default());
-        let (facts, node) = (watch::Sender::default(), node.parse::<NodeName>().unwrap());
+        let (facts, places) = (watch::Sender::default(), watch::Sender::default());
+        let node = node.parse::<NodeName>().unwrap();
         let underlay = watch::Sender::new(UnderlayAddrs::from(here.ip()));
         let (heard, words) = mpsc::channel(16);
         let ((hints, given), (hinted, heard_hints)) = (mpsc::channel(16), mpsc::channel(16));
@@ -152,6 +159,7 @@ impl TestMesh {
             peers: peers.subscribe(),
             revoked: revoked.subscribe(),
             facts: facts.subscribe(),
+            places: places.subscribe(),
             words: heard,
             hints: given,
             hinted,
@@ -165,6 +173,7 @@ impl TestMesh {
             underlay,
             peers,
             facts,
+            places,
             words,
             hints,
             heard_hints,
@@ -180,17 +189,40 @@ impl TestMesh {
 }
 
 impl TestHost {
+    /// The same with one peer, which shares network `shop` and may be elsewhere as well.
+    pub(super) fn shares_with(&self, peer: &str, at: u8, elsewhere: &[u8]) {
+        let elsewhere = elsewhere.iter().map(|at| address(*at).ip().into()).collect();
+        let networks = BTreeSet::from(["shop".parse().unwrap()]);
+        let peer = (peer.parse().unwrap(), Peer { underlay: address(at).ip().into(), elsewhere, networks });
+        self.peers.send_replace(Arc::new(BTreeMap::from([peer])));
+    }
+
     /// The hosts that share networks with this one from now on: name, address and networks.
     pub(super) fn shares(&self, peers: &[(&str, u8, &[&str])]) {
         let peer = |(name, at, networks): &(&str, u8, &[&str])| {
             let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
-            (name.parse().unwrap(), Peer { underlay: address(*at).ip().into(), networks })
+            (
+                name.parse().unwrap(),
+                Peer { underlay: address(*at).ip().into(), elsewhere: BTreeSet::new(), networks },
+            )
         };
         self.peers.send_replace(Arc::new(peers.iter().map(peer).collect()));
     }
 
     pub(super) fn says(&self, facts: OwnerFacts) {
         self.facts.send_replace(Arc::new(BTreeMap::from([(facts.network.clone(), Arc::new(facts))])));
+    }
+
+    /// Tells the others that this host is there, and where it has found others: names, addresses and revisions.
+    pub(super) fn says_places(&self, places: &[(&str, u8, u64)]) {
+        let places = places.iter().map(|(name, at, revision)| (name.parse().unwrap(), place(*at, *revision)));
+        self.places.send_replace(Arc::new(places.collect()));
+    }
+
+    /// Moves the host.
+    pub(super) fn moves(&mut self, at: u8) {
+        self.here = address(at);
+        self.underlay.send_replace(self.here.ip().into());
     }
 
     /// Waits for the next word of a peer about itself.
@@ -201,6 +233,11 @@ impl TestHost {
                 return word;
             }
         }
+    }
+
+    /// Waits for this word of a peer, whatever it has said before.
+    pub(super) async fn awaits(&mut self, peer: &str, word: PeerWord) {
+        while self.next_word().await != (peer.parse().unwrap(), word.clone()) {}
     }
 
     /// Waits until a peer has acknowledged these revisions of this host's words, by network.

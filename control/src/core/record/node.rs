@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use sealane_proto::resource::{Network, Node};
+use sealane_proto::resource::{Edition, Network, Node};
 use sealane_proto::types::{Mtu, NetworkName, NodeName, UnderlayAddrs};
 use sealane_proto::wire::v1;
 
@@ -29,6 +29,8 @@ pub struct NodeRecord {
     pub displaced: Option<NodeName>,
     /// True if its agent has said that it answers echoes.
     pub echoes: bool,
+    /// The newest of its words about its underlay addresses, which those of `node` are from; the default of one that tells none.
+    pub placed: Edition,
 }
 
 /// Form of a host's row.
@@ -52,6 +54,10 @@ pub struct NodeRow {
     displaced: String,
     #[prost(bool, tag = "8")]
     echoes: bool,
+    #[prost(uint64, tag = "9")]
+    place_incarnation: u64,
+    #[prost(uint64, tag = "10")]
+    place_revision: u64,
 }
 
 impl NodeRecord {
@@ -62,7 +68,8 @@ impl NodeRecord {
     #[must_use]
     pub fn new(node: Node, key: [u8; 32], joined: Timestamp) -> Self {
         let (drained, token, networks, displaced) = (false, None, BTreeSet::new(), None);
-        Self { node, key, joined, drained, token, networks, displaced, echoes: false }
+        let placed = Edition::default();
+        Self { node, key, joined, drained, token, networks, displaced, echoes: false, placed }
     }
 
     /// Builds the host as those of a network see it: where there is IPv6, nobody's ways count as shorter than that takes.
@@ -112,6 +119,7 @@ impl Record for NodeRecord {
             networks: names(&row.networks)?,
             displaced: parse_option(&row.displaced)?,
             echoes: row.echoes,
+            placed: Edition { incarnation: row.place_incarnation, revision: row.place_revision },
         })
     }
 
@@ -132,6 +140,8 @@ impl From<&NodeRecord> for NodeRow {
             networks: texts(&record.networks),
             displaced: text(record.displaced.as_ref()),
             echoes: record.echoes,
+            place_incarnation: record.placed.incarnation,
+            place_revision: record.placed.revision,
         }
     }
 }

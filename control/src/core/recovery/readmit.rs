@@ -1,9 +1,10 @@
 //! Hosts that joined after the backup was taken.
 
-use sealane_proto::resource::Node;
+use sealane_proto::resource::{Edition, Node};
 use sealane_proto::types::{NodeName, UnderlayAddrs};
 
 use super::{Recovery, Removal};
+use crate::core::edition::is_near;
 use crate::core::relocate::displace;
 use crate::core::{
     Change, Command, Decision, NodeRecord, RemovedNode, State, Timestamp, UnfitUnderlay, removal, underlay,
@@ -24,6 +25,8 @@ pub struct Readmit {
     pub issued: Timestamp,
     /// The host that yields its underlay address to who comes with it.
     pub gone: Option<NodeName>,
+    /// Age of its word about that place; the default if it tells none.
+    pub placed: Edition,
 }
 
 /// Standing of a host from now on.
@@ -79,7 +82,7 @@ impl Command for Readmit {
     type Refusal = ReadmitRefusal;
 
     fn decide(self, state: &State, now: Timestamp) -> Result<Decision<Readmitted>, ReadmitRefusal> {
-        let Self { node, key, issued, gone } = self;
+        let Self { node, key, issued, gone, placed } = self;
         let known = state.nodes.get(&node.name);
         if known.is_some_and(NodeRecord::is_admitted) {
             return Ok(Decision { changes: vec![], outcome: Readmitted::Known });
@@ -121,7 +124,9 @@ impl Command for Readmit {
         let (token, networks) =
             known.map_or_else(Default::default, |known| (known.token.clone(), known.networks.clone()));
         let echoes = known.is_some_and(|known| known.echoes);
-        let record = NodeRecord { node, key, joined, drained, token, networks, displaced: None, echoes };
+        let placed = Some(placed).filter(|placed| is_near(*placed, None, now)).unwrap_or_default();
+        let record =
+            NodeRecord { node, key, joined, drained, token, networks, displaced: None, echoes, placed };
         changes.extend([Change::put(record), Change::put(recovery)]);
         Ok(Decision { changes, outcome: Readmitted::TakenIn { displaced } })
     }
@@ -140,7 +145,8 @@ mod tests {
         change(&mut state);
         let node =
             Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
-        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(issued), gone: None };
+        let (issued, placed) = (Timestamp::from_unix(issued), Edition::default());
+        let readmit = Readmit { node, key: [9; 32], issued, gone: None, placed };
         let decided = readmit.decide(&state, Timestamp::from_unix(now));
         decided.map(|decision| decision.changes.len()).map_err(|refusal| refusal.to_string())
     }
@@ -154,7 +160,8 @@ mod tests {
         let mut state = State { recovery: Some(recovery), ..State::default() };
         let node =
             Node { name: "host-9".parse().unwrap(), underlay: "192.0.2.9".parse().unwrap(), mtu: None };
-        let readmit = Readmit { node, key: [9; 32], issued: Timestamp::from_unix(2_000), gone: None };
+        let (issued, placed) = (Timestamp::from_unix(2_000), Edition::default());
+        let readmit = Readmit { node, key: [9; 32], issued, gone: None, placed };
         let decided = readmit.clone().decide(&state, Timestamp::from_unix(5_060)).unwrap();
         let name = "host-9".parse().unwrap();
         let revoked = RemovedNode { name, key: [9; 32], removed: at };
@@ -199,7 +206,8 @@ mod tests {
             };
             state.apply(&Change::put(NodeRecord::new(node("host-1"), key, Timestamp::default())));
             let (issued, gone) = (Timestamp::from_unix(2_000), Some("host-1".parse().unwrap()));
-            let readmit = Readmit { node: node("host-9"), key: [9; 32], issued, gone };
+            let readmit =
+                Readmit { node: node("host-9"), key: [9; 32], issued, gone, placed: Edition::default() };
             readmit.decide(&state, Timestamp::from_unix(5_001)).unwrap().outcome
         };
         let displaced = Some("host-1".parse().unwrap());
