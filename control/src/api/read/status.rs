@@ -224,7 +224,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .chain(late(&api.registry))
         .chain(too_short)
         .chain(directory.networks.values().filter_map(|network| AddressSpace::of(network).shortage(network)))
-        .chain(api.registry.shortages.problems(&directory, now))
+        .chain(api.registry.shortages.problems(directory, now))
         .chain(clocks)
         .chain(contests(&seen, now))
         .chain(expired)
