@@ -20,11 +20,11 @@ pub enum SeenReach {
 }
 
 impl SeenReach {
-    /// The word for it.
+    /// The word for it, which is empty where it is not known.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Unknown => "unknown",
+            Self::Unknown => "",
             Self::Reachable => "reachable",
             Self::Suspect => "suspect",
             Self::Unreachable => "unreachable",
