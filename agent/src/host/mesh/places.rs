@@ -162,7 +162,7 @@ impl Mesh {
             known.words.settle(&known.told, (&self.node.name, known.own.underlay), &self.unreachable, now);
         let mut changed = BTreeSet::new();
         for (name, carried) in &mut self.networks {
-            let nodes = carried.nodes_at(&known.settled, &self.node);
+            let nodes = carried.nodes_at(&known.settled, (&self.node.name, known.own.underlay));
             if carried.placed.nodes == nodes {
                 continue;
             }
@@ -238,16 +238,20 @@ impl Mesh {
 }
 
 impl CarriedNetwork {
-    /// The hosts that carry the network, at these places.
-    fn nodes_at(&self, settled: &BTreeMap<NodeName, UnderlayAddrs>, own: &Node) -> Vec<Node> {
+    /// The hosts that carry the network, at these places, and this one, which is `own` at `here`.
+    fn nodes_at(
+        &self,
+        settled: &BTreeMap<NodeName, UnderlayAddrs>,
+        (own, here): (&NodeName, UnderlayAddrs),
+    ) -> Vec<Node> {
         let known: BTreeMap<&NodeName, &Node> =
             self.snapshot.nodes.iter().map(|node| (&node.name, node)).collect();
         let carriers = self.snapshot.blocks.iter().filter_map(|block| block.node.as_ref());
         let names: BTreeSet<&NodeName> = carriers.chain(known.keys().copied()).collect();
         let node = |name: &NodeName| {
             let known = known.get(name).copied();
-            let underlay = match *name == own.name {
-                true => known?.underlay,
+            let underlay = match name == own {
+                true => here,
                 false => *settled.get(name)?,
             };
             Some(Node { name: name.clone(), underlay, mtu: known.and_then(|known| known.mtu) })
