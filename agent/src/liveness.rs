@@ -7,6 +7,8 @@
 mod core;
 mod metrics;
 mod show;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod ways;
 mod words;
 

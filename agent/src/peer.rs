@@ -14,6 +14,8 @@ mod metrics;
 mod peering;
 mod proof;
 mod session;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod states;
 #[cfg(test)]
 mod tests;

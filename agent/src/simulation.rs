@@ -27,6 +27,8 @@ use crate::disk::{
 };
 use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass};
 use crate::ipam::IpamError;
+pub use crate::liveness::simulation::SimulatedWatch;
+pub use crate::peer::simulation::{Memory, SimulatedTalk, Voice};
 use crate::workload::{Knowledge, Settling, Wait};
 
 /// MTU of the simulated underlay's tunnels.
@@ -103,6 +105,13 @@ impl SimulatedHost {
     #[must_use]
     pub fn restarted(self, clock: SystemTime, gone: &dyn Fn(&Id) -> bool) -> Self {
         Self::start(self.node, self.machine, clock, gone)
+    }
+
+    /// The host after a reboot: nothing is left but its disk, and its workloads have ended.
+    #[must_use]
+    pub fn rebooted(mut self, clock: SystemTime) -> Self {
+        self.machine.kernel.clear();
+        self.restarted(clock, &|_| true)
     }
 
     fn start(node: Node, mut machine: Machine, clock: SystemTime, gone: &dyn Fn(&Id) -> bool) -> Self {
@@ -436,6 +445,11 @@ impl SimulatedHost {
     /// The last channel to another host has ended.
     pub fn fall_silent(&mut self, owner: &NodeName) {
         self.core.handle_silence(owner);
+    }
+
+    /// These hosts cannot be reached, seen from here, and all others can.
+    pub fn handle_unreachable(&mut self, hosts: BTreeSet<NodeName>) {
+        self.core.handle_unreachable(hosts);
     }
 
     /// Reports that control knows, and that every connected host works by.

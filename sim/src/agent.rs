@@ -14,6 +14,8 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_proto::wire::{OLDEST_PROTOCOL, PROTOCOL, v1};
 use v1::control_message::Message as Down;
 
+use crate::world::ahead_by;
+
 /// Number of messages of control that are on their way to a host at most.
 const ON_THE_WAY: usize = 4;
 
@@ -69,6 +71,8 @@ pub(crate) struct Agent {
     /// Identities on disk, and when they end.
     identities: BTreeMap<Principal, SystemTime>,
     instance: u64,
+    /// Minutes by which its time of day is ahead of everybody else's.
+    pub(crate) minutes_ahead: i64,
 }
 
 /// Everything around an agent that it can reach.
@@ -96,6 +100,7 @@ impl Agent {
             fresh: vec![],
             identities: BTreeMap::new(),
             instance: 1,
+            minutes_ahead: 0,
         }
     }
 
@@ -133,6 +138,7 @@ impl Agent {
             oldest_protocol: OLDEST_PROTOCOL,
             underlay: node.underlay.first().to_string(),
             recalls: true,
+            echoes: true,
             instance: self.instance,
             ..v1::Hello::default()
         };
@@ -318,7 +324,8 @@ impl Agent {
             return Life::Registering(report);
         }
         if signed && let Some(workload) = workloads.get(id) {
-            self.identities.insert(workload.principal(), around.now.clock + CERTIFICATE);
+            let until = self.clock(around) + CERTIFICATE;
+            self.identities.insert(workload.principal(), until);
         }
         self.host.follow(id);
         Life::Running(self.incarnation(id, around))
@@ -328,7 +335,7 @@ impl Agent {
     fn has_identity(&self, id: &Id, around: &Surroundings<'_>) -> bool {
         let own = self.workloads();
         let until = own.get(id).and_then(|own| self.identities.get(&own.principal()));
-        until.is_some_and(|until| *until > around.now.clock)
+        until.is_some_and(|until| *until > self.clock(around))
     }
 
     fn incarnation(&self, id: &Id, around: &Surroundings<'_>) -> u64 {
@@ -341,12 +348,29 @@ impl Agent {
         Life::Ending(self.host.end(id, registered), around.step)
     }
 
+    /// Time of day as this host has it.
+    fn clock(&self, around: &Surroundings<'_>) -> SystemTime {
+        ahead_by(around.now.clock, self.minutes_ahead)
+    }
+
+    /// The start of the whole host: all of its workloads have ended.
+    pub(crate) fn reboot(self, around: &Surroundings<'_>) -> Self {
+        let clock = self.clock(around);
+        let again = Self { host: self.host.rebooted(clock), ..self };
+        again.restarted(&|_| true, around)
+    }
+
     /// Kill -9 of the agent, and another start. The workloads for which `gone` says so have ended meanwhile.
     pub(crate) fn restart(self, gone: &dyn Fn(&Id) -> bool, around: &Surroundings<'_>) -> Self {
-        let host = self.host.restarted(around.now.clock, gone);
+        let clock = self.clock(around);
+        Self { host: self.host.restarted(clock, gone), ..self }.restarted(gone, around)
+    }
+
+    /// An agent that has just started takes up what its host has.
+    fn restarted(self, gone: &dyn Fn(&Id) -> bool, around: &Surroundings<'_>) -> Self {
         let mut lives = BTreeMap::new();
         let mut again =
-            Self { host, link: None, refused: None, wishes: vec![], instance: self.instance + 1, ..self };
+            Self { link: None, refused: None, wishes: vec![], instance: self.instance + 1, ..self };
         for id in again.host.stored() {
             lives.insert(id, Life::Resuming);
         }

@@ -8,11 +8,13 @@ mod agent;
 mod calm;
 mod channels;
 mod check;
+mod mesh;
 mod run;
 mod step;
 mod talk;
 mod world;
 
-pub use run::{Failure, run_seed};
+pub use mesh::{Change, Mesh, Scene, Tally};
+pub use run::{Failure, run_large_scene, run_scene, run_seed};
 pub use step::{Step, steps};
 pub use world::World;

@@ -10,7 +10,7 @@ use crate::channels::pair;
 use crate::world::World;
 
 /// Says whether one agent takes the other for a member of the mesh that shares a network with it.
-fn accepts(agent: &Agent, other: &Agent) -> bool {
+pub(crate) fn accepts(agent: &Agent, other: &Agent) -> bool {
     agent.host.peers().contains_key(&other.name)
         && !agent.host.revoked().contains(&SerialPrefix::of_key(&other.key))
 }

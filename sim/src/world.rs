@@ -71,7 +71,7 @@ impl World {
         Ok(())
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let now = Moment { clock, instant: Instant::now() };
         Self {
@@ -128,7 +128,10 @@ impl World {
     }
 
     pub(crate) fn pass(&mut self, seconds: u64) {
-        let passed = Duration::from_secs(seconds);
+        self.pass_time(Duration::from_secs(seconds));
+    }
+
+    pub(crate) fn pass_time(&mut self, passed: Duration) {
         self.now = Moment { clock: self.now.clock + passed, instant: self.now.instant + passed };
     }
 
@@ -234,7 +237,43 @@ impl World {
         }
     }
 
-    fn kill(&mut self, host: u8, gone: u8) {
+    /// The stream of a host breaks.
+    pub(crate) fn cut(&mut self, host: u8, noticed: bool) {
+        self.with(host, |agent, around| agent.cut(noticed, around));
+    }
+
+    /// The time of day of a host jumps by so many minutes.
+    pub(crate) fn jump(&mut self, host: u8, minutes: i32) {
+        if let Some(agent) = self.agents.get_mut(&host) {
+            agent.minutes_ahead = i64::from(minutes);
+        }
+    }
+
+    /// Time of day as a host has it.
+    pub(crate) fn clock_of(&self, host: u8) -> SystemTime {
+        let ahead = self.agents.get(&host).map_or(0, |agent| agent.minutes_ahead);
+        ahead_by(self.now.clock, ahead)
+    }
+
+    /// A workload of a host ends.
+    pub(crate) fn end_workload(&mut self, host: u8, id: &Id) {
+        self.with(host, |agent, around| {
+            if agent.lives.get(id).is_some_and(|life| !matches!(life, Life::Ending(..))) {
+                let ending = agent.ending(id, around);
+                agent.lives.insert(id.clone(), ending);
+            }
+        });
+    }
+
+    /// A host has lost its power, and starts.
+    pub(crate) fn reboot(&mut self, host: u8) {
+        let Some(agent) = self.agents.remove(&host) else { return };
+        let Self { control, now, step, incarnations, .. } = self;
+        let around = Surroundings { control, now: *now, step: *step, incarnations };
+        self.agents.insert(host, agent.reboot(&around));
+    }
+
+    pub(crate) fn kill(&mut self, host: u8, gone: u8) {
         self.end_channels(host);
         let Some(mut agent) = self.agents.remove(&host) else { return };
         if gone % 2 == 1 && agent.is_up() {
@@ -259,12 +298,16 @@ impl World {
     }
 
     fn create_network(&mut self, number: u8) {
+        // Small, so that blocks and addresses run short.
+        self.create_network_of(number, &format!("10.0.{number}.0/{}", if number == 2 { 28 } else { 26 }));
+    }
+
+    pub(crate) fn create_network_of(&mut self, number: u8, subnet: &str) {
         let name = network(number);
         let create = CreateNetwork {
             name: name.clone(),
             hosts: Default::default(),
-            // Small, so that blocks and addresses run short.
-            subnet: parsed(&format!("10.0.{number}.0/{}", if number == 2 { 28 } else { 26 })),
+            subnet: parsed(subnet),
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
@@ -276,7 +319,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, host: u8) {
+    pub(crate) fn join(&mut self, host: u8) {
         let known = self.agents.get(&host);
         if known.is_some_and(|agent| agent.refused.is_none()) {
             return;
@@ -310,6 +353,12 @@ impl World {
             agent.tend(around);
         });
     }
+}
+
+/// A time of day that is ahead by so many minutes.
+pub(crate) fn ahead_by(clock: SystemTime, minutes: i64) -> SystemTime {
+    let by = Duration::from_secs(60 * minutes.unsigned_abs());
+    if minutes < 0 { clock - by } else { clock + by }
 }
 
 /// A workload that somebody wants.

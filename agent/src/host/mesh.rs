@@ -99,7 +99,7 @@ impl Mesh {
             reserved: BTreeMap::new(),
             down: BTreeSet::new(),
             unreachable: BTreeSet::new(),
-            version: 0,
+            version: 1,
             incarnation,
             revision: 0,
             facts: BTreeMap::new(),

@@ -150,12 +150,17 @@ impl PlaceWords {
         (is_newer && told.underlay != Some(word.place.underlay)).then_some(word)
     }
 
+    /// The host's own word, if it says more than control does, whether or not the host may be there.
+    pub(super) fn said(&self, host: &NodeName, told: &ToldPlace) -> Option<Whereabouts> {
+        self.newer(host, told).map(|word| word.place)
+    }
+
     /// The hosts' own words that say more than control does, whether or not they may be there.
     pub(super) fn news<'a>(
         &'a self,
         told: &'a ToldPlaces,
     ) -> impl Iterator<Item = (&'a NodeName, Whereabouts)> {
-        told.iter().filter_map(|(host, told)| Some((host, self.newer(host, told)?.place)))
+        told.iter().filter_map(|(host, told)| Some((host, self.said(host, told)?)))
     }
 
     /// The address at which others have found a host.

@@ -225,9 +225,9 @@ impl Mesh {
     /// host seems to have swapped, where this host was.
     fn elsewhere(&self, host: &NodeName, at: UnderlayAddrs) -> BTreeSet<UnderlayAddr> {
         let (known, own) = (&self.places, self.places.own.underlay);
-        let told = known.told.get(host).and_then(|told| told.underlay);
-        let said =
-            known.words.news(&known.told).find(|(name, _)| *name == host).map(|(_, place)| place.underlay);
+        let told = known.told.get(host);
+        let said = told.and_then(|told| known.words.said(host, told)).map(|place| place.underlay);
+        let told = told.and_then(|told| told.underlay);
         let swapped = known.told.get(&self.node.name).and_then(|told| told.underlay);
         let swapped = swapped.filter(|_| at.overlaps(own));
         let all = [told, said, known.words.rumour(host), swapped].into_iter().flatten();

@@ -395,26 +395,30 @@ impl Model {
                 let members = std::mem::take(&mut self.control.members);
                 self.control = Control { members, ..self.backup.clone() };
             }
-            Event::Remove(host) => {
-                if self.control.members.remove(&host)
-                    && let Some((edition, workloads)) = self.control.heard.get_mut(&host)
-                {
-                    *edition = edition.closed();
-                    workloads.clear();
-                }
-                self.owners.remove(&host);
-            }
-            Event::Join(host) => {
-                if self.control.members.insert(host) {
-                    let known = self.control.heard.get_mut(&host).map_or(0, |(edition, _)| {
-                        *edition = edition.reopened();
-                        edition.incarnation
-                    });
-                    let mut owner = Owner { incarnation: (known + 1).max(clock), ..Owner::default() };
-                    owner.say(host);
-                    self.owners.insert(host, owner);
-                }
-            }
+            Event::Remove(host) => self.remove(host),
+            Event::Join(host) => self.join(host, clock),
+        }
+    }
+
+    fn remove(&mut self, host: u8) {
+        if self.control.members.remove(&host)
+            && let Some((edition, workloads)) = self.control.heard.get_mut(&host)
+        {
+            *edition = edition.closed();
+            workloads.clear();
+        }
+        self.owners.remove(&host);
+    }
+
+    fn join(&mut self, host: u8, clock: u64) {
+        if self.control.members.insert(host) {
+            let known = self.control.heard.get_mut(&host).map_or(0, |(edition, _)| {
+                *edition = edition.reopened();
+                edition.incarnation
+            });
+            let mut owner = Owner { incarnation: (known + 1).max(clock), ..Owner::default() };
+            owner.say(host);
+            self.owners.insert(host, owner);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{MISSING, PeerView, Reach, Watched};
 const PENDING: usize = 128;
 /// Longest wait for an answer, after which its echo is lost.
 const LOST: Duration = Duration::from_secs(2);
-/// Answers in a row that make an unreachable peer reachable, and the most that it takes when it comes and goes.
+/// Answers, less the echoes without one, that make an unreachable peer reachable, and the most that it takes when it comes and goes.
 const ANSWERS: u32 = 3;
 const MOST_ANSWERS: u32 = 24;
 /// A peer that is lost again within this time has to answer twice as often the next time.
@@ -41,9 +41,9 @@ pub(super) struct Peer {
     /// True if others are to be told that it has changed, or were told that it owes answers.
     returns: bool,
     hinted: bool,
-    /// Answers in a row since the last echo that was owed one.
+    /// Answers in a row since the last echo that was owed one; of an unreachable peer, answers less the echoes that were owed one.
     answers: u32,
-    /// Answers in a row that make it reachable.
+    /// Answers that make it reachable.
     needed: u32,
     /// Time of its last return.
     returned: Option<Instant>,
@@ -248,7 +248,11 @@ impl Peer {
             return;
         }
         self.missing = self.missing.saturating_add(owed);
-        self.answers = 0;
+        // What is lost now and then keeps no host away for good: an answer makes up for an echo without one.
+        self.answers = match self.reach {
+            Reach::Unreachable => self.answers.saturating_sub(owed),
+            Reach::Unknown | Reach::Suspect | Reach::Reachable => 0,
+        };
         match self.reach {
             Reach::Reachable => self.reach = Reach::Suspect,
             Reach::Unknown if self.speaks => self.reach = Reach::Suspect,

@@ -171,6 +171,26 @@ fn a_host_that_is_back_is_believed_after_answers_in_a_row_and_one_that_comes_and
 }
 
 #[test]
+fn a_host_that_came_and_went_is_believed_again_although_one_packet_in_five_is_lost_each_way() {
+    for seed in 0..50 {
+        let mut world = World::new(2, SECOND, seed);
+        world.run(2 * SECOND, |_| false);
+        for _ in 0..5 {
+            world.dead.insert(name(0));
+            world.run(3 * SECOND, |world| world.is_lost(0));
+            world.dead.clear();
+            world.run(3 * SECOND, |world| !world.is_lost(0));
+        }
+        world.dead.insert(name(0));
+        world.run(3 * SECOND, |world| world.is_lost(0));
+        world.dead.clear();
+        world.loss = 20;
+        let took = world.run(30 * SECOND, |world| !world.is_lost(0));
+        assert!(took < 10 * SECOND, "{took:?}, seed {seed}");
+    }
+}
+
+#[test]
 fn a_host_that_gets_no_processor_accuses_nobody() {
     let mut world = World::new(5, SECOND, 6);
     world.run(2 * SECOND, |_| false);

@@ -1,0 +1,103 @@
+//! Conversations between hosts without connections, for simulations: what is said, remembered and given up is the session's, and
+//! whoever runs it carries the frames.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealane_proto::peer::PeerFrame;
+use sealane_proto::resource::OwnerFacts;
+use sealane_proto::types::{NetworkName, NodeName};
+
+use super::session::{Heard, Said, SaidFacts, Session};
+
+/// Words of one host, encoded once for all that hear them.
+#[derive(Clone, Debug, Default)]
+pub struct Voice(Said);
+
+impl Voice {
+    /// Takes in what the host says now.
+    pub fn follow(&mut self, facts: &BTreeMap<NetworkName, Arc<OwnerFacts>>) {
+        self.0 = SaidFacts::all(facts, &self.0);
+    }
+}
+
+/// Words of a peer that outlive a connection to it.
+#[derive(Debug)]
+pub struct Memory(Heard);
+
+impl Memory {
+    /// Nothing of this peer yet.
+    #[must_use]
+    pub fn of(owner: NodeName) -> Self {
+        Self(Heard::of(owner))
+    }
+}
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub struct SimulatedTalk(Session);
+
+impl SimulatedTalk {
+    /// A conversation that begins now.
+    #[must_use]
+    pub fn new(memory: Memory, now: Instant) -> Self {
+        Self(Session::new(crate::VERSION, memory.0, now))
+    }
+
+    /// The conversation is over.
+    #[must_use]
+    pub fn into_memory(self) -> Memory {
+        Memory(self.0.into_heard())
+    }
+
+    /// The peer is to know this, of networks that both carry.
+    pub fn tell(&mut self, voice: &Voice, shared: &BTreeSet<NetworkName>) {
+        self.0.handle_facts(voice.0.clone(), shared);
+    }
+
+    /// A frame came.
+    ///
+    /// # Errors
+    /// When the conversation cannot go on.
+    pub fn handle_frame(&mut self, frame: PeerFrame, now: Instant) -> Result<(), String> {
+        self.0.handle_frame(frame, now).map_err(|fault| fault.to_string())
+    }
+
+    /// Returns true if the peer has been silent for too long.
+    pub fn is_over(&mut self, now: Instant) -> bool {
+        self.0.handle_time(now).is_err()
+    }
+
+    /// The time for which nothing has come from the peer.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.0.silence(now)
+    }
+
+    /// The next frame to send.
+    pub fn poll_frame(&mut self, now: Instant) -> Option<PeerFrame> {
+        self.0.poll_frame(now)
+    }
+
+    /// The next word of the peer.
+    pub fn poll_word(&mut self) -> Option<OwnerFacts> {
+        self.0.poll_heard()
+    }
+
+    /// The peer is to be told that these hosts have changed.
+    pub fn give_hint(&mut self, about: BTreeSet<NodeName>) {
+        self.0.give_hint(about);
+    }
+
+    /// The hosts of which the peer has said that they have changed.
+    pub fn take_hints(&mut self) -> BTreeSet<NodeName> {
+        self.0.take_hints()
+    }
+
+    /// Time at which the conversation is to be looked at, if nothing else happens.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        self.0.due()
+    }
+}
