@@ -31,7 +31,7 @@ pub use echo::{EchoAnswer, EchoRequest, EchoSocket, UnsentEcho};
 pub use echo_requests::RequestCounter;
 pub use error::{NetlinkError, Refusal};
 pub use link::{Link, LinkRequest};
-pub use narrow::{Family, NarrowRoute, NarrowTable};
+pub use narrow::{NarrowRoute, NarrowTable};
 pub(crate) use neighbour::neighbour_address;
 pub use neighbour::{
     FdbEntry, Neighbour, VXLAN_STATE, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,

@@ -14,8 +14,6 @@ use sealane_proto::types::{Generation, NetworkName, NodeName};
 use sealane_proto::wire::{OLDEST_PROTOCOL, PROTOCOL, v1};
 use v1::control_message::Message as Down;
 
-use crate::world::ahead_by;
-
 /// Number of messages of control that are on their way to a host at most.
 const ON_THE_WAY: usize = 4;
 
@@ -387,4 +385,10 @@ impl Agent {
     pub(crate) fn queued(&self) -> [usize; 2] {
         self.link.as_ref().map_or([0; 2], |link| [link.up.len(), link.down.len()])
     }
+}
+
+/// A time of day that is ahead by so many minutes.
+pub(crate) fn ahead_by(clock: SystemTime, minutes: i64) -> SystemTime {
+    let by = Duration::from_secs(60 * minutes.unsigned_abs());
+    if minutes < 0 { clock - by } else { clock + by }
 }

@@ -12,7 +12,7 @@ use sealane_proto::resource::{Edition, Egress, Node};
 use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 
-use crate::agent::{Agent, Life, Surroundings};
+use crate::agent::{Agent, Life, Surroundings, ahead_by};
 use crate::channels::Channels;
 use crate::step::Step;
 
@@ -353,12 +353,6 @@ impl World {
             agent.tend(around);
         });
     }
-}
-
-/// A time of day that is ahead by so many minutes.
-pub(crate) fn ahead_by(clock: SystemTime, minutes: i64) -> SystemTime {
-    let by = Duration::from_secs(60 * minutes.unsigned_abs());
-    if minutes < 0 { clock - by } else { clock + by }
 }
 
 /// A workload that somebody wants.

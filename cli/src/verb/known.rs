@@ -127,7 +127,8 @@ fn merge_workloads(known: Vec<v1::WorkloadView>, told: Vec<v1::WorkloadView>) ->
                     workload.ready &= seen.ready;
                 }
                 view.begun_by = own.begun_by;
-                let says_more = !own.problem.is_empty() && !own.problem.ends_with(HEARSAY);
+                // Of others' workloads control knows more: that their host is drained, or away.
+                let says_more = is_own && !own.problem.is_empty() && !own.problem.ends_with(HEARSAY);
                 if says_more || view.problem.is_empty() {
                     view.problem = own.problem;
                 }
@@ -160,6 +161,7 @@ mod tests {
             workload("api", "host-1", false, "not ready: nothing listens", ""),
             workload("cache", "host-3", true, "", ""),
             workload("db", "host-2", true, "its node host-2 is drained", ""),
+            workload("held", "host-5", true, "its node host-5 is drained", ""),
             workload("lost", "host-4", false, "its node host-4 has been disconnected for 9 s", ""),
             workload("web", "host-1", true, "its node host-1 is drained", ""),
         ];
@@ -169,7 +171,8 @@ mod tests {
             workload("cache", "host-3", false, away, ""),
             workload("db", "host-2", true, "", ""),
             workload("gone", "host-2", true, "", ""),
-            workload("lost", "host-4", false, "its node host-4 is lost, control says", ""),
+            workload("held", "host-5", false, "not ready: it is held back", ""),
+            workload("lost", "host-4", false, away, ""),
             workload("web", "host-1", true, "", "run"),
         ];
         let shown = merge_workloads(control, agent).into_iter().map(|view| {
@@ -181,6 +184,7 @@ mod tests {
             ("away", false, "control refuses it", "attach"),
             ("cache", false, away, ""),
             ("db", true, "its node host-2 is drained", ""),
+            ("held", false, "its node host-5 is drained", ""),
             ("lost", false, "its node host-4 has been disconnected for 9 s", ""),
             ("web", true, "its node host-1 is drained", "run"),
         ];

@@ -8,6 +8,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use sealane_proto::types::IpFamily;
 
 use super::{NetlinkError, NetlinkRequest, Socket};
 
@@ -40,33 +41,11 @@ pub struct NarrowRoute {
     pub mtu: u32,
 }
 
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both families.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-
-    const fn number(self) -> AddressFamily {
-        match self {
-            Self::V4 => AddressFamily::Inet,
-            Self::V6 => AddressFamily::Inet6,
-        }
+/// A family in messages of the kernel.
+const fn address_family(family: IpFamily) -> AddressFamily {
+    match family {
+        IpFamily::V4 => AddressFamily::Inet,
+        IpFamily::V6 => AddressFamily::Inet6,
     }
 }
 
@@ -86,7 +65,7 @@ impl NarrowRoute {
     fn message(self, table: NarrowTable) -> RouteMessage {
         let mut message = RouteMessage::default();
         let header = &mut message.header;
-        header.address_family = Family::of(self.to).number();
+        header.address_family = address_family(IpFamily::of(self.to));
         header.destination_prefix_length = if self.to.is_ipv4() { 32 } else { 128 };
         header.kind = RouteType::Unicast;
         header.protocol = PROTOCOL;
@@ -136,7 +115,7 @@ impl NarrowRoute {
 impl NarrowTable {
     /// The request that makes the rule that leads to the table.
     #[must_use]
-    pub fn lead(self, family: Family) -> NetlinkRequest {
+    pub fn lead(self, family: IpFamily) -> NetlinkRequest {
         let mut message = self.rule(family);
         message.header.flags = RuleFlags::Invert;
         message.attributes.extend([
@@ -149,13 +128,13 @@ impl NarrowTable {
 
     /// The request that removes a rule that leads to the table.
     #[must_use]
-    pub fn mislead(self, family: Family) -> NetlinkRequest {
+    pub fn mislead(self, family: IpFamily) -> NetlinkRequest {
         NetlinkRequest::change(RouteNetlinkMessage::DelRule(self.rule(family)))
     }
 
-    fn rule(self, family: Family) -> RuleMessage {
+    fn rule(self, family: IpFamily) -> RuleMessage {
         let mut message = RuleMessage::default();
-        message.header.family = family.number();
+        message.header.family = address_family(family);
         message.header.action = RuleAction::ToTable;
         message.attributes = vec![RuleAttribute::Priority(PRIORITY), RuleAttribute::Table(self.number)];
         message
@@ -179,11 +158,11 @@ impl Socket {
     /// When the kernel cannot be asked.
     pub fn narrow_routes(
         &mut self,
-        family: Family,
+        family: IpFamily,
         table: NarrowTable,
     ) -> Result<Vec<NarrowRoute>, NetlinkError> {
         let mut message = RouteMessage::default();
-        message.header.address_family = family.number();
+        message.header.address_family = address_family(family);
         message.attributes.push(RouteAttribute::Table(table.number));
         let entries = match self.dump(RouteNetlinkMessage::GetRoute(message)) {
             // There is no such table.
@@ -201,9 +180,9 @@ impl Socket {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn narrow_rules(&mut self, family: Family, table: NarrowTable) -> Result<Vec<bool>, NetlinkError> {
+    pub fn narrow_rules(&mut self, family: IpFamily, table: NarrowTable) -> Result<Vec<bool>, NetlinkError> {
         let mut message = RuleMessage::default();
-        message.header.family = family.number();
+        message.header.family = address_family(family);
         let entries = self.dump(RouteNetlinkMessage::GetRule(message))?;
         let rules = entries.iter().filter_map(|entry| {
             let RouteNetlinkMessage::NewRule(message) = entry else { return None };

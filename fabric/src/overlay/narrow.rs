@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
+use sealane_proto::types::IpFamily;
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, RunDir};
 
 use super::{KernelAccess, Overlay, OverlayError, blocking, lock};
-use crate::netlink::{Family, NarrowRoute, NarrowTable, NetlinkError, NetlinkRequest, Socket};
+use crate::netlink::{NarrowRoute, NarrowTable, NetlinkError, NetlinkRequest, Socket};
 
 /// Mark of echoes.
 pub(super) const ECHO_MARK: u32 = 0x5ea1_a4e0;
@@ -69,7 +70,7 @@ impl Overlay {
             let mut socket = Socket::open(&kernel.hopper, &kernel.host)?;
             let table = lock(&kernel.narrow).table;
             let mut hosts = NarrowHosts::new();
-            for family in Family::ALL {
+            for family in IpFamily::ALL {
                 let routes = socket.narrow_routes(family, table)?;
                 hosts.extend(routes.into_iter().map(|route| (route.to, route.mtu)));
             }
@@ -92,8 +93,8 @@ impl KernelAccess {
         let mut socket = Socket::open(&self.hopper, &self.host)?;
         let known = std::mem::take(&mut ways.seen).then(|| std::mem::take(&mut ways.made));
         let (mut made, mut drifted) = (BTreeSet::new(), 0);
-        for family in Family::ALL {
-            let of_family = |to: &IpAddr| Family::of(*to) == family;
+        for family in IpFamily::ALL {
+            let of_family = |to: &IpAddr| IpFamily::of(*to) == family;
             let wanted = ways.wanted.iter().flatten().filter(|(to, _)| of_family(to));
             let wanted = routes(&mut socket, wanted, ways.table)?;
             let there = match There::read(&mut socket, family, ways.table) {
@@ -131,7 +132,7 @@ fn routes<'a>(
 
 /// Routes and rules of a family as the kernel has them.
 struct There {
-    family: Family,
+    family: IpFamily,
     table: NarrowTable,
     routes: BTreeSet<NarrowRoute>,
     /// For each rule, whether it is as it should be.
@@ -139,7 +140,7 @@ struct There {
 }
 
 impl There {
-    fn read(socket: &mut Socket, family: Family, table: NarrowTable) -> Result<Self, NetlinkError> {
+    fn read(socket: &mut Socket, family: IpFamily, table: NarrowTable) -> Result<Self, NetlinkError> {
         let routes = socket.narrow_routes(family, table)?.into_iter().collect();
         Ok(Self { family, table, routes, rules: socket.narrow_rules(family, table)? })
     }
@@ -201,7 +202,7 @@ pub fn remove_narrow_ways(run_dir: &RunDir) -> Result<bool, NetlinkError> {
     let hopper = Hopper::start()?;
     let host = NetNs::current().map_err(io::Error::other)?;
     let (table, mut socket, mut any) = (table_of(run_dir), Socket::open(&hopper, &host)?, false);
-    for family in Family::ALL {
+    for family in IpFamily::ALL {
         let there = match There::read(&mut socket, family, table) {
             // A host may be without a family.
             Err(NetlinkError::Refused { .. }) => continue,

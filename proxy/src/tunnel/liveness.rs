@@ -228,8 +228,8 @@ impl Liveness {
         } else if taken && !late {
             asked.taken += 1;
         }
-        let silent = now - asked.since;
-        let silence = if silent >= patience.lost_after {
+        let (silent, lost_after) = (now - asked.since, self.lost_after(patience));
+        let silence = if silent >= lost_after {
             Some(Silence::Unknown)
         } else if asked.taken >= self.unanswered(asked.late, now) {
             Some(Silence::Mute)
@@ -238,7 +238,7 @@ impl Liveness {
         };
         asked.abandoned = asked.abandoned.or(silence.filter(|_| self.hasty));
         self.asked = Some(asked);
-        if silent >= patience.lost_after && now - self.heard >= patience.lost_after + patience.ping_after {
+        if silent >= lost_after && now - self.heard >= lost_after + patience.ping_after {
             return Verdict::Lost;
         }
         match asked.abandoned {
@@ -250,6 +250,12 @@ impl Liveness {
             Some(_) | None if taken => Verdict::Ping,
             Some(_) | None => Verdict::Fine,
         }
+    }
+
+    /// Time after which silence counts although questions are not taken: twice as much where segments are sent again, as TCP pauses for
+    /// more than three seconds between these (RFC 6298, section 5.5).
+    fn lost_after(&self, patience: Patience) -> Duration {
+        if self.losses.lately() > 0 { 2 * patience.lost_after } else { patience.lost_after }
     }
 
     /// Number of questions that a peer may leave unanswered.

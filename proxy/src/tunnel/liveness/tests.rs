@@ -200,6 +200,17 @@ fn nobody_waits_for_ever_where_the_kernel_tells_nothing() {
     tunnel.look(0, Look { heard: true, ..blind });
     assert_eq!(tunnel.until_verdict(200, blind), (5_200, Verdict::Abandon(Silence::Unknown), 1));
     assert_eq!(tunnel.until_verdict(5_400, Look { waits: false, ..blind }).1, Verdict::Lost);
+    // What was lost is sent again, at last after more than three seconds.
+    let mut stuck = Tunnel::new();
+    stuck.look(0, Look { heard: true, ..WAITS });
+    for at in 2..100 {
+        let again = u32::try_from(at).unwrap().ilog2();
+        let verdict = stuck.look(at * 100, Look { traffic: Some(lost(again)), ..WAITS });
+        assert!([Verdict::Fine, Verdict::Ping].contains(&verdict), "at {at}: {verdict:?}");
+    }
+    let silent = Look { traffic: Some(lost(7)), ..WAITS };
+    let (at, verdict, _) = stuck.until_verdict(10_000, silent);
+    assert!(at <= 10_400 && verdict == Verdict::Abandon(Silence::Unknown), "{verdict:?} at {at}");
 }
 
 /// A peer of a random history: whether it runs, and how it and its way behave.
