@@ -203,7 +203,7 @@ impl Life {
                     core.handle_health(self.renew_check(&mut watches));
                 }
                 // Its place in the queue stays while it hears of other things.
-                turn = queue.turn(), if self.wants_turn() => self.follow(turn).await,
+                _turn = queue.turn(), if self.wants_turn() => self.follow().await,
                 () = meddling.told() => self.audit(&mut meddling).await,
                 heard = ears.told() => self.handle_heard(&mut ears, heard),
                 () = sleep_until(due.into_iter().flatten().min()) => {

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use sealane_fabric::services::Turn;
-
 use super::Life;
 use crate::host::DataPlane;
 use crate::trouble::WorkloadTrouble;
@@ -23,9 +21,8 @@ impl Life {
         self.publish_names();
     }
 
-    /// Lets rules and names follow the newest state, in this order, and gives back its `turn`. The workload works by that state
-    /// once its flows do, too: whoever waits for a drain takes that for the end of calls to an instance.
-    pub(super) async fn follow(&mut self, turn: Option<Turn>) {
+    /// Lets rules and names follow the newest state, in this order.
+    pub(super) async fn follow(&mut self) {
         self.take_newest();
         self.follow_subnet().await;
         let host_network = self.host_network.borrow().clone();
@@ -36,15 +33,11 @@ impl Life {
             let why = ensured.err().map(|error| error.to_string());
             self.context.troubles.set(&self.id, WorkloadTrouble::Services, why);
         }
+        self.report_rules().await;
         self.publish_names();
         if self.rules.poll_audit() {
             self.audit_services().await;
         }
-        drop(turn);
-        if let Some(fixtures) = &self.fixtures {
-            fixtures.services.freed().await;
-        }
-        self.report_rules().await;
     }
 
     fn take_newest(&mut self) {

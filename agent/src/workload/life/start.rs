@@ -35,7 +35,7 @@ impl Life {
             self.equip_sidecar(identity);
             self.await_sidecar(progress).await?;
         }
-        self.follow(None).await;
+        self.follow().await;
         Ok(())
     }
 
