@@ -24,13 +24,14 @@ use sealane_base::timer::sleep_until;
 use sealane_fabric::netlink::{EchoRequest, EchoSocket};
 use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoPeers, OverlayError, Reason, overhead};
 use sealane_proto::client::CarriedNetworks;
+pub(crate) use sealane_proto::peer::Reach;
 use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName, UnderlayAddrs, Vni};
 use tokio::sync::watch;
 
 use crate::peer::HintEnd;
 use crate::workload::Workloads;
 use core::{Echo, Lengths, LivenessCore, Watched};
-pub(crate) use core::{PeerView, Reach};
+pub(crate) use core::{PeerView, SAMPLE};
 pub(crate) use metrics::LivenessMetrics;
 pub(crate) use show::families;
 use ways::Ways;

@@ -16,7 +16,7 @@ use sealane_proto::peer::PeerCell;
 use sealane_proto::types::{Finding, MacAddr, NodeName};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use crate::liveness::PeerViews;
+use crate::liveness::{PeerViews, SAMPLE};
 use crate::peer::{Channels, PeerQuestion, RowAnswer};
 use judge::problems;
 pub(crate) use judge::{Ports, Rows};
@@ -29,13 +29,11 @@ const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Number of hosts of which more is told at once.
 const MOST_TOLD: usize = 8;
-/// Number of peers up to which each is sent echoes all the time, so that their absence says something.
-const ALL_ASKED: usize = 64;
 
 /// The way to every peer, and the means to ask for the other rows.
 #[derive(Debug)]
 pub(crate) struct Matrix {
-    /// This host.
+    /// Name of this host.
     pub(crate) node: NodeName,
     /// The kernel.
     pub(crate) overlay: Arc<Overlay>,
@@ -126,19 +124,16 @@ impl Matrix {
             return Err(format!("there is no channel to it: {}", obstacle.words));
         }
         let (answer, row) = oneshot::channel();
-        let late = || {
-            format!(
-                "it has not answered within {} s: its agent is busy or of an older version",
-                PATIENCE.as_secs()
-            )
-        };
         if self.asks.send((peer.clone(), answer)).await.is_err() {
             return Err("this agent is ending".to_owned());
         }
         match tokio::time::timeout(PATIENCE, row).await {
             Ok(Ok(cells)) => Ok(cells),
             Ok(Err(_)) => Err("the channel to it has just ended".to_owned()),
-            Err(_) => Err(late()),
+            Err(_) => Err(format!(
+                "it has not answered within {} s: its agent is busy or of an older version",
+                PATIENCE.as_secs()
+            )),
         }
     }
 
@@ -152,7 +147,8 @@ impl Matrix {
 
 /// The row of this host.
 fn cells(channels: &Channels, peers: &PeerViews, heard: Option<&BTreeMap<Ipv6Addr, u32>>) -> Vec<PeerCell> {
-    let heard = heard.filter(|_| peers.len() <= ALL_ASKED);
+    // Of more, some are sent no echo within a look, and their absence says nothing.
+    let heard = heard.filter(|_| peers.len() <= SAMPLE);
     let cell = |(name, view): (&NodeName, &crate::liveness::PeerView)| {
         let state = channels.peers.get(name);
         let obstacle = match state {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::resource::{Edition, HostPlaces};
 use crate::types::{NetworkName, NodeName};
 use crate::wire::{Fields, WireError, all, each, v1};
-pub use cell::{PeerCell, SeenReach};
+pub use cell::{PeerCell, Reach};
 
 /// The newest protocol between hosts that this version speaks.
 pub const PEER_PROTOCOL: u32 = 1;

@@ -46,7 +46,7 @@ enum Event {
     Frame { from: u8, to: u8, connection: u64, frame: Box<PeerFrame> },
     /// The frames of a connection that wait are sent again.
     Retry(u8, u8, u64),
-    /// One end learns that the other one has ended the connection.
+    /// An end learns that the other one has ended the connection.
     Reset { from: u8, to: u8, connection: u64 },
     /// A host calls another one.
     Dial(u8, u8),
@@ -60,7 +60,7 @@ enum Event {
     Flap(u8, Duration, u8),
     /// Control looks for what is due.
     Control,
-    /// Everything is looked at.
+    /// All invariants are looked at.
     Check,
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::resource::OwnerFacts;
+use sealane_proto::resource::{NetworkSnapshot, OwnerFacts, Workload};
+use sealane_proto::types::NodeName;
 
 use crate::agent::Agent;
 use crate::channels::pair;
@@ -185,29 +186,47 @@ fn check_pair(owner: &Agent, observer: &Agent) -> Result<(), String> {
         }
         let drained = snapshot.drained.contains(&owner.name);
         for workload in seen.iter().filter(|workload| workload.node == owner.name) {
-            let known = said.workloads.iter().find(|known| known.name == workload.name);
-            let known = known.filter(|known| known.address == workload.address);
-            let Some(known) = known else {
-                return Err(format!("{workload:?} is not there any more"));
-            };
+            let known = said_of(said, workload)?;
             if known.ready != workload.ready && !(drained && known.service.is_some()) {
                 return Err(format!("{known:?} is taken for {workload:?}"));
             }
         }
-        for workload in &said.workloads {
-            let mut blocks = snapshot.blocks.iter();
-            let block = blocks.find(|block| block.range.contains(&workload.address.to_ipv4()));
-            let believed = block.is_some_and(|block| block.node.as_ref() == Some(&owner.name));
-            let in_the_way = seen.iter().any(|other| {
-                let same = other.name == workload.name
-                    || other.address == workload.address
-                    || other.mac == workload.mac;
-                same && other.node != owner.name
-            });
-            let seen = seen.iter().any(|seen| seen.name == workload.name && seen.node == owner.name);
-            if believed && !in_the_way && !seen {
-                return Err(format!("{workload:?} is not known"));
-            }
+        check_known(snapshot, said, &seen, &owner.name)?;
+    }
+    Ok(())
+}
+
+/// Finds what an owner says of a workload that is seen of it.
+///
+/// # Errors
+/// When it says nothing of one at that address.
+pub(crate) fn said_of<'a>(said: &'a OwnerFacts, workload: &Workload) -> Result<&'a Workload, String> {
+    let same = |known: &&Workload| known.name == workload.name && known.address == workload.address;
+    said.workloads.iter().find(same).ok_or_else(|| format!("{workload:?} is not there any more"))
+}
+
+/// Looks whether every workload is seen that an owner may have and that nobody else's is in the way of.
+///
+/// # Errors
+/// The first that is not seen.
+pub(crate) fn check_known(
+    snapshot: &NetworkSnapshot,
+    said: &OwnerFacts,
+    seen: &[Workload],
+    owner: &NodeName,
+) -> Result<(), String> {
+    for workload in &said.workloads {
+        let mut blocks = snapshot.blocks.iter();
+        let block = blocks.find(|block| block.range.contains(&workload.address.to_ipv4()));
+        let believed = block.is_some_and(|block| block.node.as_ref() == Some(owner));
+        let in_the_way = seen.iter().any(|other| {
+            let same =
+                other.name == workload.name || other.address == workload.address || other.mac == workload.mac;
+            same && other.node != *owner
+        });
+        let there = seen.iter().any(|seen| seen.name == workload.name && seen.node == *owner);
+        if believed && !in_the_way && !there {
+            return Err(format!("{workload:?} is not known"));
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ pub(super) struct Word {
 impl Words {
     /// Hears a word; returns true if it is newer than what was known. One of a host that is no member may be ahead of control,
     /// and waits.
-    /// What is of a start of its owner's agent after `latest` is not believed, as none after it could be newer.
+    /// A word of a start of its owner's agent after `latest` is not believed, as none after it could be newer.
     pub(super) fn hear(
         &mut self,
         owner: NodeName,

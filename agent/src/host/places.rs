@@ -37,7 +37,7 @@ struct Word {
 /// Control's word about a host that carries a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ToldPlace {
-    /// Its addresses; `None` while another host has come with them.
+    /// Addresses of the host; `None` while another host has come with them.
     pub(super) underlay: Option<UnderlayAddrs>,
     /// The newest of the host's words that control had heard; `None` from a control plane that does not say.
     pub(super) edition: Option<Edition>,

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
+use sealane_proto::peer::Reach;
 use sealane_proto::types::{NetworkName, NodeName};
 
 use hints::Hints;
@@ -25,43 +26,14 @@ pub(crate) use path::Narrow;
 use peer::Peer;
 
 /// Number of peers that are sent an echo per interval.
-pub(super) const SAMPLE: usize = 64;
+pub(crate) const SAMPLE: usize = 64;
 /// Number of peers that are asked hastily at once.
-const HASTY: usize = 2 * SAMPLE;
+pub(super) const HASTY: usize = 2 * SAMPLE;
 /// Number of long echoes per interval, and number of peers whose way is searched hastily at once.
 const LONG: usize = 32;
 const SEARCHES: usize = 16;
 /// Echoes in a row without an answer that make a peer unreachable.
 const MISSING: u32 = 24;
-
-/// Reachability of a host, as another one sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The host has never answered: its agent may be older than echoes. It counts as reachable.
-    Unknown,
-    /// The host answers.
-    Reachable,
-    /// The host owes an answer. It counts as reachable.
-    Suspect,
-    /// The host does not answer.
-    Unreachable,
-}
-
-impl Reach {
-    /// Every reachability.
-    pub(crate) const ALL: [Self; 4] = [Self::Unknown, Self::Reachable, Self::Suspect, Self::Unreachable];
-
-    /// The word for people, messages and metrics.
-    #[must_use]
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Reachable => "reachable",
-            Self::Suspect => "suspect",
-            Self::Unreachable => "unreachable",
-        }
-    }
-}
 
 /// A peer as this host sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]

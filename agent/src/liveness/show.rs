@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealane_base::metrics::{Family, Reading, Series};
-use sealane_proto::peer::{PeerCell, SeenReach};
+use sealane_proto::peer::PeerCell;
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1;
 
@@ -28,12 +28,7 @@ impl PeerView {
     pub(crate) fn cell(&self, name: &NodeName) -> PeerCell {
         PeerCell {
             node: name.clone(),
-            reach: match self.reach {
-                Reach::Unknown => SeenReach::Unknown,
-                Reach::Reachable => SeenReach::Reachable,
-                Reach::Suspect => SeenReach::Suspect,
-                Reach::Unreachable => SeenReach::Unreachable,
-            },
+            reach: self.reach,
             round_trip: self.round_trip,
             loss_permille: self.loss.map(|loss| (loss * 1_000.0).round() as u32),
             path_mtu: self.path_mtu,

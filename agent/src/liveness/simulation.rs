@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use sealane_proto::client::CarriedNetworks;
 use sealane_proto::types::NodeName;
 
-use super::core::{LivenessCore, Reach};
+use super::Reach;
+use super::core::{HASTY, LivenessCore, SAMPLE};
 use super::{peers_of, watched_of};
 
-/// One host's watch over those that share a network with it.
+/// Watch of one host over those that share a network with it.
 #[derive(Debug)]
 pub struct SimulatedWatch {
     own: NodeName,
@@ -20,6 +21,11 @@ pub struct SimulatedWatch {
 }
 
 impl SimulatedWatch {
+    /// Number of peers that are sent an echo per interval.
+    pub const SAMPLE: usize = SAMPLE;
+    /// Number of peers that are asked hastily at once.
+    pub const HASTY: usize = HASTY;
+
     /// The watch of an agent that starts, by which a dead host is known within `timeout`, with these networks on its disk.
     #[must_use]
     pub fn new(

@@ -19,11 +19,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The routes as the kernel was asked for them.
 pub(super) struct Ways {
     began: Instant,
-    /// Those of an agent before this one, until their hosts are known again.
+    /// Routes of an agent before this one, until their hosts are known again.
     left: NarrowHosts,
     /// True once hosts are known.
     known: bool,
-    /// Those that the kernel has; `None` at first and after a failure.
+    /// Routes that the kernel has; `None` at first and after a failure.
     there: Option<NarrowHosts>,
     /// A change under way.
     pub(super) putting: Option<Work<Result<NarrowHosts, OverlayError>>>,

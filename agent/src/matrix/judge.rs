@@ -1,8 +1,8 @@
-//! What the rows of several hosts say together: hosts that are down, ports that are blocked, and in which direction. Pure.
+//! Conclusions from the rows of several hosts: hosts that are down, ports that are blocked, and in which direction. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealane_proto::peer::{PeerCell, SeenReach};
+use sealane_proto::peer::{PeerCell, Reach};
 use sealane_proto::types::NodeName;
 
 use crate::peer::ObstacleKind;
@@ -74,7 +74,7 @@ fn cell<'a>(rows: &'a Rows, from: &NodeName, to: &NodeName) -> Option<&'a PeerCe
 }
 
 fn is_away(cell: &PeerCell) -> bool {
-    cell.reach == SeenReach::Unreachable
+    cell.reach == Reach::Unreachable
 }
 
 /// Returns true if nobody who was asked reaches the host in any way, and it could not be asked itself.
@@ -152,7 +152,7 @@ mod tests {
 
     const PORTS: Ports = Ports { tunnels: 4789, channels: 7444 };
 
-    fn seen(node: &str, reach: SeenReach, channel: bool, heard: Option<u32>) -> PeerCell {
+    fn seen(node: &str, reach: Reach, channel: bool, heard: Option<u32>) -> PeerCell {
         PeerCell {
             node: node.parse().unwrap(),
             reach,
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn both_ends_together_tell_the_direction_that_is_blocked() {
-        let away = |node, heard| [seen(node, SeenReach::Unreachable, true, heard)];
+        let away = |node, heard| [seen(node, Reach::Unreachable, true, heard)];
         let table = [
             (
                 Some(0),
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_host_that_answers_nobody_is_down_and_is_named_once() {
-        use SeenReach::{Reachable, Unreachable};
+        use Reach::{Reachable, Unreachable};
         let at_a = [seen("b", Reachable, true, Some(5)), seen("c", Unreachable, false, Some(0))];
         let at_b = [seen("a", Reachable, true, Some(5)), seen("c", Unreachable, false, Some(0))];
         let said = problems(&rows(&[("a", Some(&at_a)), ("b", Some(&at_b)), ("c", None)]), PORTS);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_channel_that_is_down_and_long_packets_that_are_lost_are_problems_and_a_doubt_is_none() {
-        use SeenReach::{Reachable, Suspect};
+        use Reach::{Reachable, Suspect};
         let at_a = [seen("b", Reachable, false, Some(5))];
         let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
         assert!(said.len() == 1 && said[0].contains("nobody answers; let TCP port 7444 through"), "{said:?}");

@@ -48,7 +48,7 @@ pub(super) enum Ended {
     /// The host was removed from the mesh.
     #[error("it was removed from the mesh")]
     Revoked,
-    /// This host has lost the address of the connection.
+    /// The address of the connection is this host's no more.
     #[error("this host has another underlay address")]
     Moved,
 }

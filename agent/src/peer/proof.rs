@@ -19,7 +19,7 @@ use super::credentials::Credentials;
 const LOOK: Duration = Duration::from_secs(3);
 /// Least time between two words of one host about itself.
 const PACE: Duration = Duration::from_millis(500);
-/// And between two looks for it.
+/// Least time between two looks for it.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// A host's word that is being proven.

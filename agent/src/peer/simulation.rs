@@ -27,14 +27,14 @@ impl Voice {
 pub struct Memory(Heard);
 
 impl Memory {
-    /// Nothing of this peer yet.
+    /// Memory without a word of this peer.
     #[must_use]
     pub fn of(owner: NodeName) -> Self {
         Self(Heard::of(owner))
     }
 }
 
-/// One end of a conversation.
+/// End of a conversation.
 #[derive(Debug)]
 pub struct SimulatedTalk(Session);
 

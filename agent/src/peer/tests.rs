@@ -5,7 +5,7 @@ mod mesh;
 use std::time::{Duration, SystemTime};
 
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::peer::{LARGEST_FRAME, PeerCell, PeerFrame, PeerHello, SeenReach};
+use sealane_proto::peer::{LARGEST_FRAME, PeerCell, PeerFrame, PeerHello, Reach};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -106,7 +106,7 @@ async fn a_host_that_is_asked_how_it_sees_its_peers_answers_all_who_wait() {
 fn cell(node: &str) -> PeerCell {
     PeerCell {
         node: node.parse().unwrap(),
-        reach: SeenReach::Unreachable,
+        reach: Reach::Unreachable,
         round_trip: Some(Duration::from_micros(70)),
         loss_permille: Some(1_000),
         path_mtu: Some(1_500),

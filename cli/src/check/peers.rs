@@ -51,7 +51,7 @@ struct WayView {
 struct RowView {
     from: String,
     ways: Vec<WayView>,
-    /// Why it could not be asked; null: it was.
+    /// Obstacle to asking the host; null: it was asked.
     problem: Option<String>,
 }
 
@@ -59,7 +59,7 @@ struct RowView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct MatrixView {
     rows: Vec<RowView>,
-    /// What is wrong between hosts and what to do about it.
+    /// Faults between hosts, with what to do about them.
     problems: Vec<String>,
 }
 

@@ -16,9 +16,6 @@ use crate::args::Common;
 use crate::client::{agent_beside, answer, converse, read, reader};
 use crate::failure::Failure;
 
-/// End of an agent's words that repeat control's, which say more themselves.
-const HEARSAY: &str = ", control says";
-
 /// Lists the hosts.
 pub(super) fn nodes(common: &Common) -> Result<Vec<v1::NodeView>, Failure> {
     let ask = async |mut client: ReadClient<Channel>| client.list_nodes(v1::ListNodesRequest {}).await;
@@ -128,8 +125,7 @@ fn merge_workloads(known: Vec<v1::WorkloadView>, told: Vec<v1::WorkloadView>) ->
                 }
                 view.begun_by = own.begun_by;
                 // Of others' workloads control knows more: that their host is drained, or away.
-                let says_more = is_own && !own.problem.is_empty() && !own.problem.ends_with(HEARSAY);
-                if says_more || view.problem.is_empty() {
+                if (is_own && !own.problem.is_empty()) || view.problem.is_empty() {
                     view.problem = own.problem;
                 }
             }

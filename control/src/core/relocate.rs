@@ -15,11 +15,11 @@ use super::{Change, Command, Decision, NodeRecord, State, Timestamp, UnfitUnderl
 pub struct Relocate {
     /// The host.
     pub name: NodeName,
-    /// Where it is from now on.
+    /// Place from now on.
     pub told: ToldPlace,
     /// The host that yields that address to who comes with it.
     pub gone: Option<NodeName>,
-    /// Where that one has said that it is, if it has: it gets that in the same moment, and two hosts that swap are both known to be
+    /// Place that the displaced one has told, if it has: it gets that in the same moment, and two hosts that swap are both known to be
     /// somewhere all the time.
     pub meant: Option<ToldPlace>,
 }

@@ -58,7 +58,7 @@ pub enum ReportRefusal {
         "node {0} is not known to this control plane; run `sealane clean` on it, then let it join with a new token"
     )]
     UnknownNode(NodeName),
-    /// Nothing that the host says later could be newer.
+    /// The word is one that none of the host's could follow.
     #[error(
         "node {node} says of network {network} what is of its agent's start {edition}, which is centuries ahead: see that its clock is right, \
          remove the file node/incarnation below its agent's --data-dir and start the agent again"

@@ -194,7 +194,7 @@ async fn many_echoes_are_sent_and_answered_together_and_those_that_cannot_be_sen
     assert!(tokens.len() == 198 && !tokens.contains(&7) && !tokens.contains(&150));
 }
 
-/// What a host of the gate sends into the tunnel of echoes, from this address to that one: a word that a packet of 1,000 bytes is too
+/// Packet that a host of the gate sends into the tunnel of echoes, from this address to that one: a word that a packet of 1,000 bytes is too
 /// long.
 fn too_long(from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
     let mac = |name: &str| MacAddr::of_host(&name.parse().unwrap()).octets();

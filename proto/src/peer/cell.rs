@@ -1,39 +1,46 @@
-//! One host as another one sees it: a cell of the matrix that `sealane check --peers` prints.
+//! A host as another one sees it: a cell of the matrix that `sealane check --peers` prints.
 
 use std::time::Duration;
 
 use crate::types::{Finding, NodeName};
 use crate::wire::{Fields, WireError, v1};
 
-/// Reachability of a host, by its answers to echoes.
+/// Reachability of a host, as another one sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SeenReach {
-    /// It has not answered yet, or nobody asks it.
+pub enum Reach {
+    /// The host has never answered: its agent may be older than echoes. It counts as reachable.
     #[default]
     Unknown,
-    /// It answers.
+    /// The host answers.
     Reachable,
-    /// It owes an answer.
+    /// The host owes an answer. It counts as reachable.
     Suspect,
-    /// It does not answer.
+    /// The host does not answer.
     Unreachable,
 }
 
-impl SeenReach {
-    /// The word for it, which is empty where it is not known.
+impl Reach {
+    /// Every reachability.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Reachable, Self::Suspect, Self::Unreachable];
+
+    /// The word for people, messages and metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Unknown => "",
+            Self::Unknown => "unknown",
             Self::Reachable => "reachable",
             Self::Suspect => "suspect",
             Self::Unreachable => "unreachable",
         }
     }
 
+    /// The word in a cell, which is empty for what is not known.
+    fn cell_word(self) -> &'static str {
+        if self == Self::Unknown { "" } else { self.word() }
+    }
+
     fn of(word: &str) -> Self {
-        let all = [Self::Reachable, Self::Suspect, Self::Unreachable];
-        all.into_iter().find(|one| one.word() == word).unwrap_or_default()
+        Self::ALL.into_iter().find(|one| one.cell_word() == word).unwrap_or_default()
     }
 }
 
@@ -42,8 +49,8 @@ impl SeenReach {
 pub struct PeerCell {
     /// The host that is seen.
     pub node: NodeName,
-    /// Its reachability.
-    pub reach: SeenReach,
+    /// Reachability of the host.
+    pub reach: Reach,
     /// Time of an echo to it and back.
     pub round_trip: Option<Duration>,
     /// The share of the last echoes that got no answer, in a thousand.
@@ -63,7 +70,7 @@ impl From<&PeerCell> for v1::PeerCell {
         let micros = cell.round_trip.map_or(0, |round_trip| round_trip.as_micros());
         Self {
             node: cell.node.to_string(),
-            reach: cell.reach.word().to_owned(),
+            reach: cell.reach.cell_word().to_owned(),
             rtt_micros: u64::try_from(micros).unwrap_or(u64::MAX),
             loss_permille: cell.loss_permille,
             path_mtu: cell.path_mtu.unwrap_or_default(),
@@ -79,7 +86,7 @@ impl TryFrom<v1::PeerCell> for PeerCell {
     fn try_from(message: v1::PeerCell) -> Result<Self, WireError> {
         Ok(Self {
             node: Fields("PeerCell").parse("node", &message.node)?,
-            reach: SeenReach::of(&message.reach),
+            reach: Reach::of(&message.reach),
             round_trip: Some(message.rtt_micros).filter(|&micros| micros > 0).map(Duration::from_micros),
             loss_permille: message.loss_permille.map(|loss| loss.min(1_000)),
             path_mtu: Some(message.path_mtu).filter(|&mtu| mtu > 0),

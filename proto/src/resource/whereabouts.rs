@@ -11,7 +11,7 @@ use crate::wire::{Fields, WireError, v1};
 /// The edition is that of the moment at which the host came there: an agent that starts again at the same addresses says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whereabouts {
-    /// Its underlay addresses.
+    /// Underlay addresses of the host.
     pub underlay: UnderlayAddrs,
     /// Age of the word.
     pub edition: Edition,

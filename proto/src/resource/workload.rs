@@ -35,7 +35,7 @@ pub struct Workload {
     pub weight: Weight,
     /// Further names in the network.
     pub aliases: Aliases,
-    /// What keeps it from being ready, as its host found.
+    /// Obstacle to the workload's readiness, as its host found.
     pub finding: Finding,
 }
 

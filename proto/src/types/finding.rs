@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One line of a host about what keeps a workload of its own from being ready, of at most [`Finding::MOST`] octets; empty: nothing is
+/// A line of a host about what keeps a workload of its own from being ready, of at most [`Finding::MOST`] octets; empty: nothing is
 /// said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Finding(Box<str>);

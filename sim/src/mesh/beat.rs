@@ -80,7 +80,7 @@ impl Mesh {
         number % u8::try_from(self.hosts.len() / 3 + 1).unwrap_or(u8::MAX)
     }
 
-    /// Somebody wants one more instance of a service on a host.
+    /// Asks for one more instance of a service on a host.
     pub(super) fn want(&mut self, host: u8, service: u8) {
         self.workloads += 1;
         let wish = Wish {
@@ -142,7 +142,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// What runs is ready at once.
+    /// Makes what runs ready at once.
     fn make_ready(&mut self, host: u8) {
         let Some(agent) = self.world.agents.get_mut(&host) else { return };
         let known = &mut self.hosts[usize::from(host)];
@@ -227,7 +227,7 @@ impl Mesh {
         self.push(self.now + UPKEEP, Event::Control);
     }
 
-    /// Everything that is broken is whole again, and nothing else happens but what follows.
+    /// Checks a mesh in which all that was broken is whole again, and nothing else happens but what follows.
     pub(super) fn check_rest(&mut self) -> Result<(), String> {
         self.check()?;
         for host in self.all() {

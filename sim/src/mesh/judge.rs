@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use sealane_agent::simulation::SimulatedWatch;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
 use sealane_proto::types::{NetworkName, ServiceName};
 
 use super::{Mesh, SETTLING};
+use crate::talk::{check_known, said_of};
 
 /// Peers that are asked per interval, and hastily at once.
-const SAMPLE: usize = 64;
-const HASTY: usize = 128;
+const SAMPLE: usize = SimulatedWatch::SAMPLE;
+const HASTY: usize = SimulatedWatch::HASTY;
 /// Interval of echoes.
 const ROUND: Duration = Duration::from_millis(200);
 /// Time in which a host is asked hastily as often as it takes to lose it, or to find one back that comes and goes.
@@ -111,7 +113,7 @@ impl Mesh {
         whole && calm >= WORD_AGAIN && age >= if calm >= WORD_AGAIN + WORD { WORD } else { WORD_AGAIN }
     }
 
-    /// Each owner's word is where it has to be by now.
+    /// Looks whether each owner's word is where it has to be by now.
     fn check_words(&self, observer: u8) -> Result<(), String> {
         let Some(agent) = self.world.agents.get(&observer) else { return Ok(()) };
         for (owner, networks) in &self.host(observer).peers {
@@ -155,7 +157,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// Nothing is seen of a host that it does not say, and nothing that it says is missing, once its newest word is there.
+    /// Looks whether a host's workloads are seen as it says, once its newest word is there.
     fn check_owner(
         &self,
         observer: u8,
@@ -172,27 +174,9 @@ impl Mesh {
             return Ok(());
         }
         for workload in seen.iter().filter(|workload| workload.node == owner.name) {
-            let same = |known: &&Workload| known.name == workload.name && known.address == workload.address;
-            if !said.workloads.iter().any(|known| same(&known)) {
-                return Err(format!("{workload:?} is not there any more"));
-            }
+            said_of(said, workload)?;
         }
-        for workload in &said.workloads {
-            let mut blocks = snapshot.blocks.iter();
-            let block = blocks.find(|block| block.range.contains(&workload.address.to_ipv4()));
-            let believed = block.is_some_and(|block| block.node.as_ref() == Some(&owner.name));
-            let in_the_way = seen.iter().any(|other| {
-                let same = other.name == workload.name
-                    || other.address == workload.address
-                    || other.mac == workload.mac;
-                same && other.node != owner.name
-            });
-            let there = seen.iter().any(|seen| seen.name == workload.name && seen.node == owner.name);
-            if believed && !in_the_way && !there {
-                return Err(format!("{workload:?} is not known"));
-            }
-        }
-        Ok(())
+        check_known(snapshot, said, seen, &owner.name)
     }
 
     fn check_service(

@@ -47,7 +47,7 @@ pub enum Change {
 pub struct Scene {
     /// Number of hosts.
     pub hosts: u8,
-    /// Everything that happens.
+    /// Changes, each with the wait before it.
     pub changes: Vec<(u8, Change)>,
 }
 

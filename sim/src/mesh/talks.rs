@@ -22,7 +22,7 @@ const LASTING: Duration = Duration::from_secs(2);
 /// First time after which a kernel sends again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// One end of what two hosts have between them.
+/// End of what two hosts have between them.
 #[derive(Debug)]
 pub(super) struct End {
     /// The conversation over the connection of this number.

@@ -8,7 +8,7 @@ use super::{Change, Cut, Event, Mesh};
 const HOUR: Duration = Duration::from_secs(3_600);
 
 impl Mesh {
-    /// Something happens.
+    /// Lets a change happen.
     pub(super) fn change(&mut self, change: &Change) -> Result<(), String> {
         let now = self.now;
         match *change {

@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct PlaceRecord {
     folder: Folder,
-    /// Its content, as far as this process has written it.
+    /// Content of the record, as far as this process has written it.
     kept: Option<HostPlaces>,
     /// The version of what is known that was looked at last.
     version: Option<u64>,

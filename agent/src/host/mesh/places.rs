@@ -18,10 +18,10 @@ const TOLD: usize = 300;
 /// Interval at which it is looked whether a host may be where it says, while it may not.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Everything that this host knows about where hosts are.
+/// Knowledge of where hosts are.
 #[derive(Debug)]
 pub(super) struct KnownPlaces {
-    /// This host's own.
+    /// Place of this host.
     own: Whereabouts,
     words: PlaceWords,
     /// Control's words.
@@ -37,7 +37,7 @@ pub(super) struct KnownPlaces {
 }
 
 impl KnownPlaces {
-    /// Nothing but where this host is as its agent starts.
+    /// Knowledge of an agent that starts: where this host is.
     pub(super) fn of(node: &Node, incarnation: u64) -> Self {
         let own = Whereabouts { underlay: node.underlay, edition: Edition { incarnation, revision: 1 } };
         Self {
@@ -56,7 +56,7 @@ impl KnownPlaces {
         self.words.news(&self.told).any(|(host, place)| self.settled.get(host) != Some(&place.underlay))
     }
 
-    /// Something was said.
+    /// Notes that something was said.
     pub(super) fn touch(&mut self) {
         self.touched = true;
     }
@@ -74,13 +74,13 @@ impl Mesh {
         self.places.version
     }
 
-    /// This host's word about where it is.
+    /// Word of this host about where it is.
     #[must_use]
     pub(crate) fn place(&self) -> Whereabouts {
         self.places.own
     }
 
-    /// This host is there from now on; its word is of this incarnation if that is another place than before.
+    /// Moves this host there; the word about it is a new one if that is another place than before.
     pub(crate) fn set_underlay(&mut self, underlay: UnderlayAddrs) {
         if self.places.own.underlay != underlay {
             self.places.own.underlay = underlay;

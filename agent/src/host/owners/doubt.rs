@@ -6,9 +6,9 @@ use sealane_proto::types::{NetworkName, NodeName};
 /// Reason for which a word does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It is of a start of its agent that is yet to come; it is weighed again when control tells of its owner.
+    /// The word is of a start of its agent that is yet to come; it is weighed again when control tells of its owner.
     Ahead(OwnerFacts),
-    /// Its owner has said a newer one before.
+    /// The owner has said a newer one before.
     Outdone {
         /// Age of the word.
         said: Edition,

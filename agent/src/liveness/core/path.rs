@@ -87,7 +87,7 @@ struct Search {
 enum Candidate {
     /// The greatest that is not known to be lost.
     Most,
-    /// One byte more than what passes: if that is lost, too, the way has not grown.
+    /// A byte more than what passes: if that is lost, too, the way has not grown.
     Above,
     /// Half way between what passes and what is lost.
     Middle,
@@ -263,7 +263,7 @@ impl PathSearch {
         }
     }
 
-    /// What follows from echoes in a row without an answer.
+    /// Draws the conclusion from echoes in a row without an answer.
     fn judge(&mut self, now: Instant) {
         let Some(Lengths { least, most }) = self.lengths else { return };
         match &mut self.phase {

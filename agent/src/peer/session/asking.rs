@@ -68,14 +68,14 @@ impl Asking {
 
 #[cfg(test)]
 mod tests {
-    use sealane_proto::peer::SeenReach;
+    use sealane_proto::peer::Reach;
 
     use super::*;
 
     fn cell(number: usize) -> PeerCell {
         PeerCell {
             node: format!("h{number}").parse().unwrap(),
-            reach: SeenReach::Reachable,
+            reach: Reach::Reachable,
             round_trip: None,
             loss_permille: None,
             path_mtu: None,

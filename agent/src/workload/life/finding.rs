@@ -17,7 +17,7 @@ pub(super) struct FindingCore {
 }
 
 impl FindingCore {
-    /// Nothing has been said.
+    /// A workload of which nothing has been said.
     pub(super) fn new(now: Instant) -> Self {
         Self { said: Finding::default(), found: Finding::default(), again: now }
     }

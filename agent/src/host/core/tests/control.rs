@@ -1,4 +1,4 @@
-//! What control is told and asked, and what this host says of itself.
+//! Reports and questions to control, and words of this host about itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the kernel is to have, what is shown of it, and what is complained of.
+//! Jobs for the kernel, views of what it has, and complaints.
 
 use sealane_proto::resource::Node;
 

@@ -86,7 +86,7 @@ proptest! {
         }
     }
 
-    /// What is in force passes, whatever is lost by chance: a mistake makes packets shorter, and is corrected.
+    /// The length in force passes, whatever is lost by chance: a mistake makes packets shorter, and is corrected.
     #[test]
     fn chance_makes_no_length_too_great_and_none_too_small_for_long(limit in 700_u32..1_500, loss in 0_u32..40) {
         let mut world = World::new(LENGTHS, limit);
@@ -114,7 +114,7 @@ proptest! {
         prop_assert_eq!(world.search.lost(), None);
     }
 
-    /// Whatever comes in whatever order, the search asks for lengths within its range and remembers no more than it may.
+    /// In any history, the search asks for lengths within its range and remembers no more than it may.
     #[test]
     fn any_history_keeps_lengths_in_range(steps in proptest::collection::vec((0_u8..7, 1_u64..60, 600_u32..1_600), 1..300)) {
         let mut world = World::new(LENGTHS, 1_400);
