@@ -25,7 +25,7 @@ mod sysctl;
 pub const VXLAN_PORT: u16 = 4789;
 
 pub use address::Address;
-pub use conntrack::Flow;
+pub use conntrack::{Flow, FlowState};
 pub use ear::{Ear, Heard, Notice};
 pub use echo::{EchoAnswer, EchoRequest, EchoSocket, UnsentEcho};
 pub use echo_requests::RequestCounter;

@@ -150,22 +150,29 @@ impl ServiceRules {
         }
         let started = Instant::now();
         let (known, table) = (self.known.take(), wanted.clone());
+        self.freeing.follow(wanted);
         let (changed, stranded) =
             self.blocking(netns, move |namespace| ensure(namespace, known, &table)).await?;
         self.known = Some(wanted.clone());
         if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
             metrics.observe(started.elapsed().as_secs_f64());
         }
-        self.free(netns, wanted, stranded)?;
+        self.free(netns, stranded)?;
         Ok(changed)
     }
 
-    /// Waits until the flows that may not go on by the newest rules have been freed.
-    pub async fn freed(&self) {
-        self.freeing.ended().await;
+    /// Returns true if no flows are to be freed.
+    pub fn is_freed(&self) -> bool {
+        self.freeing.is_idle()
     }
 
-    fn free(&self, netns: &NetNs, table: &Arc<ServiceTable>, stranded: Stranded) -> Result<(), ServiceError> {
+    /// Waits until the flows that may not go on by the rules of this moment have been freed. Connections that nobody answers have a
+    /// quarter of a second more.
+    pub fn freed(&self) -> impl Future<Output = ()> + use<> {
+        self.freeing.ended()
+    }
+
+    fn free(&self, netns: &NetNs, stranded: Stranded) -> Result<(), ServiceError> {
         let datagrams = match stranded {
             Stranded::None => return Ok(()),
             Stranded::Connections => false,
@@ -175,7 +182,6 @@ impl ServiceRules {
             hopper: self.hopper.clone(),
             netns: netns.try_clone()?,
             network: self.network.clone(),
-            table: table.clone(),
             datagrams,
             metrics: self.metrics.clone(),
         });
@@ -194,7 +200,7 @@ impl ServiceRules {
         let table = wanted.clone();
         let (changed, stranded) =
             self.blocking(netns, move |namespace| ensure(namespace, None, &table)).await?;
-        self.free(netns, &wanted, stranded)?;
+        self.free(netns, stranded)?;
         self.known = Some(wanted);
         Ok(changed)
     }
@@ -267,8 +273,8 @@ pub fn probe(hopper: &Hopper, netns: &NetNs) -> Result<(), ServiceError> {
         Err(_) => return Ok(()),
     };
     let namespace = Namespace { hopper, netns, network: &network };
-    let table = ServiceTable::sample(Ipv4Addr::new(10, 255, 0, 1).into());
-    let tried = namespace.put(None, &table).and_then(|()| namespace.free_flows(&table));
+    let table = Arc::new(ServiceTable::sample(Ipv4Addr::new(10, 255, 0, 1).into()));
+    let tried = namespace.put(None, &table).and_then(|()| namespace.free_flows(|| table.clone()));
     let removed = namespace.remove();
     tried.and(removed).map_err(|source| ServiceError::Kernel { network, source })
 }

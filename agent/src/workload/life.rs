@@ -65,6 +65,8 @@ pub(super) struct Life {
     equipping: Option<oneshot::Sender<Equipment>>,
     /// Progress of the rules of service addresses.
     rules: RulesCore,
+    /// State of the rules that is to be reported once flows have been freed.
+    freeing: Option<follow::FreeingState>,
     /// True if the last comparison of them found something to mend, or to fail at.
     services_mended: bool,
     /// The states whose names are not told yet.
@@ -101,6 +103,7 @@ impl Life {
             supervisor: None,
             equipping: None,
             rules: RulesCore::default(),
+            freeing: None,
             services_mended: false,
             waiting: PendingStates::default(),
             registered,
@@ -204,6 +207,7 @@ impl Life {
                 }
                 // Its place in the queue stays while it hears of other things.
                 _turn = queue.turn(), if self.wants_turn() => self.follow().await,
+                ruled = follow::freed(self.freeing.as_mut()) => self.handle_freed(ruled).await,
                 () = meddling.told() => self.audit(&mut meddling).await,
                 heard = ears.told() => self.handle_heard(&mut ears, heard),
                 () = sleep_until(due.into_iter().flatten().min()) => {

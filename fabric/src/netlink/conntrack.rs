@@ -21,11 +21,24 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
-/// SYN_SENT, TIME_WAIT and CLOSE of `enum tcp_conntrack` (linux/netfilter/nf_conntrack_tcp.h).
-const LOOSE: [u8; 3] = [1, 7, 8];
+/// `enum tcp_conntrack` (linux/netfilter/nf_conntrack_tcp.h).
+const SYN_SENT: u8 = 1;
+const CLOSE: u8 = 8;
 /// CTA_IP_V4_SRC and CTA_IP_V6_SRC, CTA_IP_V4_DST and CTA_IP_V6_DST.
 const SOURCES: [u16; 2] = [1, 3];
 const DESTINATIONS: [u16; 2] = [2, 4];
+
+/// State of a flow, as far as it says that no connection breaks when the flow is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowState {
+    /// A TCP connection whose beginning nobody has answered so far.
+    Begun,
+    /// A TCP connection that was reset. A new one from the same port may be led where it led; one that ended in order
+    /// (TIME_WAIT) makes room for a new one by itself.
+    Reset,
+    /// Any other, of any protocol.
+    Other,
+}
 
 /// A flow as it was begun, and who answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +51,8 @@ pub struct Flow {
     pub port: u16,
     /// Destination after translation; the same as before, when there was none.
     pub answerer: SocketAddr,
-    /// True of a TCP connection whose beginning nobody has answered, or that is closed.
-    pub loose: bool,
+    /// State when it was read.
+    pub state: FlowState,
     /// Attributes that name it to the kernel.
     name: Attributes,
 }
@@ -56,7 +69,8 @@ impl NetfilterSocket {
             entries.try_into().ok().map(u32::from_be_bytes)
         };
         // One that does not tell may have some.
-        Ok(self.ask(verb, entries, "count its flows")?.is_none_or(|entries| entries > 0))
+        let entries = self.ask(verb, &Attributes::default(), entries, "count its flows")?;
+        Ok(entries.is_none_or(|entries| entries > 0))
     }
 
     /// The flows of the namespace of `family` (AF_INET or AF_INET6) that `wanted` says.
@@ -71,17 +85,28 @@ impl NetfilterSocket {
         self.dump(verb, &Attributes::default(), of)
     }
 
+    /// Returns the state of a flow as it is now; `None` when it is gone.
+    ///
+    /// # Errors
+    /// As [`NetfilterSocket::forget_flow`].
+    pub fn state_of(&mut self, flow: &Flow) -> Result<Option<FlowState>, NetlinkError> {
+        // The kernel finds it by its tuple alone: another one may have begun from the same port.
+        let same = |message: &[u8]| {
+            let found = Flow::parse(message)?;
+            Some((found.name == flow.name).then_some(found.state))
+        };
+        match self.ask(flow.verb(GET), &flow.name, same, "look at a flow") {
+            Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(None),
+            found => Ok(found?.flatten()),
+        }
+    }
+
     /// Forgets a flow; its next packet begins a new one. One that is gone already is no error.
     ///
     /// # Errors
     /// When the socket fails or the kernel refuses.
     pub fn forget_flow(&mut self, flow: &Flow) -> Result<(), NetlinkError> {
-        let family = match flow.destination {
-            IpAddr::V4(_) => libc::AF_INET,
-            IpAddr::V6(_) => libc::AF_INET6,
-        };
-        let verb = Verb { subsystem: Subsystem::Conntrack, number: DELETE, flags: 0, family: family as u8 };
-        match self.request(verb, &flow.name, "forget a flow") {
+        match self.request(flow.verb(DELETE), &flow.name, "forget a flow") {
             Err(NetlinkError::Refused { refusal, .. }) if refusal.is_gone() => Ok(()),
             outcome => outcome,
         }
@@ -106,9 +131,21 @@ impl Flow {
             destination: address(original, DESTINATIONS)?,
             port: port(original, CTA_PROTO_DST_PORT)?,
             answerer: (address(reply, SOURCES)?, port(reply, CTA_PROTO_SRC_PORT)?).into(),
-            loose: tcp_state(message).is_some_and(|state| LOOSE.contains(&state)),
+            state: match tcp_state(message) {
+                Some(SYN_SENT) => FlowState::Begun,
+                Some(CLOSE) => FlowState::Reset,
+                _ => FlowState::Other,
+            },
             name,
         })
+    }
+
+    fn verb(&self, number: u8) -> Verb {
+        let family = match self.destination {
+            IpAddr::V4(_) => libc::AF_INET,
+            IpAddr::V6(_) => libc::AF_INET6,
+        };
+        Verb { subsystem: Subsystem::Conntrack, number, flags: 0, family: family as u8 }
     }
 }
 
@@ -165,14 +202,12 @@ mod tests {
                     info.nested(CTA_PROTOINFO_TCP, |tcp| tcp.bytes(CTA_PROTOINFO_TCP_STATE, &[state]));
                 });
             });
-            Flow::parse(connection.as_bytes()).unwrap().loose
+            Flow::parse(connection.as_bytes()).unwrap().state
         };
         // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
-        assert_eq!(
-            (1..=8).map(state).collect::<Vec<_>>(),
-            [true, false, false, false, false, false, true, true]
-        );
-        assert!(!flow.loose);
+        assert_eq!((state(1), state(8)), (FlowState::Begun, FlowState::Reset));
+        assert!((2..8).all(|other| state(other) == FlowState::Other));
+        assert_eq!(flow.state, FlowState::Other);
         let named = flow.name.as_bytes();
         assert_eq!(attribute(named, CTA_TUPLE_ORIG), attribute(message.as_bytes(), CTA_TUPLE_ORIG));
         assert_eq!(attribute(named, CTA_ID), Some(&77_u32.to_be_bytes()[..]));

@@ -190,7 +190,7 @@ impl NetfilterSocket {
         self.outcome(first, self.0.sequence(), what)
     }
 
-    /// Asks for one thing, which `take` reads in the attributes of the answer; `what` names it in the error, as an
+    /// Asks for one thing that `attributes` name, which `take` reads in the attributes of the answer; `what` names it in the error, as an
     /// infinitive. `None` when the answer has it not.
     ///
     /// # Errors
@@ -198,12 +198,13 @@ impl NetfilterSocket {
     pub fn ask<T>(
         &mut self,
         verb: Verb,
+        attributes: &Attributes,
         take: impl FnOnce(&[u8]) -> Option<T>,
         what: &str,
     ) -> Result<Option<T>, NetlinkError> {
         let ask = |sequence| {
             let mut buffer = Vec::new();
-            verb.header(0).encode(&mut buffer, sequence, &Attributes::default());
+            verb.header(0).encode(&mut buffer, sequence, attributes);
             buffer
         };
         let take = |answer: &[u8]| answer.get(HEADER_LEN..).and_then(take);

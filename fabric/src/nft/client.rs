@@ -117,7 +117,7 @@ impl Tables {
     pub(crate) fn generation(&mut self) -> Result<u32, NetlinkError> {
         let id = |answer: &[u8]| attribute(answer, 1)?.try_into().ok().map(u32::from_be_bytes);
         let asked = verb(GET_GENERATION, libc::AF_UNSPEC as u8);
-        let id = self.socket.ask(asked, id, "tell the generation of its rules")?;
+        let id = self.socket.ask(asked, &Attributes::default(), id, "tell the generation of its rules")?;
         id.ok_or_else(|| io::Error::other("nf_tables has no generation").into())
     }
 

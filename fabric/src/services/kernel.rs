@@ -2,6 +2,7 @@
 //! netlink of well under a millisecond; no program is started.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sealane_proto::types::{NetworkName, Transport};
 use sealane_sys::NetNs;
@@ -10,7 +11,7 @@ use sealane_sys::hop::Hopper;
 use super::ruleset;
 use super::table::{Mapped, ServiceTable};
 use crate::netlink::netfilter::NetfilterSocket;
-use crate::netlink::{Flow, NetlinkError};
+use crate::netlink::{Flow, FlowState, NetlinkError};
 use crate::nft::change::Changes;
 use crate::nft::client::{self, Tables};
 use crate::nft::rows::Row;
@@ -117,29 +118,61 @@ impl Namespace<'_> {
         client::commit(self.hopper, self.netns, &changes, "remove the rules of service addresses")
     }
 
-    /// Lets flows of datagrams to a service, and connections that nobody has answered or that are closed, leave whoever does
-    /// not serve them any more. Returns how many.
-    pub(super) fn free_flows(&self, table: &ServiceTable) -> Result<usize, NetlinkError> {
+    /// Lets flows leave whoever does not serve them any more, by the table that `newest` returns: those of datagrams, and connections
+    /// that were reset. Returns how many, and the connections to such an instance that nobody has answered so far.
+    pub(super) fn free_flows(
+        &self,
+        newest: impl Fn() -> Arc<ServiceTable>,
+    ) -> Result<(usize, Vec<Flow>), NetlinkError> {
         let mut socket = NetfilterSocket::open(self.hopper, self.netns)?;
         if !socket.tracks_flows()? {
-            return Ok(0);
+            return Ok((0, Vec::new()));
         }
-        let is_stranded = |flow: &Flow| {
-            let transport = match i32::from(flow.protocol) {
-                libc::IPPROTO_UDP => Transport::Udp,
-                // What is redirected to a sidecar is not the kernel's to balance.
-                libc::IPPROTO_TCP if flow.loose && !flow.answerer.ip().is_loopback() => Transport::Tcp,
-                _ => return false,
-            };
-            let mapped = Mapped { vip: flow.destination, transport, port: flow.port };
-            !table.serves(mapped, flow.answerer)
-        };
-        let flows = socket.flows(libc::NFPROTO_IPV4 as u8, is_stranded)?;
-        for flow in &flows {
-            socket.forget_flow(flow)?;
-        }
-        Ok(flows.len())
+        let table = newest();
+        let flows = socket.flows(libc::NFPROTO_IPV4 as u8, |flow| is_stranded(&table, flow))?;
+        let (begun, others): (Vec<_>, Vec<_>) =
+            flows.into_iter().partition(|flow| flow.state == FlowState::Begun);
+        Ok((forget(&mut socket, &others, newest)?, begun))
     }
+
+    /// Lets those of `begun` leave that nobody has answered since. Returns how many.
+    pub(super) fn free_unanswered(
+        &self,
+        begun: &[Flow],
+        newest: impl Fn() -> Arc<ServiceTable>,
+    ) -> Result<usize, NetlinkError> {
+        forget(&mut NetfilterSocket::open(self.hopper, self.netns)?, begun, newest)
+    }
+}
+
+/// Returns true if a flow may not go on by this table and can be forgotten. A connection that is established is never.
+fn is_stranded(table: &ServiceTable, flow: &Flow) -> bool {
+    let transport = match (i32::from(flow.protocol), flow.state) {
+        (libc::IPPROTO_UDP, _) => Transport::Udp,
+        // What is redirected to a sidecar is not the kernel's to balance.
+        (libc::IPPROTO_TCP, FlowState::Begun | FlowState::Reset) if !flow.answerer.ip().is_loopback() => {
+            Transport::Tcp
+        }
+        _ => return false,
+    };
+    !table.serves(Mapped { vip: flow.destination, transport, port: flow.port }, flow.answerer)
+}
+
+/// Forgets flows of a walk that has taken its time: one that has gone on since, or whose instance has come meanwhile, stays.
+fn forget(
+    socket: &mut NetfilterSocket,
+    flows: &[Flow],
+    newest: impl Fn() -> Arc<ServiceTable>,
+) -> Result<usize, NetlinkError> {
+    let mut forgotten = 0;
+    for flow in flows {
+        let is_as_before = flow.state == FlowState::Other || socket.state_of(flow)? == Some(flow.state);
+        if is_as_before && is_stranded(&newest(), flow) {
+            socket.forget_flow(flow)?;
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
 }
 
 fn read(tables: &mut Tables, name: &TableName) -> Result<TableContent, NetlinkError> {

@@ -98,9 +98,11 @@ fn base_chains(table: &ServiceTable) -> [Chain; 2] {
         Chain::new(name, rules.into_iter().map(marked)).at(Hook::nat(Point::Output, priority))
     };
     [
-        chain("balance", BEFORE_DSTNAT, [mapped, round].concat()),
-        // What was mapped or redirected, here or to the sidecar, does not come here.
-        chain("unmapped", AFTER_DSTNAT, [reset, other].concat()),
+        chain("balance", BEFORE_DSTNAT, mapped.clone()),
+        // What was mapped or redirected, here or to the sidecar, does not come here. Once more: a packet that meets a change of
+        // rules may find rows of the new ones that lead to chains it does not see yet, as a chain's generation is that of the moment at
+        // which the packet came into its hook, and a row's that of the look.
+        chain("unmapped", AFTER_DSTNAT, [mapped, round, reset, other].concat()),
     ]
 }
 

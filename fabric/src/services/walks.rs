@@ -20,9 +20,9 @@ impl Walks {
         Self { rest: None }
     }
 
-    /// Returns true if another one may begin.
-    pub(super) fn may_begin(&self, now: Instant) -> bool {
-        self.rest.is_none_or(|rest| rest <= now + OWED)
+    /// Returns the time from which another one may begin, if it has to wait.
+    pub(super) fn may_begin_at(&self) -> Option<Instant> {
+        self.rest?.checked_sub(OWED)
     }
 
     /// A walk took `took` until `now`.
@@ -42,7 +42,7 @@ mod tests {
         let (mut walks, mut now, mut spent) = (Walks::new(), begin, Duration::ZERO);
         let mut at_once = None;
         while now < begin + Duration::from_secs(60) {
-            if walks.may_begin(now) {
+            if walks.may_begin_at().is_none_or(|at| at <= now) {
                 now += took;
                 spent += took;
                 walks.handle_walk(took, now);
