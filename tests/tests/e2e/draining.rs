@@ -53,7 +53,7 @@ fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undr
     });
     let _ = mesh.site(2).sealane(&["workload", "undrain", "api-2.shop", "--wait"]).ok();
     assert_eq!(mesh.site(1).workload("api-2").unwrap()["weight"], 3);
-    assert_eq!(answers(&mesh, 1, "last"), ["api-1", "api-2"]);
+    assert!(answers(&mesh, 1, "last").contains(&"api-2".to_owned()));
     for load in loads {
         load.await_further(100);
         let _ = load.stop().ok();
@@ -90,10 +90,9 @@ fn open_calls_to_what_is_detached_have_the_time_that_it_is_given() {
     assert!(report.errors.iter().all(nobody), "none was cut off: {report:#?}");
 }
 
-/// Answers that a workload gets.
-fn asked(site: &Site, workload: &str) -> Vec<String> {
-    let answers = (0..40).map(|_| site.curl_as(workload, "http://api:8080/").ok().stdout);
-    answers.collect::<std::collections::BTreeSet<String>>().into_iter().collect()
+/// Returns true if this instance answers one of forty calls of a workload.
+fn answers_some(instance: &str, site: &Site, workload: &str) -> bool {
+    (0..40).any(|_| site.curl_as(workload, "http://api:8080/").ok().stdout == instance)
 }
 
 #[test]
@@ -113,10 +112,13 @@ fn without_control_a_drain_waits_until_the_other_hosts_have_heard_it_from_this_o
     for site in [1, 2, 3] {
         assert_eq!(mesh.site(site).workload("api-2").unwrap()["weight"], 0, "host-{site} knows it");
     }
-    assert_eq!(asked(mesh.site(1), "web"), ["api-1", "api-3"]);
-    assert_eq!(asked(mesh.site(3), "far"), ["api-1", "api-3"]);
+    assert!(!answers_some("api-2", mesh.site(1), "web"));
+    assert!(!answers_some("api-2", mesh.site(3), "far"));
     let _ = mesh.site(2).sealane(&["workload", "undrain", "api-2", "--wait", "--timeout", "20s"]).ok();
-    assert_eq!(asked(mesh.site(1), "web"), ["api-1", "api-2", "api-3"]);
+    // Calls go where answers come fastest: not each round of them meets each instance.
+    eventually(PATIENCE, "calls come to it again", || {
+        answers_some("api-2", mesh.site(1), "web").then_some(())
+    });
     // An end is heard of as well: nobody waits for hosts that have said so.
     let began = Instant::now();
     let _ = mesh.site(3).sealane(&["workload", "drain", "api-3", "--wait", "--timeout", "20s"]).ok();
