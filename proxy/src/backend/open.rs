@@ -61,6 +61,9 @@ pub(crate) async fn open(
             };
             let opened = pools.tunnels.open(&key, &header, first).await;
             let stream = opened.map_err(|error| failure(work, &error))?;
+            if !is_repeatable {
+                stream.set_work();
+            }
             Ok(Connection { leg: leg::stream(stream), plain: None })
         }
         Reach::Plain => {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use self::map::StreamMap;
-use self::state::{Pace, State};
+use self::state::{Pace, Stake, State};
 use super::error::StreamError;
 use super::frame::{Decoder, ResetCode, StreamId, encode};
 use super::liveness::Silence;
@@ -144,7 +144,7 @@ impl Core {
     pub(super) fn is_silent(&self) -> bool {
         self.dead.is_none()
             && match self.silence {
-                Some(Silence::Mute) => true,
+                Some(Silence::Mute | Silence::Frozen) => true,
                 Some(Silence::Away) => self.away,
                 Some(Silence::Unknown) | None => false,
             }
@@ -159,7 +159,8 @@ impl Core {
     pub(super) fn open(&mut self, header: &OpenHeader) -> StreamId {
         self.last += 1;
         let id = self.last;
-        self.streams.insert(id, State::new(self.taken + self.output.len() as u64));
+        let stake = if header.protocol == Protocol::Http2 { Stake::Requests } else { Stake::Nothing };
+        self.streams.insert(id, State::new(self.taken + self.output.len() as u64, stake));
         (self.waiting, self.talked) = (self.waiting + 1, true);
         encode::open(&mut self.output, id, header);
         self.notify();
@@ -273,12 +274,22 @@ impl Core {
         self.silence = None;
     }
 
+    /// What goes on in a stream cannot be made again.
+    pub(super) fn set_work(&mut self, id: StreamId) {
+        if let Some(state) = self.streams.get_mut(&id) {
+            state.stake = Stake::Work;
+        }
+    }
+
     /// The peer does not answer: streams that expect something of it end, the others stay, and there are no new ones until it is heard.
-    /// Returns the number of streams that end.
+    /// A peer that is mute may be short of time: what cannot be made again stays. Returns the number of streams that end.
     pub(super) fn abandon(&mut self, silence: Silence) -> usize {
         self.silence = Some(silence);
         let reason: Rc<str> = silence.words().into();
-        let expectant = |(_, state): &(&StreamId, &State)| state.pace != Pace::Quiet && state.reset.is_none();
+        let expectant = |(_, state): &(&StreamId, &State)| {
+            let leaves = silence != Silence::Mute || state.stake != Stake::Work;
+            leaves && state.pace != Pace::Quiet && state.reset.is_none()
+        };
         let ids: Vec<StreamId> = self.streams.iter().filter(expectant).map(|(id, _)| *id).collect();
         for id in &ids {
             if let Some(state) = self.streams.get_mut(id) {

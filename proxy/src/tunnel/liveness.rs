@@ -54,6 +54,8 @@ pub(super) enum Verdict {
 pub(super) enum Silence {
     /// The peer's kernel takes what is sent, and nobody answers.
     Mute,
+    /// Nobody has answered for as many questions again: it is frozen, and not short of time.
+    Frozen,
     /// The peer's host cannot be reached, as this host's agent knows.
     Away,
     /// Nothing is known but that nothing is heard.
@@ -64,7 +66,7 @@ impl Silence {
     /// Reason for callers not to wait.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::Mute => "its sidecar does not answer",
+            Self::Mute | Self::Frozen => "its sidecar does not answer",
             Self::Away => "its host cannot be reached",
             Self::Unknown => "nothing is heard of its sidecar",
         }
@@ -200,7 +202,8 @@ impl Liveness {
         }
         self.heard = now;
         let asked = self.asked.take();
-        if asked.is_some_and(|asked| asked.abandoned == Some(Silence::Mute)) {
+        let mute = [Some(Silence::Mute), Some(Silence::Frozen)];
+        if asked.is_some_and(|asked| mute.contains(&asked.abandoned)) {
             let recent = self.lapsed.is_some_and(|lapsed| now - lapsed < REMEMBERED);
             self.lapses = if recent { (self.lapses + 1).min(MOST_LAPSES) } else { 1 };
             self.lapsed = Some(now);
@@ -229,21 +232,27 @@ impl Liveness {
             asked.taken += 1;
         }
         let (silent, lost_after) = (now - asked.since, self.lost_after(patience));
+        let unanswered = self.unanswered(asked.late, now);
         let silence = if silent >= lost_after {
             Some(Silence::Unknown)
-        } else if asked.taken >= self.unanswered(asked.late, now) {
-            Some(Silence::Mute)
+        } else if asked.taken >= 2 * unanswered {
+            Some(Silence::Frozen)
+        } else if look.away && !late && silent >= AWAY {
+            Some(Silence::Away)
         } else {
-            (look.away && !late && silent >= AWAY).then_some(Silence::Away)
+            (asked.taken >= unanswered).then_some(Silence::Mute)
         };
-        asked.abandoned = asked.abandoned.or(silence.filter(|_| self.hasty));
+        // What is known of it does not become less.
+        let before = asked.abandoned.filter(|before| *before != Silence::Mute);
+        asked.abandoned = before.or(silence.filter(|_| self.hasty)).or(asked.abandoned);
         self.asked = Some(asked);
         if silent >= lost_after && now - self.heard >= lost_after + patience.ping_after {
             return Verdict::Lost;
         }
         match asked.abandoned {
             Some(silence) if self.hasty => {
-                self.restless = false;
+                // An answer that has begun waits on for a mute one.
+                self.restless &= silence == Silence::Mute;
                 Verdict::Abandon(silence)
             }
             // A question behind one that was not taken would wait for that.

@@ -47,6 +47,11 @@ impl Stream {
         (self.send, self.recv)
     }
 
+    /// Says that what goes on in it cannot be made again: it is not left as soon as its peer is slow to answer.
+    pub fn set_work(&self) {
+        self.send.0.tunnel.borrow_mut().set_work(self.send.0.id);
+    }
+
     /// Resets both directions.
     pub fn reset(mut self, code: ResetCode) {
         self.send.reset(code);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::state::{Pace, State};
+use super::state::{Pace, Stake, State};
 use super::{Core, OUTPUT_FLOOD, Opened, Side};
 use crate::tunnel::frame::{Event, FrameError, ResetCode, StreamId, encode};
 use crate::tunnel::open::{OpenHeader, OpenHeaderError};
@@ -102,7 +102,7 @@ impl Core {
         self.last = id;
         match (refusal, header) {
             (None, Ok(header)) => {
-                self.streams.insert(id, State::new(0));
+                self.streams.insert(id, State::new(0, Stake::Work));
                 self.waiting += 1;
                 self.opened.push(Opened { id, header });
             }
@@ -129,6 +129,9 @@ impl Core {
         }
         if is_open {
             let before = std::mem::replace(&mut state.pace, Pace::Talking);
+            if state.stake == Stake::Nothing {
+                state.stake = Stake::Work;
+            }
             self.waiting -= usize::from(before == Pace::Waiting);
             self.talked = true;
         }

@@ -25,6 +25,17 @@ pub(super) enum Pace {
     Waiting,
 }
 
+/// Loss that the end of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stake {
+    /// Nothing has come: what was sent can be sent elsewhere.
+    Nothing,
+    /// Requests of HTTP/2, each of which may be sent elsewhere or not.
+    Requests,
+    /// A request that cannot be made again, or an answer that has begun.
+    Work,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     /// Offset in the tunnel's output at which the stream begins.
@@ -36,6 +47,7 @@ pub(super) struct State {
     /// Reason for which we wait for the other side no longer.
     pub(super) abandoned: Option<Rc<str>>,
     pub(super) pace: Pace,
+    pub(super) stake: Stake,
 
     /// Bytes that the peer lets us send.
     pub(super) credit: u32,
@@ -62,13 +74,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(opened_at: u64) -> Self {
+    pub(super) fn new(opened_at: u64, stake: Stake) -> Self {
         Self {
             opened_at,
             reset: None,
             reason: None,
             abandoned: None,
             pace: Pace::Waiting,
+            stake,
             credit: INITIAL_WINDOW,
             finished: false,
             sender_gone: false,

@@ -352,6 +352,29 @@ fn a_lost_tunnel_says_whether_a_stream_was_sent() {
 }
 
 #[test]
+fn a_peer_that_may_be_short_of_time_keeps_what_cannot_be_made_again() {
+    let mut pair = Pair::new(8);
+    let [fresh, written, answered] = [(); 3].map(|()| pair.opened());
+    let requests = pair.web.open(&OpenHeader::new(Protocol::Http2, 8080_u16.try_into().unwrap()));
+    pair.exchange();
+    pair.web.set_work(written);
+    for id in [answered, requests] {
+        assert!(pair.api.poll_write(id, &cx(), b"begun").is_ready());
+    }
+    pair.exchange();
+    let left = |core: &Core| -> Vec<StreamId> {
+        let open = [fresh, written, answered, requests];
+        let is_left = |id: &StreamId| core.streams.get(id).is_none_or(|state| state.reset.is_some());
+        open.into_iter().filter(is_left).collect()
+    };
+    assert_eq!(pair.web.abandon(Silence::Mute), 2);
+    assert_eq!(left(&pair.web), [fresh, requests]);
+    assert!(!pair.web.can_open(), "nothing new is sent there");
+    assert_eq!(pair.web.abandon(Silence::Frozen), 2);
+    assert_eq!(left(&pair.web), [fresh, written, answered, requests]);
+}
+
+#[test]
 fn a_peer_that_breaks_the_rules_loses_the_tunnel() {
     let frames = |write: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = Vec::new();

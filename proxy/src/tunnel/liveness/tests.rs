@@ -111,6 +111,25 @@ fn a_call_leaves_a_frozen_peer_within_a_second_and_a_peer_that_came_back_has_mor
 }
 
 #[test]
+fn a_peer_that_does_not_answer_twice_as_long_is_frozen() {
+    for look in [WAITS, QUIET] {
+        let mut tunnel = Tunnel::new();
+        tunnel.look(0, Look { heard: true, talked: true, ..WAITS });
+        let mut said = Vec::new();
+        for at in (200..3_000).step_by(100) {
+            let verdict = tunnel.look(at, look);
+            let before = said.last().map(|(_, silence)| *silence);
+            if let Verdict::Abandon(silence) = verdict
+                && before != Some(silence)
+            {
+                said.push((at, silence));
+            }
+        }
+        assert_eq!(said, [(800, Silence::Mute), (1_400, Silence::Frozen)]);
+    }
+}
+
+#[test]
 fn a_peer_that_answers_what_it_is_asked_is_waited_for_and_asked_ever_more_seldom() {
     let mut tunnel = Tunnel::new();
     let (mut at, mut asked, mut looks, mut owes) = (0, 0, 0, false);
