@@ -4,6 +4,7 @@
 //!
 //! What follows from echoes and answers is decided by a pure core ([`core`]). This is the shell around it.
 
+mod checksums;
 mod core;
 mod metrics;
 mod show;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::peer::HintEnd;
 use crate::workload::Workloads;
+use checksums::Checksums;
 use core::{Echo, Lengths, LivenessCore, Watched};
 pub(crate) use core::{PeerView, SAMPLE};
 pub(crate) use metrics::LivenessMetrics;
@@ -79,6 +81,7 @@ impl Liveness {
             watched: BTreeMap::new(),
             lengths: BTreeMap::new(),
             ways: Ways::new(),
+            checksums: Checksums::default(),
             device: EchoDevice::default(),
             names: HashMap::new(),
             socket: None,
@@ -112,6 +115,7 @@ struct Watch {
     lengths: BTreeMap<NodeName, Lengths>,
     /// The routes to those whose ways take less.
     ways: Ways,
+    checksums: Checksums,
     /// The device as the last look has left it.
     device: EchoDevice,
     /// The peers by their addresses on the device.
@@ -236,6 +240,7 @@ impl Watch {
 
     /// Opens the socket where there is a device, and closes it where there is none.
     fn open(&mut self) {
+        self.checksums.renew();
         let opened = match self.device.peers.is_empty() {
             false => self.liveness.workloads.kernel().overlay.echo_socket(),
             true => Ok(None),
@@ -295,7 +300,12 @@ impl Watch {
         }
         if is_verdict || now >= self.shown + SECOND {
             self.shown = now;
-            self.liveness.views.send_replace(Arc::new(self.core.views()));
+            let (workloads, peers) = (&self.liveness.workloads, &self.device.peers);
+            if self.checksums.step(workloads, (peers, &self.names), self.core.answering(), now) {
+                self.checksums.find_devices(workloads, peers).await;
+                self.complain();
+            }
+            self.liveness.views.send_replace(Arc::new(self.checksums.show(self.core.views())));
         }
     }
 
@@ -363,6 +373,7 @@ impl Watch {
             .filter_map(|(name, narrow)| Some(((name, self.device.peers.get(name)?.underlay), narrow)));
         sentences.extend(words::narrow(narrow));
         sentences.extend(self.ways.problem().map(|problem| ("liveness/ways".to_owned(), problem)));
+        sentences.extend(self.checksums.sentences());
         sentences.extend(words::colliding(&self.device.colliding));
         sentences.extend(self.problem.clone().map(|problem| ("liveness".to_owned(), problem)));
         self.liveness.workloads.complain_all("liveness", sentences);

@@ -5,6 +5,7 @@
 //! thread. Nothing here decides anything: what should be there is the overlay's business.
 
 mod address;
+mod checksums;
 mod conntrack;
 mod conversation;
 mod ear;
@@ -25,6 +26,7 @@ mod sysctl;
 pub const VXLAN_PORT: u16 = 4789;
 
 pub use address::Address;
+pub use checksums::{ChecksumBy, ChecksumProber, DISCARD};
 pub use conntrack::{Flow, FlowState};
 pub use ear::{Ear, Heard, Notice};
 pub use echo::{EchoAnswer, EchoRequest, EchoSocket, UnsentEcho};

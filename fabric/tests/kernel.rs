@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its scenery, too")]
 
+#[path = "kernel/checksums.rs"]
+mod checksums;
 #[path = "kernel/drift.rs"]
 mod drift;
 #[path = "kernel/ears.rs"]

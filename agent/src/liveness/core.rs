@@ -7,6 +7,7 @@
 //! became due while it slept counts as one. Chance alone, at one packet in five lost each way, takes all of them once in some
 //! hundred years.
 
+mod checksums;
 mod hints;
 mod path;
 mod peer;
@@ -20,6 +21,7 @@ use rand::{Rng as _, SeedableRng as _};
 use sealane_proto::peer::Reach;
 use sealane_proto::types::{NetworkName, NodeName};
 
+pub(super) use checksums::{ChecksumCore, ChecksumProbe};
 use hints::Hints;
 pub(super) use path::Lengths;
 pub(crate) use path::Narrow;
@@ -48,6 +50,8 @@ pub(crate) struct PeerView {
     pub(crate) path_mtu: Option<u32>,
     /// Lengths that are lost on the way while short packets pass.
     pub(crate) narrow: Option<Narrow>,
+    /// True if packets are lost that have checksums of a device of this host, false if they arrive; `None` while that is not known.
+    pub(crate) checksum_fault: Option<bool>,
 }
 
 /// Echo that is to be sent.
@@ -384,6 +388,12 @@ impl LivenessCore {
     /// The hosts that do not answer.
     pub(super) fn unreachable(&self) -> impl Iterator<Item = &NodeName> {
         self.peers.iter().filter(|(_, peer)| peer.reach() == Reach::Unreachable).map(|(name, _)| name)
+    }
+
+    /// The hosts that answer, also those that owe an answer.
+    pub(super) fn answering(&self) -> impl Iterator<Item = &NodeName> {
+        let answers = |reach| matches!(reach, Reach::Reachable | Reach::Suspect);
+        self.peers.iter().filter(move |(_, peer)| answers(peer.reach())).map(|(name, _)| name)
     }
 
     /// The hosts that have been asked for a while and have never answered.

@@ -33,6 +33,7 @@ impl PeerView {
             loss_permille: self.loss.map(|loss| (loss * 1_000.0).round() as u32),
             path_mtu: self.path_mtu,
             loses_long: self.narrow.is_some(),
+            loses_checksums: self.checksum_fault == Some(true),
             channel_problem: None,
             heard: None,
         }
@@ -40,7 +41,7 @@ impl PeerView {
 }
 
 /// Gathers the series of other hosts.
-pub(crate) fn families(peers: &PeerViews) -> [Family; 5] {
+pub(crate) fn families(peers: &PeerViews) -> [Family; 6] {
     let of_peers = |reading: fn(&PeerView) -> Option<f64>| {
         let series = peers.iter().take(MOST).filter_map(|(name, peer)| Some(of_peer(name, reading(peer)?)));
         series.collect::<Vec<Series>>()
@@ -76,6 +77,11 @@ pub(crate) fn families(peers: &PeerViews) -> [Family; 5] {
             "The longest packets to a host that pass, with the outer headers, as echoes of that length have shown.",
             of_peers(|peer| peer.path_mtu.map(f64::from)),
         ),
+        Family::gauge(
+            "sealane_agent_peer_checksum_fault",
+            "Whether packets to a host are lost whose checksums a network device of this host makes: 1 or 0.",
+            of_peers(|peer| peer.checksum_fault.map(|fault| f64::from(u8::from(fault)))),
+        ),
     ]
 }
 
@@ -89,7 +95,14 @@ mod tests {
 
     fn peer(reach: Reach) -> PeerView {
         let round_trip = Some(Duration::from_micros(150));
-        PeerView { reach, round_trip, loss: Some(0.25), path_mtu: Some(1_500), narrow: None }
+        PeerView {
+            reach,
+            round_trip,
+            loss: Some(0.25),
+            path_mtu: Some(1_500),
+            narrow: None,
+            checksum_fault: Some(true),
+        }
     }
 
     #[test]
@@ -98,7 +111,7 @@ mod tests {
             let reach = if number < 3 { Reach::Unreachable } else { Reach::Suspect };
             (format!("host-{number:03}").parse().unwrap(), peer(reach))
         });
-        let [counts, reachable, rtt, loss, path] = families(&peers.collect());
+        let [counts, reachable, rtt, loss, path, checksums] = families(&peers.collect());
         let value = |series: &Series| {
             let Reading::Value(value) = series.reading else { panic!("a gauge") };
             value
@@ -108,6 +121,7 @@ mod tests {
         assert_eq!(reachable.series.iter().map(value).sum::<f64>(), MOST as f64 - 3.0);
         assert_eq!((value(&rtt.series[0]), value(&loss.series[0])), (0.000_15, 0.25));
         assert_eq!((path.series.len(), value(&path.series[0])), (MOST, 1_500.0));
+        assert_eq!((checksums.series.len(), value(&checksums.series[0])), (MOST, 1.0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs, V
 use super::core::Narrow;
 
 /// Number of hosts with a sentence of their own.
-const NAMED: usize = 8;
+pub(super) const NAMED: usize = 8;
 
 /// Names the hosts that do not answer, of `all` that are watched.
 pub(super) fn unreachable(
@@ -75,6 +75,46 @@ pub(super) fn narrow<'a>(
     hosts.take(NAMED).map(sentence).collect()
 }
 
+/// Host to which packets are lost whose checksums a device of this host makes.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    pub(super) node: NodeName,
+    pub(super) underlay: UnderlayAddr,
+    /// Device by which packets to it leave, where that can be found out.
+    pub(super) device: Option<String>,
+}
+
+/// Names hosts to which such packets are lost, a sentence per device, and their number in all.
+pub(super) fn wrong(hosts: &[Lost], all: usize) -> BTreeMap<String, String> {
+    let mut devices: BTreeMap<Option<&String>, Vec<&Lost>> = BTreeMap::new();
+    hosts.iter().for_each(|host| devices.entry(host.device.as_ref()).or_default().push(host));
+    let sentence = |(device, hosts): (Option<&String>, Vec<&Lost>)| {
+        let names = hosts.iter().map(|host| format!("{} ({})", host.node, host.underlay));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let way = hosts
+            .first()
+            .map(|host| format!(" with the device that `ip route get {}` shows", host.underlay.to_ip()));
+        let (named, shown, to_find) = match device {
+            Some(device) => (format!("network device {device}"), device.as_str(), String::new()),
+            None => ("a network device of this host".to_owned(), "DEVICE", way.unwrap_or_default()),
+        };
+        let sentence = format!(
+            "packets of TCP and UDP to node {names} are lost where {named} is left to make their checksums, which are wrong when they \
+             arrive; echoes and packets with the kernel's checksums arrive: have the kernel make them all by `ethtool -K {shown} tx \
+             off`{to_find}, and if that helps at each start of this host"
+        );
+        (format!("liveness/checksum/{shown}"), sentence)
+    };
+    let mut sentences: BTreeMap<String, String> = devices.into_iter().map(sentence).collect();
+    if let Some(more) = all.checked_sub(hosts.len()).filter(|more| *more > 0) {
+        let more = format!(
+            "packets with a device's checksums are lost on the way to {more} further nodes; `sealane check --peers` shows them"
+        );
+        sentences.insert("liveness/checksum".to_owned(), more);
+    }
+    sentences
+}
+
 /// Names hosts that are not watched as their addresses are those of others.
 pub(super) fn colliding(hosts: &BTreeMap<NodeName, NodeName>) -> BTreeMap<String, String> {
     let sentence = |(name, other): (&NodeName, &NodeName)| {
@@ -126,6 +166,30 @@ mod tests {
         assert_eq!(of(2, 3).len(), 2);
         assert!(of(10, 20)["liveness/more"].starts_with("2 further nodes"));
         assert!(of(3, 3)["liveness/all"].starts_with("this host reaches none of the 3 hosts"));
+    }
+
+    #[test]
+    fn wrong_checksums_are_named_once_per_device_with_what_to_type() {
+        let lost = |node: &str, device: Option<&str>| Lost {
+            node: node.parse().unwrap(),
+            underlay: "192.0.2.1".parse().unwrap(),
+            device: device.map(ToOwned::to_owned),
+        };
+        assert!(wrong(&[], 0).is_empty());
+        let hosts = [lost("h01", Some("eth0")), lost("h02", Some("eth0")), lost("h03", None)];
+        let said = wrong(&hosts, 5);
+        assert_eq!(said.len(), 3, "{said:?}");
+        let of_device = &said["liveness/checksum/eth0"];
+        assert!(
+            of_device.contains("to node h01 (192.0.2.1), h02 (192.0.2.1) are lost where network device eth0")
+        );
+        assert!(of_device.contains("`ethtool -K eth0 tx off`, and"), "{of_device}");
+        let of_none = &said["liveness/checksum/DEVICE"];
+        assert!(
+            of_none
+                .contains("`ethtool -K DEVICE tx off` with the device that `ip route get 192.0.2.1` shows")
+        );
+        assert!(said["liveness/checksum"].contains("to 2 further nodes"), "{said:?}");
     }
 
     #[test]

@@ -107,6 +107,12 @@ fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<Str
         None => {}
     }
     for (from, to, cell) in [(a, b, cells[0]), (b, a, cells[1])] {
+        if cell.is_some_and(|cell| cell.loses_checksums && !is_away(cell)) {
+            said.push(format!(
+                "packets of TCP and UDP from {from} to {to} are lost where a network device of {from} is left to make their checksums, \
+                 which are wrong when they arrive: `sealane status` on {from} has the line to type there"
+            ));
+        }
         if let Some(cell) = cell.filter(|cell| cell.loses_long && !is_away(cell)) {
             let most = cell.path_mtu.map(|most| format!(" (at most {most} bytes pass)")).unwrap_or_default();
             said.push(format!(
@@ -160,6 +166,7 @@ mod tests {
             loss_permille: None,
             path_mtu: None,
             loses_long: false,
+            loses_checksums: false,
             channel_problem: (!channel).then(|| sealane_proto::types::Finding::new("nobody answers")),
             heard,
         }
@@ -213,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_down_and_long_packets_that_are_lost_are_problems_and_a_doubt_is_none() {
+    fn channels_that_are_down_and_packets_that_are_lost_are_problems_and_a_doubt_is_none() {
         use Reach::{Reachable, Suspect};
         let at_a = [seen("b", Reachable, false, Some(5))];
         let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
@@ -221,6 +228,9 @@ mod tests {
         let long = [PeerCell { loses_long: true, ..seen("b", Reachable, true, Some(5)) }];
         let said = problems(&rows(&[("a", Some(&long))]), PORTS);
         assert!(said.len() == 1 && said[0].starts_with("long packets from a to b are lost"), "{said:?}");
+        let wrong = [PeerCell { loses_checksums: true, ..seen("b", Reachable, true, Some(5)) }];
+        let said = problems(&rows(&[("a", Some(&wrong))]), PORTS);
+        assert!(said.len() == 1 && said[0].starts_with("packets of TCP and UDP from a to b"), "{said:?}");
         let doubt = [seen("b", Suspect, true, Some(5))];
         assert_eq!(problems(&rows(&[("a", Some(&doubt))]), PORTS), Vec::<String>::new());
     }

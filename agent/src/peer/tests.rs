@@ -111,6 +111,7 @@ fn cell(node: &str) -> PeerCell {
         loss_permille: Some(1_000),
         path_mtu: Some(1_500),
         loses_long: true,
+        loses_checksums: true,
         channel_problem: Some(sealane_proto::types::Finding::new("nobody answers")),
         heard: Some(0),
     }

@@ -26,6 +26,8 @@ enum Verdict {
     Unreachable,
     #[serde(rename = "channel down")]
     ChannelDown,
+    #[serde(rename = "wrong checksums")]
+    WrongChecksums,
     #[serde(rename = "black hole")]
     BlackHole,
 }
@@ -86,7 +88,9 @@ impl WayView {
     fn is_bad(&self) -> bool {
         match self.verdict {
             Verdict::Ok | Verdict::Unknown | Verdict::Suspect => false,
-            Verdict::Unreachable | Verdict::ChannelDown | Verdict::BlackHole => true,
+            Verdict::Unreachable | Verdict::ChannelDown | Verdict::WrongChecksums | Verdict::BlackHole => {
+                true
+            }
         }
     }
 
@@ -101,6 +105,7 @@ impl WayView {
             }
             Verdict::Unreachable => return "unreachable".to_owned(),
             Verdict::ChannelDown => "no channel",
+            Verdict::WrongChecksums => "wrong checksums",
             Verdict::BlackHole => "black hole",
         };
         let rtt = self.rtt_micros.map(|micros| format!(" {:.2} ms", micros as f64 / 1_000.0));
@@ -116,6 +121,7 @@ impl From<v1::PeerCell> for WayView {
         let verdict = match cell.reach.as_str() {
             "unreachable" => Verdict::Unreachable,
             _ if !cell.channel_problem.is_empty() => Verdict::ChannelDown,
+            _ if cell.loses_checksums => Verdict::WrongChecksums,
             _ if cell.loses_long => Verdict::BlackHole,
             "reachable" => Verdict::Ok,
             "suspect" => Verdict::Suspect,
@@ -243,11 +249,14 @@ mod tests {
     fn of_a_large_mesh_the_ways_that_are_not_well_are_shown_and_verdicts_say_why() {
         let no_channel = v1::PeerCell { channel_problem: "nobody answers".into(), ..cell("b", "reachable") };
         let hole = v1::PeerCell { loses_long: true, ..cell("c", "reachable") };
-        let seen = matrix(vec![row("a", vec![no_channel, hole, cell("d", "reachable")], "")]);
-        assert_eq!(seen.exceptions(), [["a", "b", "no channel 0.21 ms"], ["a", "c", "black hole 0.21 ms"]]);
+        let wrong = v1::PeerCell { loses_checksums: true, ..cell("d", "reachable") };
+        let seen = matrix(vec![row("a", vec![no_channel, hole, wrong, cell("e", "reachable")], "")]);
+        let expected =
+            [["b", "no channel 0.21 ms"], ["c", "black hole 0.21 ms"], ["d", "wrong checksums 0.21 ms"]];
+        assert_eq!(seen.exceptions(), expected.map(|[to, way]| ["a", to, way]));
         let json = serde_json::to_value(&seen).unwrap();
         let verdicts = json["rows"][0]["ways"].as_array().unwrap().iter().map(|way| way["verdict"].clone());
-        assert_eq!(verdicts.collect::<Vec<_>>(), ["channel down", "black hole", "ok"]);
+        assert_eq!(verdicts.collect::<Vec<_>>(), ["channel down", "black hole", "wrong checksums", "ok"]);
         assert!(matrix(vec![row("a", vec![cell("b", "reachable")], "")]).is_well());
     }
 }

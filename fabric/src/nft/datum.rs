@@ -67,6 +67,7 @@ pub(crate) const RELATED: Symbol = Symbol::new("related", &4_u32.to_ne_bytes());
 pub(crate) const DNAT: Symbol = Symbol::new("dnat", &(1_u32 << 5).to_ne_bytes());
 /// Messages of ICMP.
 pub(crate) const ECHO_REQUEST: Symbol = Symbol::new("echo-request", &[8]);
+pub(crate) const UNREACHABLE6: Symbol = Symbol::new("destination-unreachable", &[1]);
 pub(crate) const ECHO_REQUEST6: Symbol = Symbol::new("echo-request", &[128]);
 pub(crate) const ECHO_REPLY6: Symbol = Symbol::new("echo-reply", &[129]);
 pub(crate) const ROUTER_SOLICIT: Symbol = Symbol::new("nd-router-solicit", &[133]);

@@ -59,6 +59,8 @@ pub struct PeerCell {
     pub path_mtu: Option<u32>,
     /// True if long packets are lost on the way, and short ones are not.
     pub loses_long: bool,
+    /// True if packets are lost on the way whose checksums a device of the observer makes, and others are not.
+    pub loses_checksums: bool,
     /// The obstacle to the channel; `None` while that stands.
     pub channel_problem: Option<Finding>,
     /// Echoes of that host that came while its observer looked; `None` when it did not, or that host may not have sent any.
@@ -75,6 +77,7 @@ impl From<&PeerCell> for v1::PeerCell {
             loss_permille: cell.loss_permille,
             path_mtu: cell.path_mtu.unwrap_or_default(),
             loses_long: cell.loses_long,
+            loses_checksums: cell.loses_checksums,
             channel_problem: cell.channel_problem.as_ref().map(ToString::to_string).unwrap_or_default(),
             heard: cell.heard,
         }
@@ -91,6 +94,7 @@ impl TryFrom<v1::PeerCell> for PeerCell {
             loss_permille: message.loss_permille.map(|loss| loss.min(1_000)),
             path_mtu: Some(message.path_mtu).filter(|&mtu| mtu > 0),
             loses_long: message.loses_long,
+            loses_checksums: message.loses_checksums,
             channel_problem: Some(Finding::new(&message.channel_problem)).filter(|words| !words.is_empty()),
             heard: message.heard,
         })

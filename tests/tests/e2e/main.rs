@@ -11,6 +11,7 @@ mod calls;
 mod carriers;
 mod certificates;
 mod chaos;
+mod checksums;
 mod cleaner;
 mod clocks;
 mod cni;

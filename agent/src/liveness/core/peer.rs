@@ -141,6 +141,7 @@ impl Peer {
             loss: (self.echoes > 0).then_some(loss),
             path_mtu: self.path.passes(),
             narrow: self.narrow(),
+            checksum_fault: None,
         }
     }
 

@@ -80,6 +80,7 @@ mod tests {
             loss_permille: None,
             path_mtu: None,
             loses_long: false,
+            loses_checksums: false,
             channel_problem: None,
             heard: None,
         }
