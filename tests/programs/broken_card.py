@@ -24,11 +24,15 @@ def card(device):
 
 
 def leaves_out(packet):
-    """True if a checksum is to be made inside of a tunnel by IPv4."""
+    """True if a checksum is to be made inside of a tunnel."""
     flags, start, frame = packet[0], struct.unpack_from("=H", packet, 6)[0], packet[HEADER:]
-    udp = 14 + 4 * (frame[14] & 15)
-    is_tunnel = frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[udp + 2:udp + 4] == b"\x12\xb5"
-    return flags & NEEDS_CHECKSUM and is_tunnel and start > udp
+    if frame[12:14] == b"\x08\x00":  # IPv4
+        protocol, udp = frame[23], 14 + 4 * (frame[14] & 15)
+    elif frame[12:14] == b"\x86\xdd":  # IPv6
+        protocol, udp = frame[20], 14 + 40
+    else:
+        return False
+    return flags & NEEDS_CHECKSUM and protocol == 17 and frame[udp + 2:udp + 4] == b"\x12\xb5" and start > udp
 
 
 def main():

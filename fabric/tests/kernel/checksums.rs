@@ -90,8 +90,10 @@ impl Trial {
     }
 }
 
-async fn trials(hosts: &Hosts) -> [Trial; 2] {
-    [Trial::of(&hosts.a, ("b", "192.0.2.2")).await, Trial::of(&hosts.b, ("a", "192.0.2.1")).await]
+const ON_IPV4: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+
+async fn trials(hosts: &Hosts, [a, b]: [&str; 2]) -> [Trial; 2] {
+    [Trial::of(&hosts.a, ("b", b)).await, Trial::of(&hosts.b, ("a", a)).await]
 }
 
 fn echoes(host: &str) -> NetNs {
@@ -102,25 +104,37 @@ fn echoes(host: &str) -> NetNs {
 async fn checksums_that_a_card_leaves_out_are_told_from_those_of_the_kernel_until_that_makes_all() {
     let hosts = two_hosts();
     let _wire = broken_card(&hosts);
-    let [mut there, mut back] = trials(&hosts).await;
+    judged(&hosts, ON_IPV4).await;
+    let on_ipv6 = ["2001:db8::1", "2001:db8::2"];
+    for (host, address) in [&hosts.a, &hosts.b].into_iter().zip(on_ipv6) {
+        sh(&host.ns, "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.under0.disable_ipv6=0");
+        sh(&host.ns, &format!("ip addr add {address}/64 dev under0 nodad"));
+        host.overlay.relocate(address.parse().unwrap()).await.unwrap();
+    }
+    judged(&hosts, on_ipv6).await;
+}
+
+/// Tries the ways between the hosts, of which the card of host a breaks one.
+async fn judged(hosts: &Hosts, places: [&str; 2]) {
+    let [mut there, mut back] = trials(hosts, places).await;
     for by in BOTH {
         assert!(back.answered(by, LONG).await, "the other card is sound: {by:?}");
     }
     assert!(there.answered(ChecksumBy::Kernel, LONG).await);
     assert!(!there.answered(ChecksumBy::Device, Duration::from_secs(3)).await);
     assert!(there.answered(ChecksumBy::Kernel, LONG).await);
-    let way = hosts.a.overlay.device_to("192.0.2.2".parse().unwrap()).await.unwrap();
+    let way = hosts.a.overlay.device_to(places[1].parse().unwrap()).await.unwrap();
     assert_eq!(way.as_deref(), Some("under0"));
     sh(&hosts.a.ns, "ethtool -K under0 tx off");
     assert!(there.answered(ChecksumBy::Device, LONG).await);
     sh(&hosts.a.ns, "ethtool -K under0 tx on");
-    assert!(!there.answered(ChecksumBy::Device, Duration::from_secs(3)).await);
+    assert!(!there.answered(ChecksumBy::Device, Duration::from_secs(1)).await);
 }
 
 #[tokio::test]
 async fn both_kinds_take_one_way_through_the_network() {
     let hosts = two_hosts();
-    let [mut there, _back] = trials(&hosts).await;
+    let [mut there, _back] = trials(&hosts, ON_IPV4).await;
     assert!(there.answered(ChecksumBy::Device, LONG).await);
     sh(
         &hosts.b.ns,
@@ -138,7 +152,7 @@ async fn both_kinds_take_one_way_through_the_network() {
 #[tokio::test]
 async fn a_host_of_an_older_version_answers_neither_kind() {
     let hosts = two_hosts();
-    let [mut there, _back] = trials(&hosts).await;
+    let [mut there, _back] = trials(&hosts, ON_IPV4).await;
     assert!(there.answered(ChecksumBy::Kernel, LONG).await);
     let chain = "inet sealane-echo-door prerouting";
     let rule = "ip6 nexthdr ipv6-icmp icmpv6 type { echo-request, echo-reply } accept";
@@ -151,7 +165,7 @@ async fn a_host_of_an_older_version_answers_neither_kind() {
 #[tokio::test]
 async fn datagrams_enter_where_echoes_are_answered_at_a_port_at_which_nobody_listens_and_at_no_other() {
     let hosts = two_hosts();
-    let [mut there, _back] = trials(&hosts).await;
+    let [mut there, _back] = trials(&hosts, ON_IPV4).await;
     assert!(there.answered(ChecksumBy::Kernel, LONG).await);
     let noted = |what: &str| -> u64 {
         let all = sh(&echoes("b"), &format!("grep -w {what} /proc/net/snmp6"));
