@@ -129,6 +129,30 @@ mod tests {
             ["10.42.0.2", "10.42.0.3", "10.42.0.4", "10.42.0.5", "10.42.0.6", "10.42.0.7", "10.42.0.8"];
         check(net, &blocks, &seven, false, &["10.42.0.32/27"]);
         check(net, &blocks[..2], &seven, false, &["10.42.0.16/28"][..0]);
+        check(net, &blocks[..2], &seven[..5], false, &[]);
+        check(net, &blocks[..2], &seven[..4], false, &["10.42.0.16/28"]);
+        // The largest one is needed, and a smaller one goes.
+        check(
+            net,
+            &["10.42.0.4/30", "10.42.0.16/28", "10.42.0.32/27"],
+            &[
+                "10.42.0.16",
+                "10.42.0.17",
+                "10.42.0.18",
+                "10.42.0.19",
+                "10.42.0.20",
+                "10.42.0.21",
+                "10.42.0.22",
+            ],
+            false,
+            &["10.42.0.4/30"],
+        );
+        let small = ["10.42.0.16/29", "10.42.0.24/30", "10.42.0.32/27"];
+        let five = ["10.42.0.16", "10.42.0.17", "10.42.0.18", "10.42.0.24", "10.42.0.25"];
+        check(net, &small, &five[..4], false, &["10.42.0.32/27"]);
+        check(net, &small, &five, false, &[]);
+        // Of the first block no workload has an address.
+        check(net, &["10.42.0.0/31", "10.42.0.16/28"], &[], false, &["10.42.0.0/31"]);
         check(net, &blocks[..1], &[], false, &[]);
         check(net, &blocks[..1], &["10.42.99.9"], false, &[]);
     }

@@ -20,8 +20,8 @@ pub(super) struct PlaceWords {
     words: BTreeMap<NodeName, Word>,
     /// Places at which others have found hosts.
     rumours: HostPlaces,
-    /// Hosts to which there is no channel, and since when that is known.
-    silent: BTreeMap<NodeName, Option<Instant>>,
+    /// Hosts to which there is no channel, and since when that is known: none that is heard.
+    silent: BTreeMap<NodeName, Instant>,
     heard: BTreeSet<NodeName>,
     count: u64,
 }
@@ -30,7 +30,7 @@ pub(super) struct PlaceWords {
 #[derive(Clone, Copy, Debug)]
 struct Word {
     place: Whereabouts,
-    /// Position among all words that were heard.
+    /// Position among all words that were heard; 0 of one from before the start.
     sequence: u64,
 }
 
@@ -108,20 +108,18 @@ impl PlaceWords {
 
     /// There is a channel to the host; returns true if there was none.
     pub(super) fn find(&mut self, host: &NodeName) -> bool {
-        let was_silent = self.silent.remove(host).is_some();
-        self.heard.insert(host.clone()) || was_silent
+        self.silent.remove(host);
+        self.heard.insert(host.clone())
     }
 
     /// There is no channel to the host any more.
     pub(super) fn fall_silent(&mut self, host: &NodeName) {
         self.heard.remove(host);
-        self.silent.entry(host.clone()).or_default();
     }
 
     /// Takes in a word from before the start.
     pub(super) fn recall(&mut self, owner: NodeName, place: Whereabouts) {
-        self.count += 1;
-        self.words.insert(owner, Word { place, sequence: self.count });
+        self.words.insert(owner, Word { place, sequence: 0 });
     }
 
     /// Forgets everybody of whom control does not tell, and notes who is silent from now on.
@@ -135,7 +133,7 @@ impl PlaceWords {
             told.is_some_and(|told| known.max(told.edition) < Some(rumour.edition))
         });
         for host in told.keys().filter(|host| !self.heard.contains(*host)) {
-            self.silent.entry(host.clone()).or_default().get_or_insert(now);
+            self.silent.entry(host.clone()).or_insert(now);
         }
     }
 
@@ -189,8 +187,8 @@ impl PlaceWords {
         let mut claims: Vec<Claim<'_>> = others.filter_map(claim).collect();
         claims.sort_by_key(|claim| claim.by_owner);
         let lost = |host: &NodeName| {
-            let since = self.silent.get(host).copied().flatten();
-            let silent = since.is_some_and(|since| now.saturating_duration_since(since) >= LOST);
+            let since = self.silent.get(host);
+            let silent = since.is_some_and(|since| now.saturating_duration_since(*since) >= LOST);
             silent && unreachable.contains(host)
         };
         let mut settled: BTreeMap<NodeName, UnderlayAddrs> = BTreeMap::new();

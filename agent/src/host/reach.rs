@@ -152,6 +152,31 @@ mod tests {
     }
 
     #[test]
+    fn services_beyond_the_first_eight_are_counted_and_an_instance_is_called_at_either_of_its_addresses() {
+        let check = |services: u8, expected: &str| {
+            let (mut core, mut shop) = (core(), snapshot());
+            shop.generation.revision += 1;
+            let only = |at: u8| Workload {
+                ready: at.is_multiple_of(2),
+                ready6: !at.is_multiple_of(2),
+                ..instance(
+                    &format!("i{at}"),
+                    &format!("10.42.3.{}", at + 10),
+                    Some(&format!("s{at}")),
+                    "host-3",
+                )
+            };
+            shop.content.workloads = (0..services).map(only).collect();
+            core.handle_state(shop.clone());
+            core.handle_unreachable([host("host-3")].into());
+            assert_eq!(core.mesh.out_of_reach(&shop).as_deref(), Some(expected), "{services}");
+        };
+        check(2, "s0, s1");
+        check(8, "s0, s1, s2, s3, s4, s5, s6, s7");
+        check(9, "s0, s1, s2, s3, s4, s5, s6, s7, 1 more");
+    }
+
+    #[test]
     fn networks_of_a_host_follow_as_it_goes_and_comes_and_no_others() {
         let mut core = core();
         while core.poll_job(Instant::now()).is_some() {}

@@ -259,3 +259,6 @@ impl CarriedNetwork {
         names.into_iter().filter_map(node).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

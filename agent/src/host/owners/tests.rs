@@ -127,6 +127,13 @@ fn an_address_outside_the_blocks_is_the_owners_where_control_has_it_so() {
 }
 
 #[test]
+fn of_two_workloads_of_one_owner_at_one_address_there_is_one() {
+    let twin = Workload { mac: "06:11:22:33:44:55".parse().unwrap(), ..at(1, 2, "10.42.1.3") };
+    let words = heard(&[(1, facts(1, 1, &[workload(1, 1), twin]))]);
+    assert_eq!(merged(&told(&[0, 1], &[]), vec![], &words), ["wl-1@host-1"]);
+}
+
+#[test]
 fn of_two_owners_the_one_that_control_knows_has_a_name_else_the_smaller_one() {
     let two = [(1, facts(1, 2, &[workload(1, 5)])), (2, facts(1, 2, &[workload(2, 5)]))];
     let check = |snapshot: &NetworkSnapshot, local: Vec<Workload>, expected: &[&str]| {
@@ -226,12 +233,14 @@ fn words_are_handed_on_that_say_more_than_control_does() {
 
 #[test]
 fn instances_of_a_drained_host_are_not_ready_by_its_own_word_either() {
-    let service = |ready| Workload { service: Some("api".parse().unwrap()), ready, ..workload(1, 1) };
+    let ready = |workload| Workload { ready: true, ready6: true, ..workload };
+    let service = ready(Workload { service: Some("api".parse().unwrap()), ..workload(1, 1) });
     let mut snapshot = told(&[0, 1], &[]);
     snapshot.drained = vec![name(1)];
-    let words = heard(&[(1, facts(1, 1, &[service(true), workload(1, 2)]))]);
+    let words = heard(&[(1, facts(1, 1, &[service, ready(workload(1, 2))]))]);
     merge(&mut snapshot.content, &name(0), vec![], words.of(&"shop".parse().unwrap()));
-    assert_eq!(snapshot.workloads.iter().map(|one| one.ready).collect::<Vec<_>>(), [false, true]);
+    let ready = snapshot.workloads.iter().map(|one| (one.ready, one.ready6));
+    assert_eq!(ready.collect::<Vec<_>>(), [(false, false), (true, true)]);
 }
 
 #[test]

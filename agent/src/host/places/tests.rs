@@ -99,6 +99,8 @@ fn the_newer_word_about_a_place_counts_be_it_controls_or_the_hosts_own() {
     // Of two networks' states, the newer word about a host counts.
     observer.told = told([&state(&newer, true), &state(&control(), true)].into_iter());
     assert_eq!(observer.sees(), [1, 62, 3, 4]);
+    observer.told = told([&state(&control(), true), &state(&newer, true)].into_iter());
+    assert_eq!(observer.sees(), [1, 62, 3, 4]);
 }
 
 #[test]
@@ -109,6 +111,44 @@ fn a_control_plane_that_tells_no_editions_is_behind_who_is_heard_and_ahead_of_wh
     assert_eq!(observer.sees(), [1, 52, 3, 4]);
     observer.words.fall_silent(&name(2));
     assert_eq!(observer.sees(), [1, 2, 3, 4]);
+    observer.hears(2, word(53, 3));
+    assert_eq!(observer.sees(), [1, 53, 3, 4], "whose word comes is heard");
+}
+
+#[test]
+fn a_channel_is_news_once() {
+    let mut words = PlaceWords::default();
+    assert!(words.find(&name(1)) && !words.find(&name(1)));
+    words.fall_silent(&name(1));
+    assert!(words.find(&name(1)) && !words.find(&name(1)));
+}
+
+#[test]
+fn who_is_removed_and_comes_back_is_another_host_of_that_name() {
+    let forgets = |prepare: fn(&mut Observer)| {
+        let mut observer = Observer::of(&control());
+        prepare(&mut observer);
+        observer.look();
+        observer.now += LOST;
+        let mut fewer = control();
+        fewer.remove(&3);
+        observer.told = told([&state(&fewer, true)].into_iter());
+        assert_eq!(observer.sees(), [1, 2, 0, 4]);
+        observer.told = told([&state(&control(), true)].into_iter());
+        observer
+    };
+    let mut told = forgets(|observer| observer.hears(3, word(53, 2)));
+    assert_eq!(told.sees(), [1, 2, 3, 4], "its namesake had said otherwise");
+    let mut found = forgets(|observer| assert!(observer.words.hear_rumours([(name(3), word(53, 2))].into())));
+    assert_eq!((found.sees(), found.words.rumour(&name(3))), ([1, 2, 3, 4], None));
+    for prepare in [|_: &mut Observer| {}, |observer: &mut Observer| observer.words.fall_silent(&name(3))] {
+        let mut observer = forgets(prepare);
+        observer.unreachable.insert(name(3));
+        observer.hears(2, word(3, 2));
+        assert_eq!(observer.sees(), [1, 0, 3, 4], "it is silent since it is here");
+        observer.now += LOST;
+        assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    }
 }
 
 #[test]
@@ -128,9 +168,12 @@ fn hosts_that_swap_are_nowhere_until_both_have_said_so_in_whatever_order() {
 #[test]
 fn an_address_is_kept_by_who_has_a_channel_or_answers_echoes_and_yielded_by_who_does_neither() {
     let mut observer = Observer::of(&control());
+    observer.look();
     observer.hears(2, word(3, 2));
+    observer.unreachable.insert(name(3));
     observer.now += LOST * 100;
     assert_eq!(observer.sees(), [1, 0, 3, 4], "it is there, and has a channel");
+    observer.unreachable.clear();
     observer.words.fall_silent(&name(3));
     observer.look();
     observer.now += LOST;
@@ -146,9 +189,23 @@ fn of_two_that_come_to_one_place_the_first_has_it_for_as_long_as_it_is_there() {
     let mut observer = Observer::of(&control());
     observer.hears(3, word(7, 2));
     observer.hears(1, word(7, 2));
+    observer.hears(3, word(7, 2));
     assert_eq!(observer.sees(), [0, 2, 7, 4]);
     observer.loses(3);
     assert_eq!(observer.sees(), [7, 2, 0, 4]);
+}
+
+#[test]
+fn who_yields_one_address_has_no_other_either() {
+    let mut observer = Observer::of(&control());
+    let two = |first: u8, other: &str| format!("192.0.2.{first},{other}").parse::<UnderlayAddrs>().unwrap();
+    observer.told.get_mut(&name(3)).unwrap().underlay = Some(two(3, "fd00::3"));
+    observer.hears(2, word(3, 2));
+    observer.hears(4, Whereabouts { underlay: two(44, "fd00::3"), edition: word(4, 2).edition });
+    [3, 4].into_iter().for_each(|host| observer.loses(host));
+    let settled = observer.look();
+    assert_eq!(settled.get(&name(3)), None);
+    assert_eq!(settled.get(&name(4)), Some(&two(44, "fd00::3")));
 }
 
 #[test]
@@ -174,7 +231,9 @@ fn a_place_at_which_others_have_found_a_host_is_kept_in_mind_until_the_host_itse
     assert_eq!((observer.sees(), observer.words.rumour(&name(2))), ([1, 2, 3, 4], Some(at(52))));
     observer.hears(2, word(52, 2));
     assert_eq!((observer.sees(), observer.words.rumour(&name(2))), ([1, 52, 3, 4], None));
-    assert!(!observer.words.hear_rumours(found(word(2, 1))));
+    assert!(
+        !observer.words.hear_rumours(found(word(52, 2))) && !observer.words.hear_rumours(found(word(2, 1)))
+    );
 }
 
 /// Steps of a mesh in which hosts move.

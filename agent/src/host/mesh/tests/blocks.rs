@@ -40,6 +40,10 @@ fn what_is_given_back_is_reported_and_remembered_no_more_until_control_has_taken
     let version = mesh.version();
     mesh.offer(&shop(), &ranges(&[]));
     assert_eq!((mesh.version(), mesh.report().offers.len()), (version, 0), "nothing is given back");
+    assert!(
+        std::ptr::eq(mesh.snapshot(&shop()).unwrap(), &*mesh.carried()[&shop()]),
+        "what is the same is there once"
+    );
     mesh.offer(&shop(), &ranges(&[SPARE]));
     assert_eq!((mesh.version(), mesh.offered(&shop())), (version + 1, ranges(&[SPARE])));
     assert_eq!(mesh.report().offers, BTreeMap::from([(shop(), ranges(&[SPARE]))]));

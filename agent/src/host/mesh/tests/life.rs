@@ -158,6 +158,22 @@ fn instances_of_a_drained_host_are_not_ready_and_its_other_workloads_are() {
 }
 
 #[test]
+fn an_instance_outside_that_does_not_work_is_left_out_of_its_service_alone() {
+    let mut told = snapshot(2);
+    told.services =
+        ["db", "mail"].map(|name| testing::service(name, "10.42.255.9", std::iter::empty())).into();
+    let [one, other] = ["198.51.100.7", "198.51.100.8"].map(|instance| instance.parse().unwrap());
+    told.services.iter_mut().for_each(|service| service.external.instances = vec![one, other]);
+    let mut mesh = mesh();
+    mesh.accept(told);
+    let (network, service) = (shop(), "db".parse().unwrap());
+    mesh.set_down([Outside { network, service, instance: one }].into());
+    let overlaid = mesh.overlaid(&shop()).unwrap();
+    let left = overlaid.services.iter().map(|service| service.external.instances.clone());
+    assert_eq!(left.collect::<Vec<_>>(), [vec![other], vec![one, other]]);
+}
+
+#[test]
 fn names_of_this_host_are_in_use_here_and_known_by_network() {
     let (mut mesh, id) = hosting();
     let again = mesh.admit(&spec("api"), Instant::now()).unwrap_err().to_string();

@@ -33,6 +33,46 @@ fn a_start_that_is_yet_to_come_is_believed_once_control_knows_of_it_and_closes_n
 }
 
 #[test]
+fn what_is_ahead_of_everything_is_counted_and_kept_in_mind_of_members_until_control_has_heard_as_much() {
+    let mut words = Words::default();
+    let ahead = facts(SKEW + 9, 1, &[workload(1, 1)]);
+    let office = OwnerFacts { network: "office".parse().unwrap(), ..ahead.clone() };
+    for (owner, facts, is_member) in [(1, &ahead, true), (7, &ahead, false), (2, &office, true)] {
+        assert!(!words.hear(name(owner), facts.clone(), (is_member, SKEW)));
+    }
+    let doubted = |words: &Words| words.doubts().map(|doubt| doubt[..11].to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        (words.poll_refused(), doubted(&words)),
+        (3, vec!["node host-2".to_owned(), "node host-1".to_owned()])
+    );
+    let heard = |hosts: &[u8], incarnation| told(hosts, &[(1, facts(incarnation, 1, &[]))]).content;
+    words.dismiss(None, &heard(&[0, 1], 8));
+    assert_eq!((words.poll_refused(), doubted(&words).len()), (0, 2), "control has not heard enough");
+    let mut gone = words;
+    words = Words { networks: gone.networks.clone(), doubts: gone.doubts.clone(), refused: 0 };
+    words.dismiss(None, &heard(&[0, 1], 9));
+    assert_eq!(
+        (doubted(&words), words.of(&ahead.network).unwrap().len()),
+        (vec!["node host-2".to_owned()], 1)
+    );
+    gone.dismiss(None, &heard(&[0], 8));
+    assert_eq!(
+        doubted(&gone),
+        ["node host-2"],
+        "who is no member says nothing; another network is another matter"
+    );
+}
+
+#[test]
+fn a_host_that_says_more_than_others_keep_is_refused() {
+    let mut words = Words::default();
+    let many = |count: usize| facts(1, count as u64, &vec![workload(1, 1); count]);
+    assert!(words.hear(name(1), many(MOST_WORKLOADS), (true, u64::MAX)));
+    assert!(!words.hear(name(1), many(MOST_WORKLOADS + 1), (true, u64::MAX)));
+    assert_eq!(words.poll_refused(), 1);
+}
+
+#[test]
 fn an_owner_that_says_less_than_it_has_said_is_named_until_it_says_more_or_falls_silent() {
     let said = |steps: &[(u64, u64)]| {
         let mut words = Words::default();
@@ -50,6 +90,7 @@ fn an_owner_that_says_less_than_it_has_said_is_named_until_it_says_more_or_falls
     check(&[(3, 9), (3, 9)], None);
     check(&[(3, 9), (3, 8)], Some("older (3.8) than what it has said before (3.9)"));
     check(&[(3, 9), (2, 11), (4, 1)], None);
+    check(&[(100, 9), (100, 8)], Some("older (100.8) than what it has said before (100.9)"));
     let mut words = said(&[(3, 9), (3, 8)]);
     words.fall_silent(&name(1));
     assert_eq!(words.doubts().count(), 0);
