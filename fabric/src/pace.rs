@@ -81,7 +81,10 @@ mod tests {
         let (then, now) = rests(&mut pace, now, 7);
         let seconds: Vec<u64> = then.iter().map(Duration::as_secs).collect();
         assert_eq!(seconds, [2, 4, 8, 16, 32, 60, 60]);
-        let (again, _) = rests(&mut pace, now + OVER, 1);
+        let mended = now - LONGEST;
+        let (early, _) = rests(&mut pace.clone(), mended + OVER - TOOK * 2, 1);
+        assert_eq!(early, [LONGEST]);
+        let (again, _) = rests(&mut pace, mended + OVER - TOOK, 1);
         assert_eq!(again, [TOOK * REST], "who has stopped is forgiven");
     }
 

@@ -310,6 +310,9 @@ mod tests {
         assert!(
             script.ends_with("add element inet sealane hosts { 192.0.2.1, 192.0.2.2 }\n") && changes == 2
         );
+        let mut replaced = Changes::default();
+        replaced.replace(allow.clone());
+        assert!(script.starts_with(&replaced.to_string()), "{script}");
         assert_eq!(settled(&mut there, &allow, None), (String::new(), 0));
         let change =
             "delete element inet sealane hosts { 192.0.2.1 }\nadd element inet sealane hosts { 192.0.2.3 }\n";

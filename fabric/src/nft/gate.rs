@@ -384,11 +384,17 @@ mod tests {
         let change = numbers(&other.difference(&name(), &one));
         assert!(change.starts_with(&[18, 3, 6, 12]) && change.ends_with(&[14, 8, 5, 20]), "{change:?}");
         assert_ne!(rules(&one), rules(&other));
+        // Who sends into a network that comes is let in, whatever was there before.
+        assert_eq!(numbers(&one.difference(&name(), &none)), [18, 3, 6, 12, 8, 6, 6, 6, 9, 12, 6, 6, 6]);
+        assert!(one.replacement(&name()).to_string().contains("192.0.2.2"));
         let elsewhere = Gate { port: 14789, ..one.clone() };
         assert_eq!(elsewhere.difference(&name(), &one), elsewhere.replacement(&name()));
         let moved = Gate { devices: Some(GateDevices::new(IpFamily::V4, 2, None)), ..one.clone() };
         assert_eq!(moved.difference(&name(), &one), moved.replacement(&name()));
         assert_ne!(rules(&moved), rules(&one));
+        let each = |main| Ip::ALL.map(|ip| GateDevices::new(main, 2, Some(3)).of(ip));
+        assert_eq!(each(IpFamily::V4), [2, 3].map(Datum::Index));
+        assert_eq!(each(IpFamily::V6), [3, 2].map(Datum::Index));
         let two = Gate { devices: Some(GateDevices::new(IpFamily::V6, 2, Some(3))), ..one.clone() };
         let same = Gate { devices: Some(GateDevices { v4: 3, v6: 2 }), ..one.clone() };
         assert_eq!((rules(&two), two.difference(&name(), &moved)), (rules(&same), two.replacement(&name())));
@@ -436,6 +442,7 @@ mod tests {
             assert_eq!(Refused::of_counter(&place.counter()), Some(Refused::Stranger(tunnel.clone())));
         }
         assert_eq!(Refused::of_counter(FORGED), Some(Refused::Forged));
+        assert_eq!(Refused::of_counter(MALFORMED), Some(Refused::Malformed));
         for other in ["input", "network-", "network-zz-shop", "network-1000000-shop", "strangers-100000-Shop"]
         {
             assert_eq!((Place::parse(other, "network"), Refused::of_counter(other)), (None, None), "{other}");

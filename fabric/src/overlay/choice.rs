@@ -213,10 +213,21 @@ mod tests {
 
     #[test]
     fn a_choice_is_an_address_a_prefix_an_interface_or_none() {
-        for text in ["auto", "192.0.2.11", "2001:db8::11", "10.0.0.0/8", "2001:db8::/32", "eth0", "eth0.100"]
-        {
+        for text in [
+            "auto",
+            "192.0.2.11",
+            "2001:db8::11",
+            "10.0.0.0/8",
+            "2001:db8::/32",
+            "eth0",
+            "eth0.100",
+            "interface-of-15",
+        ] {
             assert_eq!(text.parse::<UnderlayChoice>().unwrap().to_string(), text);
         }
+        let [first, other] = ["eth0", "2001:db8::/32"].map(|text| text.parse::<UnderlayChoice>().unwrap());
+        assert_eq!(UnderlayChoices::from(first.clone()).to_string(), "eth0");
+        assert_eq!(UnderlayChoices { first, other: Some(other) }.to_string(), "eth0 and 2001:db8::/32");
         for (text, said) in [
             ("", "must be an address"),
             ("192.0.2", "must be an address"),
@@ -224,7 +235,7 @@ mod tests {
             ("2001:db8:::1", "must be an address"),
             ("10.0.0.0/33", "must be an address"),
             ("eth0:1", "must be an address"),
-            ("an-interface-of-16", "must be an address"),
+            ("interface-of-16b", "must be an address"),
             ("10.1.0.0/8", "did you mean 10.0.0.0/8?"),
         ] {
             let error = text.parse::<UnderlayChoice>().unwrap_err().to_string();
@@ -252,8 +263,27 @@ mod tests {
             ("auto", Some("192.0.2.2"), Some("192.0.2.2")),
             ("auto", Some("192.0.2.9"), None),
             ("auto", Some("127.0.0.1"), None),
+            ("auto", None, None),
         ] {
             assert_eq!(picked(choice, before, &own).as_deref(), expected, "{choice} {before:?}");
+        }
+    }
+
+    #[test]
+    fn others_send_to_addresses_of_one_host_that_are_good_beyond_it_and_its_link() {
+        for (address, expected) in [
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("169.254.7.7", false),
+            ("fe80::1", false),
+            ("224.0.0.1", false),
+            ("ff02::1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+        ] {
+            assert_eq!(is_of_one_host(address.parse().unwrap()), expected, "{address}");
         }
     }
 

@@ -128,6 +128,15 @@ fn of_several_notices_about_one_thing_the_last_one_counts() {
 }
 
 #[test]
+fn who_leaves_the_place_of_a_route_does_not_bring_that_back() {
+    let out = Route::default_via(BRIDGE, ip(1), 1_000);
+    let detour = Route { gateway: Some(ip(8)), ..out };
+    let expected = Expected { routes: vec![out], ..Expected::default() };
+    assert!(contradict(&[told(detour.set()), told(detour.remove())], &expected));
+    assert!(!contradict(&[told(detour.set()), told(detour.remove()), told(out.set())], &expected));
+}
+
+#[test]
 fn a_default_route_of_another_metric_is_stale_where_there_is_to_be_one() {
     let wanted = Route::default_via(BRIDGE, ip(1), 1_000);
     let expected = Expected { routes: vec![wanted], alone: Some(wanted), ..Expected::default() };

@@ -129,12 +129,13 @@ fn whoever_has_the_gateways_ethernet_address_gets_no_frames() {
 #[test]
 fn a_network_that_lets_packets_out_is_the_way_before_one_that_does_not() {
     let mut network = snapshot().content.network;
-    let port = Port::of(&attachment("api", "node-0", 5, 5));
+    let second = Seat::new(crate::seat::Owner::Agent, 1);
+    let port = Port::of(&Attachment { seat: second, ..attachment("api", "node-0", 5, 5) });
     let metrics = [Egress::Allow, Egress::Deny].map(|egress| {
         network.egress = egress;
-        Base::of(&network, 1450).default_metric(&port) - u32::from(port.interface.number())
+        Base::of(&network, 1450).default_metric(&port)
     });
-    assert_eq!(metrics, [1000, 2000]);
+    assert_eq!(metrics, [1001, 2001]);
 }
 
 #[test]
