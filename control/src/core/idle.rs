@@ -143,19 +143,23 @@ mod tests {
         model::run(state, command, Timestamp::from_unix(at)).unwrap()
     }
 
-    /// Two hosts of a network with 1,024 addresses, with 32 each.
-    fn state() -> State {
-        let mut state = State::default();
+    fn create(state: &mut State, subnet: &str) {
         let create = CreateNetwork {
             name: "shop".parse().unwrap(),
             hosts: Default::default(),
-            subnet: "10.42.0.0/22".parse().unwrap(),
+            subnet: subnet.parse().unwrap(),
             mtu: None,
             egress: Egress::Allow,
             subnet6: None,
             mtls: None,
         };
-        take(&mut state, create, 0);
+        take(state, create, 0);
+    }
+
+    /// Two hosts of a network with 1,024 addresses, with 32 each.
+    fn state() -> State {
+        let mut state = State::default();
+        create(&mut state, "10.42.0.0/22");
         for (name, last) in [("host-1", 1), ("host-2", 2)] {
             let name: NodeName = name.parse().unwrap();
             let node =
@@ -284,6 +288,128 @@ mod tests {
         }
         assert_eq!(left(&state, 159), all, "they have just become idle");
         assert_eq!(left(&state, 160), all[12..]);
+    }
+
+    #[test]
+    fn a_host_leaves_an_eighth_of_a_networks_addresses_behind_within_bounds() {
+        for (subnet, most) in
+            [("10.42.0.0/28", 16), ("10.42.0.0/24", 32), ("10.42.0.0/22", 128), ("10.42.0.0/20", 256)]
+        {
+            let mut state = State::default();
+            create(&mut state, subnet);
+            assert_eq!(state.networks.values().next().unwrap().most_idle(), most, "{subnet}");
+        }
+    }
+
+    #[test]
+    fn half_of_what_a_host_may_leave_behind_is_kept_and_who_has_left_all_gets_no_further_service() {
+        let mut state = state();
+        let shop: NetworkName = "shop".parse().unwrap();
+        // The oldest one is the last.
+        let leave = |state: &mut State, number: u8| {
+            let name: ServiceName = format!("left-{number}").parse().unwrap();
+            let vip = std::net::Ipv4Addr::new(10, 42, 2, number).into();
+            let service = Service {
+                name: name.clone(),
+                hosts: Default::default(),
+                vip,
+                ports: vec![],
+                declared: false,
+                mtls: None,
+                external: Default::default(),
+            };
+            state.apply(&Change::put_in(&shop, service));
+            let since = Timestamp::from_unix(1_000 - u64::from(number));
+            let by = Some("host-1".parse().unwrap());
+            state.apply(&Change::put_in(&shop, Idle { service: name, since, by, fresh: false }));
+        };
+        let left = |state: &State, at: u64| {
+            let mut state = state.clone();
+            take(&mut state, PurgeIdle, at);
+            state.networks.values().next().unwrap().services.len()
+        };
+        (0..64).for_each(|number| leave(&mut state, number));
+        assert_eq!(left(&state, 10_000), 64);
+        leave(&mut state, 64);
+        assert_eq!(
+            (left(&state, 995), left(&state, 996)),
+            (65, 64),
+            "the oldest one, a minute after it was left"
+        );
+        (65..127).for_each(|number| leave(&mut state, number));
+        assert!(run(&mut state.clone(), 1, &["one-more".to_owned()], 1_001).is_empty());
+        leave(&mut state, 127);
+        assert!(run(&mut state.clone(), 1, &["left-3".to_owned()], 1_001).is_empty(), "it comes back");
+        let refused = run(&mut state.clone(), 1, &["one-more".to_owned()], 1_001);
+        assert!(refused[0].contains("services without instances"), "{refused:?}");
+        assert!(run(&mut state, 2, &["one-more".to_owned()], 1_001).is_empty(), "another host has left none");
+    }
+
+    #[test]
+    fn a_note_of_a_new_service_is_kept_while_none_of_its_instances_is_ready_and_nobody_declares_it() {
+        let name: ServiceName = "api".parse().unwrap();
+        let noted = |ready: [bool; 2], declared: bool| {
+            let mut state = state();
+            for (host, ready) in [(1, ready[0]), (2, ready[1])] {
+                report(&mut state, host, &["api".to_owned()], ready, 0);
+            }
+            let network = state.networks.values().next().unwrap();
+            let service = Service { declared, ..network.services[&name].clone() };
+            let since = Timestamp::from_unix(0);
+            let note = Idle { service: name.clone(), since, by: None, fresh: true };
+            let shop = network.network.name.clone();
+            state.apply(&Change::put_in(&shop, service));
+            state.apply(&Change::put_in(&shop, note));
+            take(&mut state, PurgeIdle, 1);
+            state.networks.values().next().unwrap().idle.contains_key(&name)
+        };
+        assert!(noted([false, false], false));
+        assert!(!noted([true, false], false) && !noted([false, true], false) && !noted([false, false], true));
+    }
+
+    #[test]
+    fn notes_of_services_that_are_not_there_are_forgotten() {
+        for fresh in [false, true] {
+            let mut state = state();
+            let since = Timestamp::from_unix(0);
+            let note = Idle { service: "lost".parse().unwrap(), since, by: None, fresh };
+            state.apply(&Change::put_in(&"shop".parse().unwrap(), note));
+            take(&mut state, PurgeIdle, 1);
+            assert!(state.networks.values().next().unwrap().idle.is_empty(), "{fresh}");
+        }
+    }
+
+    #[test]
+    fn a_new_service_ends_at_once_while_fewer_addresses_rest_than_half_of_what_a_host_may_leave() {
+        let ends = |resting: u8| {
+            let mut state = state();
+            report(&mut state, 1, &["api".to_owned()], false, 0);
+            for last in 0..resting {
+                let range = std::net::Ipv4Addr::new(10, 42, 2, last).into();
+                let rest = state.networks.values().next().unwrap().rest(range, Timestamp::from_unix(0));
+                state.apply(&rest);
+            }
+            report(&mut state, 1, &[], false, 1);
+            vip(&state, "api").is_none()
+        };
+        assert!(ends(63) && !ends(64));
+    }
+
+    #[test]
+    fn addresses_that_rest_are_short_as_those_of_services_are() {
+        let mut state = state();
+        let all: Vec<String> = (10..33).map(|number| format!("s-{number}")).collect();
+        assert!(run(&mut state, 1, &all, 0).is_empty());
+        for index in 2..23_u8 {
+            let range = format!("10.42.{}.{}/27", index / 8, index % 8 * 32).parse().unwrap();
+            let block = sealane_proto::resource::Block { node: Some("host-2".parse().unwrap()), range };
+            state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
+        }
+        let network = state.networks.values().next().unwrap().clone();
+        assert!(!network.is_short());
+        let rest = network.rest("10.42.2.254/32".parse().unwrap(), Timestamp::from_unix(0));
+        state.apply(&rest);
+        assert!(state.networks.values().next().unwrap().is_short());
     }
 
     #[test]

@@ -134,12 +134,138 @@ pub(super) fn of(
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::resource::{Block, Egress, Node, Workload};
+    use sealane_proto::types::MacAddr;
+
     use super::*;
+    use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord, Timestamp, model};
 
     #[test]
     fn a_quarter_of_a_subnets_addresses_are_its_last_ones() {
         let subnet = "10.42.0.0/22".parse().unwrap();
         assert!(are_last(subnet, 256) && !are_last(subnet, 257));
+        assert!(is_roomy(subnet, 513) && !is_roomy(subnet, 512), "more than half");
+    }
+
+    /// Two hosts of a network with 1,024 addresses in cells of 16; host-1 holds the first one, host-2 the next.
+    fn state() -> State {
+        let mut state = State::default();
+        let create = CreateNetwork {
+            name: "shop".parse().unwrap(),
+            hosts: Default::default(),
+            subnet: "10.42.0.0/22".parse().unwrap(),
+            mtu: None,
+            egress: Egress::Allow,
+            subnet6: None,
+            mtls: None,
+        };
+        model::run(&mut state, create, Timestamp::default()).unwrap();
+        for number in 1..=2 {
+            join(&mut state, number);
+            let (node, network) = (format!("host-{number}").parse().unwrap(), "shop".parse().unwrap());
+            model::run(&mut state, CarryNetwork { node, network, blocks_held: 0 }, Timestamp::default())
+                .unwrap();
+        }
+        state
+    }
+
+    fn join(state: &mut State, number: u8) {
+        let underlay = format!("192.0.2.{number}").parse().unwrap();
+        let node = Node { name: format!("host-{number}").parse().unwrap(), underlay, mtu: None };
+        state.apply(&Change::put(NodeRecord::new(node, [number; 32], Timestamp::default())));
+    }
+
+    fn hold(state: &mut State, node: Option<&str>, range: &str) {
+        let block = Block { node: node.map(|node| node.parse().unwrap()), range: range.parse().unwrap() };
+        state.apply(&Change::put_in(&"shop".parse().unwrap(), block));
+    }
+
+    fn work(state: &mut State, node: &str, address: &str) {
+        let workload = Workload {
+            name: format!("at-{}", address.replace('.', "-")).parse().unwrap(),
+            network: "shop".parse().unwrap(),
+            node: node.parse().unwrap(),
+            address: address.parse().unwrap(),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            service: None,
+            ports: vec![],
+            sidecar: false,
+            ready: true,
+            ready6: true,
+            weight: Default::default(),
+            aliases: Default::default(),
+            finding: Default::default(),
+        };
+        state.apply(&Change::put_in(&"shop".parse().unwrap(), workload));
+    }
+
+    /// The cells in which host-1 may have workloads at these addresses.
+    fn room(state: &State, named: impl IntoIterator<Item = String>) -> Vec<String> {
+        let named = named.into_iter().map(|address| address.parse().unwrap()).collect();
+        let network = state.networks.values().next().unwrap();
+        let room = of(state, network, &"host-1".parse().unwrap(), &named);
+        room.iter().map(ToString::to_string).collect()
+    }
+
+    /// Addresses in four cells that nobody holds.
+    fn single() -> impl Iterator<Item = String> {
+        [1, 17, 33, 49].map(|last| format!("10.42.1.{last}")).into_iter()
+    }
+
+    #[test]
+    fn a_cell_is_kept_for_each_host_that_has_none_and_for_services_up_to_a_quarter() {
+        let mut state = state();
+        let kept = |state: &State| kept(state, state.networks.values().next().unwrap());
+        assert_eq!(kept(&state), 16);
+        (3..6).for_each(|number| join(&mut state, number));
+        assert_eq!(kept(&state), 4 * 16);
+        hold(&mut state, None, "10.42.3.224/27");
+        assert_eq!(kept(&state), 3 * 16);
+        (6..=200).for_each(|number| join(&mut state, number));
+        assert_eq!(kept(&state), 256);
+    }
+
+    #[test]
+    fn the_fullest_cells_come_first_until_a_host_holds_what_it_may() {
+        let state = state();
+        assert_eq!(room(&state, single()), ["10.42.1.0/28", "10.42.1.16/28", "10.42.1.32/28"]);
+        // Four cells beside its own block make 78 addresses: 64 more than it uses.
+        let full = (1..=11).map(|last| format!("10.42.2.{last}"));
+        let expected = ["10.42.1.0/28", "10.42.1.16/28", "10.42.1.32/28", "10.42.2.0/28"];
+        assert_eq!(room(&state, single().chain(full)), expected);
+    }
+
+    #[test]
+    fn cells_in_which_a_host_has_workloads_come_before_new_ones() {
+        let mut state = state();
+        work(&mut state, "host-1", "10.42.3.200");
+        let named = || single().chain(["10.42.3.200".to_owned()]);
+        assert_eq!(room(&state, named()), ["10.42.1.0/28", "10.42.1.16/28", "10.42.3.192/28"]);
+        assert_eq!(room(&state, ["10.42.3.200".to_owned()]), ["10.42.3.192/28"]);
+    }
+
+    #[test]
+    fn new_cells_are_of_what_is_not_kept_for_others_and_shared_ones_take_nothing_more() {
+        let mut state = state();
+        work(&mut state, "host-2", "10.42.3.200");
+        for range in [
+            "10.42.0.32/27",
+            "10.42.0.64/26",
+            "10.42.0.128/25",
+            "10.42.1.32/27",
+            "10.42.1.64/26",
+            "10.42.1.128/25",
+            "10.42.2.0/24",
+            "10.42.3.0/25",
+            "10.42.3.128/26",
+            "10.42.3.208/28",
+            "10.42.3.224/27",
+        ] {
+            hold(&mut state, Some("host-2"), range);
+        }
+        // Two cells are free, of which one is for services.
+        let named = ["10.42.1.1", "10.42.1.17", "10.42.3.201"].map(ToOwned::to_owned);
+        assert_eq!(room(&state, named), ["10.42.1.0/28", "10.42.3.192/28"]);
     }
 
     #[test]

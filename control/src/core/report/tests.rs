@@ -317,6 +317,46 @@ fn what_is_known_at_its_address_goes_before_what_wants_to_take_it() {
     assert_eq!(names(&state), ["b"]);
 }
 
+/// Reports these workloads of host 1; answers whose are refused.
+fn refused(state: &mut State, workloads: Vec<Workload>) -> Vec<String> {
+    let report = Report { node: "host-1".parse().unwrap(), workloads, editions: Default::default() };
+    run(state, report).refused.iter().map(|refused| refused.workload.to_string()).collect()
+}
+
+#[test]
+fn who_stays_where_it_is_goes_before_who_comes_there_from_another_address() {
+    for ready in [true, false] {
+        let mut state = state();
+        report(&mut state, "host-1", &["a 10.42.0.2", "b 10.42.0.3"]);
+        let stays = Workload { ready, ..workload("host-1", "b 10.42.0.3") };
+        assert_eq!(refused(&mut state, vec![workload("host-1", "a 10.42.0.3"), stays]), ["a"]);
+        assert_eq!(names(&state), ["b"]);
+    }
+}
+
+#[test]
+fn of_two_of_one_name_or_address_in_one_report_the_first_is_there() {
+    let mut state = state();
+    let other = Workload { mac: "06:11:22:33:44:55".parse().unwrap(), ..workload("host-1", "b 10.42.0.2") };
+    let one = workload("host-1", "a 10.42.0.2");
+    assert_eq!(refused(&mut state, vec![one.clone(), other]), ["b"]);
+    assert_eq!(refused(&mut state, vec![one.clone(), one]), ["a"], "it is known, and there once");
+    assert_eq!(names(&state), ["a"]);
+}
+
+#[test]
+fn what_is_as_it_was_stays_though_it_could_not_come_any_more() {
+    let mut state = state();
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    let shop = state.networks.values().next().unwrap();
+    let mut closed = shop.services.values().next().unwrap().clone();
+    closed.hosts = ["host-2".parse().unwrap()].into_iter().collect();
+    let change = Change::put_in(&shop.network.name, closed);
+    state.apply(&change);
+    assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    assert_eq!(report(&mut state, "host-1", &["b 10.42.0.3 api 80"]).len(), 1);
+}
+
 #[test]
 fn an_instance_stays_whose_ports_its_document_has_lost_since_and_gets_no_further_ones() {
     let mut state = state();
@@ -331,6 +371,8 @@ fn an_instance_stays_whose_ports_its_document_has_lost_since_and_gets_no_further
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
     declare(&mut state, 81);
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80"]), [""; 0]);
+    let unready = Workload { ready: false, ..workload("host-1", "a 10.42.0.2 api 80") };
+    assert_eq!(refused(&mut state, vec![unready]), [""; 0]);
     assert_eq!(report(&mut state, "host-1", &["a 10.42.0.2 api 80 82"]).len(), 1);
 }
 

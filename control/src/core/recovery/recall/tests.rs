@@ -1,3 +1,5 @@
+mod bounds;
+
 use std::collections::BTreeSet;
 
 use sealane_proto::resource::{Network, NetworkContent};
