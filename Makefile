@@ -98,9 +98,10 @@ engines: root
 ## Turned operators and removed arms in the pure cores that no test notices (cargo-mutants); MUTANTS names files, SHARD=0/20 takes a part
 ## of them. What lives is in target/mutants/mutants.out/missed.txt: a test is missing, or docs/decisions/060 names it.
 MUTANTS ?= control/src/core/*.rs control/src/core/**/*.rs agent/src/dns/*.rs agent/src/dns/**/*.rs agent/src/host/*.rs agent/src/host/**/*.rs \
+	agent/src/workload/admission/core.rs agent/src/workload/life/core.rs \
 	proxy/src/balance.rs proxy/src/balance/*.rs proxy/src/http/*.rs proxy/src/dispatch/*.rs $(foreach core,budget detect dispatch http memory policy request route,proxy/src/$(core).rs) \
 	fabric/src/overlay/plan.rs fabric/src/overlay/choice.rs fabric/src/overlay/hearing.rs fabric/src/pace.rs \
-	$(foreach value,change content datum expression lowering rows rule ruleset selector,fabric/src/nft/$(value).rs)
+	$(foreach value,border change content datum expression gate guard lowering rows rule ruleset selector sidecar,fabric/src/nft/$(value).rs)
 mutants: root tools-mutants
 	export PATH="$$(realpath $(MUTANT_TOOLS)/bin):$$PATH"; set -f; \
 		"$(CARGO)" mutants --test-tool nextest --test-workspace false --output $(TARGET)/mutants \
