@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Encoded once for all sidecars.
         .bytes(".sealane.v1.SidecarConfig.state")
         .bytes(".sealane.v1.SidecarChange.change")
+        // Encoded once for all hosts.
+        .bytes(".sealane.v1.ControlMessage.state")
         // Encoded once for all peers.
         .bytes(".sealane.v1.PeerFacts.workloads")
         .compile_fds(descriptors)?;

@@ -1,14 +1,15 @@
 //! Census of the mesh, as series: hosts by state, services with their instances. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sealane_base::metrics::{Family, Reading, Series};
 use sealane_proto::census;
-use sealane_proto::resource::{AddressSpace, NetworkSnapshot, Workload};
+use sealane_proto::resource::{AddressSpace, Workload};
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
-use crate::registry::{AgentPresence, Directory, LostHosts};
+use crate::registry::{AgentPresence, Directory, LostHosts, PublishedNetwork};
 
 /// The families of one scrape.
 pub(crate) fn families(
@@ -33,7 +34,7 @@ pub(crate) fn families(
 
 /// The family of networks' addresses.
 fn addresses(directory: &Directory) -> Family {
-    let of = |snapshot: &std::sync::Arc<NetworkSnapshot>| {
+    let of = |snapshot: &Arc<PublishedNetwork>| {
         let space = AddressSpace::of(&snapshot.content);
         let states = [("free", space.free()), ("hosts", space.hosts), ("services", space.services)];
         let network = snapshot.network.name.to_string();

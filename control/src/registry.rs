@@ -17,7 +17,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use sealane_proto::client::ClockPair;
-use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 use crate::core::{Timestamp, ToldPlace};
 use crate::pace::Pace;
 
-pub(crate) use directory::Directory;
+pub(crate) use directory::{Directory, PublishedNetwork};
 use shortage::Shortages;
 use takeover::Claims;
 pub(crate) use takeover::{Claimant, Takeover};
@@ -35,7 +34,7 @@ use tracker::Tracker;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DesiredState {
     /// The networks that its node carries.
-    pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
+    pub(crate) networks: BTreeMap<NetworkName, Arc<PublishedNetwork>>,
     /// Every report up to this sequence is settled.
     pub(crate) settled: u64,
     /// A newer stream of the same node has taken its place.

@@ -184,13 +184,14 @@ impl SimulatedControl {
     /// The network as hosts that carry it are told.
     #[must_use]
     pub fn snapshot(&self, network: &NetworkName) -> Option<Arc<NetworkSnapshot>> {
-        self.registry.directory().networks.get(network).cloned()
+        self.registry.directory().networks.get(network).map(|published| published.snapshot())
     }
 
     /// The networks that a host is told of.
     #[must_use]
     pub fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<NetworkSnapshot>> {
-        self.registry.directory().carried_by(node)
+        let carried = self.registry.directory().carried_by(node);
+        carried.into_iter().map(|(name, published)| (name, published.snapshot())).collect()
     }
 
     /// Returns true if a host gets a certificate for this identity when it asks.

@@ -63,7 +63,7 @@ fn a_control_plane_of_the_first_version_is_understood() {
         panic!("{said:?}")
     };
     assert_eq!((agree(0, welcome.protocol), welcome.epoch), (Ok(1), 7));
-    let state = NetworkSnapshot::try_from(state.clone()).unwrap();
+    let state = NetworkSnapshot::try_from(v1::NetworkState::decode(state.clone()).unwrap()).unwrap();
     assert!(state.generation == GENERATION && state.workloads.len() == 1 && state.services.len() == 1);
     assert_eq!((gone.network.as_str(), reported.refused[0].reason.as_str()), ("shop", "no"));
     assert!(matches!(rest, [Down::Settled(v1::Settled { sequence: 3 }), Down::Heartbeat(_)]), "{rest:?}");

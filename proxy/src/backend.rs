@@ -134,6 +134,11 @@ impl Backend {
         Some(Work { endpoint, pick, judged: Cell::new(false), backend: self.clone() })
     }
 
+    /// Returns true if there is one endpoint alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.balancer.borrow().len() < 2
+    }
+
     /// A request (or connection) was made.
     pub(crate) fn deposit(&self) {
         self.budget.borrow_mut().deposit();

@@ -118,6 +118,11 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         self.even = self.endpoints.array_windows().all(|[a, b]| a.weight == b.weight);
     }
 
+    /// Returns the number of endpoints.
+    pub(crate) fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// The endpoint that was picked, unless it is gone since.
     pub(crate) fn key(&self, pick: Pick) -> Option<&K> {
         self.position(pick).map(|index| &self.endpoints[index].key)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use sealane_agent::simulation::{Ending, Id, NotAdmitted, SimulatedHost, Wish};
 use sealane_control::core::{CarryNetwork, LeaseAhead, Timestamp};
 use sealane_control::simulation::{CallingHost, Moment, SimulatedControl};
-use sealane_proto::client::uplink::{Uplink, ack, events, recalls};
+use sealane_proto::client::uplink::{Uplink, ack, events, network_state, recalls};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
@@ -173,7 +173,7 @@ impl Agent {
             match around.control.send(&self.name, around.now) {
                 Ok(Some(message)) => {
                     if let Some(Down::State(state)) = &message.message {
-                        self.fresh.push(state.clone());
+                        self.fresh.extend(network_state(state.clone()));
                     }
                     link.down.push_back(message);
                 }

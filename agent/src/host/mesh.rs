@@ -4,6 +4,7 @@ mod admit;
 mod blocks;
 mod facts;
 mod places;
+mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 use blocks::remembered;
 use places::KnownPlaces;
+use progress::Progress;
 
 /// Everything that this host knows.
 #[derive(Debug)]
@@ -58,9 +60,8 @@ struct CarriedNetwork {
     /// The same with its hosts where this one goes by.
     placed: Arc<NetworkSnapshot>,
     ipam: Ipam,
-    /// State that the kernel and the names work by: the sequence of the newest [`super::HostNetwork`], and its
-    /// generation.
-    published: Option<(u64, Generation)>,
+    /// States that the kernel and the names have come to.
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -122,7 +123,8 @@ impl Mesh {
         }
         self.words.dismiss(known.map(|known| &known.snapshot.content), &snapshot.content);
         let subnet = snapshot.network.subnet;
-        let mut ipam = self.networks.remove(&name).map_or_else(|| Ipam::new(subnet), |known| known.ipam);
+        let known = self.networks.remove(&name).map(|known| (known.ipam, known.progress));
+        let (mut ipam, progress) = known.unwrap_or_else(|| (Ipam::new(subnet), Progress::default()));
         let offers = ipam.offered().len();
         ipam.lease(subnet, snapshot.own_blocks(&self.node.name));
         if ipam.offered().len() < offers {
@@ -132,7 +134,7 @@ impl Mesh {
         let snapshot = Arc::new(snapshot);
         let remembered = remembered(&snapshot, &self.node.name, ipam.offered());
         let placed = remembered.clone();
-        self.networks.insert(name, CarriedNetwork { snapshot, remembered, placed, ipam, published: None });
+        self.networks.insert(name, CarriedNetwork { snapshot, remembered, placed, ipam, progress });
         self.places.touch();
         true
     }
@@ -262,8 +264,11 @@ impl Mesh {
             // Its port need not be made again, and is nobody's to miss.
             self.end(&attachment.id());
         }
-        // What ended meanwhile must leave its rules before that is acknowledged.
+        // What ended or was drained meanwhile must leave its rules, and its sidecar's balancing, before that is acknowledged.
         self.set_applied(&attachment.id(), DataPlane::Rules, Some(RECALLED));
+        if attachment.workload.sidecar && !gone {
+            self.set_applied(&attachment.id(), DataPlane::Sidecar, Some(RECALLED));
+        }
     }
 
     /// Sets at which of its addresses calls may be sent to the workload; returns the new workload when that is news.
@@ -339,12 +344,22 @@ impl Mesh {
                 None => hosted.applied.remove(&plane),
             };
         }
+        let sequence = self.applied_by_all(&id.network);
+        if let Some(carried) = self.networks.get_mut(&id.network) {
+            carried.progress.handle_applied(sequence);
+        }
+    }
+
+    /// The sequence that every data plane of a network's workloads works by, or a newer one.
+    fn applied_by_all(&self, network: &NetworkName) -> u64 {
+        let hosted = self.hosted.iter().filter(|(id, _)| id.network == *network);
+        hosted.flat_map(|(_, hosted)| hosted.applied.values()).copied().min().unwrap_or(u64::MAX)
     }
 
     /// Kernel and names work by this sequence of the network, which has what control said at this generation.
     pub(crate) fn set_published(&mut self, network: &NetworkName, sequence: u64, generation: Generation) {
         if let Some(carried) = self.networks.get_mut(network) {
-            carried.published = Some((sequence, generation));
+            carried.progress.handle_published(sequence, generation);
         }
     }
 
@@ -373,10 +388,8 @@ impl Mesh {
     #[must_use]
     pub(crate) fn applied(&self) -> BTreeMap<NetworkName, Generation> {
         let applied = self.networks.iter().filter_map(|(name, carried)| {
-            let (sequence, generation) = carried.published?;
-            let hosted = self.hosted.iter().filter(|(id, _)| id.network == *name);
-            let mut planes = hosted.flat_map(|(_, hosted)| hosted.applied.values());
-            planes.all(|applied| *applied >= sequence).then(|| (name.clone(), generation))
+            let generation = carried.progress.applied(self.applied_by_all(name))?;
+            Some((name.clone(), generation))
         });
         applied.collect()
     }

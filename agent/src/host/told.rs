@@ -15,12 +15,14 @@ const REMEMBERED: usize = 64;
 pub(crate) type Acknowledged = BTreeMap<NetworkName, Edition>;
 
 /// Progress of other hosts with this host's words about one network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeardWords {
     /// The newest version of this host's workloads of which every host with a channel has heard.
     pub(crate) version: u64,
     /// Hosts within reach that have no channel, and hear of nothing while control is away.
     pub(crate) deaf: BTreeSet<NodeName>,
+    /// Those of them whose agents are of a version with channels: they may not be there.
+    pub(crate) silent: BTreeSet<NodeName>,
 }
 
 /// Words of this host, and what others have of them.
@@ -74,8 +76,10 @@ impl HostCore {
     /// Progress of other hosts with this host's words, by network.
     pub(crate) fn told(&self) -> BTreeMap<NetworkName, HeardWords> {
         let of = |(network, facts): (&NetworkName, &Arc<OwnerFacts>)| {
-            let mut told = HeardWords { version: self.mesh.version(), deaf: BTreeSet::new() };
-            let carriers = self.mesh.snapshot(network).into_iter().flat_map(|known| &known.nodes);
+            let mut told = HeardWords { version: self.mesh.version(), ..HeardWords::default() };
+            let snapshot = self.mesh.snapshot(network);
+            let without = snapshot.and_then(|known| known.mute.as_ref());
+            let carriers = snapshot.into_iter().flat_map(|known| &known.nodes);
             for name in carriers.map(|node| &node.name).filter(|name| **name != self.mesh.node().name) {
                 match self.told.peers.get(name) {
                     Some(acknowledged) => {
@@ -85,7 +89,12 @@ impl HostCore {
                         told.version = told.version.min(heard);
                     }
                     None if self.mesh.unreachable().contains(name) => {}
-                    None => drop(told.deaf.insert(name.clone())),
+                    None => {
+                        told.deaf.insert(name.clone());
+                        if without.is_some_and(|without| !without.contains(name)) {
+                            told.silent.insert(name.clone());
+                        }
+                    }
                 }
             }
             (network.clone(), told)

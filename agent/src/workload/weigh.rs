@@ -1,8 +1,9 @@
 //! Other weights of workloads while they run, and the wait until every host works by them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sealane_base::timer::sleep_until;
 use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadRef};
 
 use super::life::settling::WORKED_BY;
@@ -10,6 +11,10 @@ use super::{AttachError, Workloads};
 use crate::attachment::{Attachment, AttachmentId, FailureKind, RequestFailure, WeightChange};
 use crate::host::{HeardWords, RequestError};
 
+/// Time after which control has told which hosts have no stream: it waits for 5 s, and tells with its heartbeats, every 3 s.
+const LOST: Duration = Duration::from_secs(9);
+/// Time in which an agent that is back is connected to control, or works by what it hears there.
+const TAKEN_UP: Duration = Duration::from_secs(2);
 /// Number of hosts that are named in a sentence.
 const NAMED: usize = 8;
 
@@ -73,7 +78,10 @@ impl Workloads {
         let done = async {
             tokio::select! {
                 // An error means that the agent ends.
-                settled = reported.wait_for(|reported| reported.settled >= version) => drop(settled),
+                () = async {
+                    self.present(&networks).await;
+                    drop(reported.wait_for(|reported| reported.settled >= version).await);
+                } => {}
                 () = self.heard(version, &networks) => {}
             }
         };
@@ -83,6 +91,12 @@ impl Workloads {
         let views = &self.context.host.views;
         let link = views.link.borrow();
         if link.channel.is_some() {
+            let silent = names(views.told.borrow().values().flat_map(|told| &told.silent));
+            if !silent.is_empty() {
+                return Some(format!(
+                    "nothing is heard of the agent of {silent}: its workloads call as before until it is back"
+                ));
+            }
             return Some(
                 "not every connected host has confirmed it; `sealane node ls` shows which are behind"
                     .to_owned(),
@@ -98,6 +112,40 @@ impl Workloads {
                 "control is not there ({why}), and there is no channel to {hosts}: it hears of it when either is"
             ),
         })
+    }
+
+    /// Waits until control's word on connected hosts is one on all of them: nobody else waits for a host whose agent is away, and its
+    /// workloads go on by what they know. One without a channel to this host counts as away until control can tell.
+    async fn present(&self, networks: &BTreeSet<NetworkName>) {
+        let views = &self.context.host.views;
+        let (mut link, mut told, began) = (views.link.clone(), views.told.clone(), Instant::now());
+        let mut were_silent = false;
+        loop {
+            let silent: BTreeSet<NodeName> = {
+                let told = told.borrow_and_update();
+                networks
+                    .iter()
+                    .filter_map(|network| told.get(network))
+                    .flat_map(|told| told.silent.clone())
+                    .collect()
+            };
+            if silent.is_empty() {
+                return if were_silent {
+                    tokio::time::sleep(TAKEN_UP).await
+                };
+            }
+            were_silent = true;
+            let due = Some(began + LOST).filter(|due| *due > Instant::now());
+            let is_lost = |lost: &BTreeMap<NodeName, _>| silent.iter().any(|name| lost.contains_key(name));
+            if due.is_none() && !link.borrow_and_update().lost.as_ref().is_some_and(is_lost) {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = link.changed() => {}
+                Ok(()) = told.changed() => {}
+                () = sleep_until(due) => {}
+            }
+        }
     }
 
     /// Waits until control is away and every other host of these networks has heard from this one of everything up to `version`.
@@ -126,8 +174,12 @@ impl Workloads {
 
 /// Names the hosts of these networks that have no channel and can be reached.
 fn deaf(told: &BTreeMap<NetworkName, HeardWords>, networks: &BTreeSet<NetworkName>) -> String {
-    let of = networks.iter().filter_map(|network| told.get(network)).flat_map(|told| &told.deaf);
-    let hosts: BTreeSet<&NodeName> = of.collect();
+    names(networks.iter().filter_map(|network| told.get(network)).flat_map(|told| &told.deaf))
+}
+
+/// Names hosts in a sentence.
+fn names<'a>(hosts: impl Iterator<Item = &'a NodeName>) -> String {
+    let hosts: BTreeSet<&NodeName> = hosts.collect();
     let names: Vec<&str> = hosts.iter().take(NAMED).map(|name| name.as_str()).collect();
     let more = hosts.len().saturating_sub(NAMED);
     if more > 0 { format!("{} and {more} more hosts", names.join(", ")) } else { names.join(", ") }

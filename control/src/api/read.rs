@@ -34,7 +34,7 @@ impl v1::read_server::Read for ReadApi {
         _request: Request<v1::ListNetworksRequest>,
     ) -> Result<Response<v1::ListNetworksResponse>, Status> {
         let directory = self.registry.directory();
-        let networks = directory.networks.values().map(|snapshot| snapshot.as_ref().into()).collect();
+        let networks = directory.networks.values().map(|snapshot| (&***snapshot).into()).collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
@@ -129,10 +129,10 @@ fn place(record: &NodeRecord) -> v1::Node {
 /// The named network, or all.
 fn select<'a>(directory: &'a Directory, name: &str) -> Result<Vec<&'a NetworkSnapshot>, Status> {
     if name.is_empty() {
-        return Ok(directory.networks.values().map(AsRef::as_ref).collect());
+        return Ok(directory.networks.values().map(|network| &***network).collect());
     }
     let name: NetworkName = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-    let found = directory.networks.get(&name).map(|snapshot| vec![snapshot.as_ref()]);
+    let found = directory.networks.get(&name).map(|network| vec![&***network]);
     found.ok_or_else(|| Status::not_found(format!("there is no network {name}; see `sealane network ls`")))
 }
 

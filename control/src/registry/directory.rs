@@ -1,13 +1,53 @@
 //! The newest committed state, shared without copying what did not change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use prost::Message as _;
 use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::{Generation, NetworkName, NodeName, ServiceName};
 
+use sealane_proto::wire::v1;
+
 use crate::core::{Affected, NodeRecord, RemovedNode, State, TokenRecord};
+
+/// Committed state of one network, encoded when the first host is told of it.
+#[derive(Debug)]
+pub(crate) struct PublishedNetwork {
+    snapshot: Arc<NetworkSnapshot>,
+    encoded: OnceLock<Bytes>,
+}
+
+impl PublishedNetwork {
+    /// The state, shared.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn snapshot(&self) -> Arc<NetworkSnapshot> {
+        self.snapshot.clone()
+    }
+
+    /// The state as [`v1::NetworkState`] on the wire, the same bytes for every host.
+    pub(crate) fn encoded(&self) -> Bytes {
+        let encode = || v1::NetworkState::from(self.snapshot.as_ref()).encode_to_vec().into();
+        self.encoded.get_or_init(encode).clone()
+    }
+}
+
+impl From<NetworkSnapshot> for PublishedNetwork {
+    fn from(snapshot: NetworkSnapshot) -> Self {
+        Self { snapshot: Arc::new(snapshot), encoded: OnceLock::new() }
+    }
+}
+
+impl Deref for PublishedNetwork {
+    type Target = NetworkSnapshot;
+
+    fn deref(&self) -> &NetworkSnapshot {
+        &self.snapshot
+    }
+}
 
 /// Everything committed at one generation. Immutable.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +55,7 @@ pub(crate) struct Directory {
     /// The newest generation.
     pub(crate) generation: Generation,
     /// The networks; one whose content did not change keeps its snapshot and generation.
-    pub(crate) networks: BTreeMap<NetworkName, Arc<NetworkSnapshot>>,
+    pub(crate) networks: BTreeMap<NetworkName, Arc<PublishedNetwork>>,
     /// The hosts.
     pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
     /// The hosts that were removed.
@@ -42,7 +82,7 @@ impl Directory {
         for name in &affected.networks {
             match (state.snapshot(name, generation.epoch), next.networks.get(name)) {
                 (Some(new), Some(old)) if new.content == old.content => {}
-                (Some(new), _) => drop(next.networks.insert(name.clone(), Arc::new(new))),
+                (Some(new), _) => drop(next.networks.insert(name.clone(), Arc::new(new.into()))),
                 (None, _) => drop(next.networks.remove(name)),
             }
             if state.networks.get(name).is_some_and(|network| !network.resting.is_empty()) {
@@ -67,7 +107,7 @@ impl Directory {
 
     /// The networks that are new, other or gone.
     pub(crate) fn changed_since(&self, previous: &Self) -> BTreeSet<NetworkName> {
-        let same = |name: &NetworkName, snapshot: &Arc<NetworkSnapshot>| {
+        let same = |name: &NetworkName, snapshot: &Arc<PublishedNetwork>| {
             previous.networks.get(name).is_some_and(|old| Arc::ptr_eq(old, snapshot))
         };
         let changed = self.networks.iter().filter(|(name, snapshot)| !same(name, snapshot));
@@ -88,7 +128,7 @@ impl Directory {
     }
 
     /// The networks in which a host holds blocks.
-    pub(crate) fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<NetworkSnapshot>> {
+    pub(crate) fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<PublishedNetwork>> {
         let carried = self.networks.iter().filter(|(_, snapshot)| self.carries(snapshot, node));
         carried.map(|(name, snapshot)| (name.clone(), snapshot.clone())).collect()
     }

@@ -97,7 +97,7 @@ impl Outbox {
             && let Some(snapshot) = desired.networks.get(&name)
         {
             self.sent.insert(name, snapshot.generation);
-            return Some(Message::State(snapshot.as_ref().into()));
+            return Some(Message::State(snapshot.encoded()));
         }
         if self.settled != desired.settled {
             self.settled = desired.settled;
@@ -121,6 +121,7 @@ impl Outbox {
 mod tests {
     use std::sync::Arc;
 
+    use prost::Message as _;
     use sealane_proto::resource::{Egress, Network, NetworkSnapshot};
     use sealane_proto::types::Vni;
 
@@ -142,7 +143,7 @@ mod tests {
                 generation: Generation { epoch: 1, revision: *revision },
                 content: network.into(),
             };
-            (name.parse().unwrap(), Arc::new(snapshot))
+            (name.parse().unwrap(), Arc::new(snapshot.into()))
         });
         DesiredState { networks: networks.collect(), settled, ..DesiredState::default() }
     }
@@ -152,6 +153,7 @@ mod tests {
         while outbox.has_news(desired) {
             all.push(match outbox.next(desired).unwrap() {
                 Message::State(state) => {
+                    let state = v1::NetworkState::decode(state).unwrap();
                     format!("{}@{}", state.network.unwrap().name, state.generation.unwrap().revision)
                 }
                 Message::Gone(gone) => format!("-{}", gone.network),

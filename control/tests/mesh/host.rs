@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sealane_control::Control;
+use sealane_proto::client::uplink::network_state;
 use sealane_proto::identity::{Expected, PeerVerifier, Principal, Trust, peer_identity};
 use sealane_proto::token::{JoinToken, Pin};
 use sealane_proto::wire::{PROTOCOL, v1};
@@ -194,7 +196,7 @@ impl Host {
 pub(crate) struct Stream {
     up: mpsc::Sender<v1::AgentMessage>,
     down: tonic::Streaming<v1::ControlMessage>,
-    states: VecDeque<v1::NetworkState>,
+    states: VecDeque<Bytes>,
     /// Alive also while the test looks elsewhere.
     _beats: sealane_base::task::Task,
 }
@@ -236,10 +238,10 @@ impl Stream {
     /// The next state that [`Stream::reported`] or this has not passed on yet.
     pub(crate) async fn state(&mut self) -> v1::NetworkState {
         if let Some(state) = self.states.pop_front() {
-            return state;
+            return read_state(state);
         }
-        self.wait_for("a state", |down| if let Down::State(state) = down { Ok(state) } else { Err(down) })
-            .await
+        let pick = |down| if let Down::State(state) = down { Ok(state) } else { Err(down) };
+        read_state(self.wait_for("a state", pick).await)
     }
 
     /// The next answer to a report; the state that it leads to may come before it.
@@ -258,7 +260,7 @@ impl Stream {
             };
             match self.wait_for("a settled report", pick).await {
                 Ok(sequence) => return sequence,
-                Err(state) => self.ack(&state).await,
+                Err(state) => self.ack(&read_state(state)).await,
             }
         }
     }
@@ -399,4 +401,9 @@ impl ServerCertVerifier for Anyone {
     }
 
     signatures!(0);
+}
+
+/// The state that control has sent.
+pub(crate) fn read_state(state: Bytes) -> v1::NetworkState {
+    network_state(state).unwrap()
 }

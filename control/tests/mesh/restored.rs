@@ -9,7 +9,7 @@ use tonic::Code;
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
-use super::host::{Stream, admin, join};
+use super::host::{Stream, admin, join, read_state};
 use super::{Mesh, control, create_network, shop, workload};
 
 async fn backup(directory: &Path) -> Backup {
@@ -85,7 +85,7 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
     let mut states = vec![];
     let reported = loop {
         match stream.next().await {
-            Down::State(state) => states.push(state),
+            Down::State(state) => states.push(read_state(state)),
             Down::Reported(reported) => break reported,
             Down::Heartbeat(_) => {}
             other @ (Down::Gone(_) | Down::Welcome(_) | Down::Settled(_)) => panic!("{other:?}"),

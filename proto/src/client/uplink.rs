@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+use prost::Message as _;
 use sealane_base::text::one_line;
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
@@ -65,6 +67,15 @@ pub fn recalls(carried: &CarriedNetworks, epoch: u64) -> impl Iterator<Item = v1
     })
 }
 
+/// Reads a network's state as control sends it.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn network_state(state: Bytes) -> Result<v1::NetworkState, String> {
+    v1::NetworkState::decode(state)
+        .map_err(|error| format!("control sent what this agent cannot read: {error}"))
+}
+
 /// The events that a message of control stands for, in their order. A kind of message that this version does not know stands for
 /// none: protocols of one number only add.
 ///
@@ -81,7 +92,7 @@ pub fn events(message: v1::ControlMessage, now: SystemTime) -> Result<Vec<LinkEv
             lost.into_iter().chain(clocks).collect()
         }
         Some(Down::State(state)) => {
-            vec![LinkEvent::State(Box::new(state.try_into().map_err(|error| bad(&error))?))]
+            vec![LinkEvent::State(Box::new(network_state(state)?.try_into().map_err(|error| bad(&error))?))]
         }
         Some(Down::Gone(gone)) => {
             vec![LinkEvent::Gone(gone.network.parse().map_err(|error| bad(&error))?)]

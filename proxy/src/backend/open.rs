@@ -61,7 +61,7 @@ pub(crate) async fn open(
             };
             let opened = pools.tunnels.open(&key, &header, first).await;
             let stream = opened.map_err(|error| failure(work, &error))?;
-            if !is_repeatable {
+            if !is_repeatable || work.backend.is_alone() {
                 stream.set_work();
             }
             Ok(Connection { leg: leg::stream(stream), plain: None })

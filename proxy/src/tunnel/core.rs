@@ -84,6 +84,8 @@ pub(super) struct Core {
     waiting: usize,
     /// True if something was said on a stream since somebody asked.
     talked: bool,
+    /// Looks at which the peer had been heard since the one before.
+    looks: u64,
     dead: Option<Rc<str>>,
     /// Streams that wait for less output, in order.
     blocked: std::collections::VecDeque<StreamId>,
@@ -114,6 +116,7 @@ impl Core {
             silence: None,
             waiting: 0,
             talked: false,
+            looks: 0,
             dead: None,
             blocked: std::collections::VecDeque::new(),
             growth: GROWTH,
@@ -159,7 +162,12 @@ impl Core {
     pub(super) fn open(&mut self, header: &OpenHeader) -> StreamId {
         self.last += 1;
         let id = self.last;
-        let stake = if header.protocol == Protocol::Http2 { Stake::Requests } else { Stake::Nothing };
+        let stake = match header.protocol {
+            Protocol::Http1 => Stake::Nothing,
+            Protocol::Http2 => Stake::Requests,
+            // What was sent is sent nowhere else.
+            Protocol::Tls | Protocol::Opaque => Stake::Work,
+        };
         self.streams.insert(id, State::new(self.taken + self.output.len() as u64, stake));
         (self.waiting, self.talked) = (self.waiting + 1, true);
         encode::open(&mut self.output, id, header);
@@ -269,9 +277,10 @@ impl Core {
         }
     }
 
-    /// The peer is heard.
+    /// The peer was heard since the look before.
     pub(super) fn resume(&mut self) {
         self.silence = None;
+        self.looks += 1;
     }
 
     /// What goes on in a stream cannot be made again.
@@ -286,9 +295,10 @@ impl Core {
     pub(super) fn abandon(&mut self, silence: Silence) -> usize {
         self.silence = Some(silence);
         let reason: Rc<str> = silence.words().into();
+        let looks = self.looks;
         let expectant = |(_, state): &(&StreamId, &State)| {
             let leaves = silence != Silence::Mute || state.stake != Stake::Work;
-            leaves && state.pace != Pace::Quiet && state.reset.is_none()
+            leaves && state.expects(looks) && state.reset.is_none()
         };
         let ids: Vec<StreamId> = self.streams.iter().filter(expectant).map(|(id, _)| *id).collect();
         for id in &ids {

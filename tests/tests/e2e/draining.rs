@@ -61,6 +61,27 @@ fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undr
 }
 
 #[test]
+fn a_drain_waits_for_a_host_whose_agent_is_away_and_names_it() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _servers) = Mesh::serving(2, 2);
+    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
+    web.await_further(50);
+    mesh.site_mut(1).agent.kill9();
+    let drain = |mesh: &Mesh, patience: &str| {
+        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
+    };
+    let early = drain(&mesh, "1s");
+    assert!(early.code() == 1 && early.stderr.contains("nothing is heard of the agent of host-1"), "{early}");
+    mesh.site_mut(1).agent.start();
+    let _ = drain(&mesh, "20s").ok();
+    assert!(!answers_some("api-2", mesh.site(1), "web"));
+    web.await_further(100);
+    let _ = web.stop().ok();
+}
+
+#[test]
 fn open_calls_to_what_is_detached_have_the_time_that_it_is_given() {
     if !isolated() {
         return;

@@ -243,7 +243,7 @@ fn a_workload_follows_before_its_host_acknowledges() {
     let now = Instant::now();
     let mut core = programmed(now);
     let id = admit(&mut core, "api", now);
-    core.mesh.set_applied(&id, DataPlane::Rules, Some(1));
+    core.mesh.set_applied(&id, DataPlane::Rules, Some(0));
     end(&mut core, "shop", now);
     assert!(core.mesh.applied().is_empty());
     core.mesh.set_applied(&id, DataPlane::Rules, Some(2));

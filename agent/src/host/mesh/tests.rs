@@ -177,8 +177,14 @@ fn a_generation_is_acknowledged_when_every_data_plane_works_by_it() {
     mesh.set_applied(&id, DataPlane::Rules, Some(8));
     assert_eq!(mesh.applied()[&id.network].revision, 1);
     mesh.accept(snapshot(2));
-    assert!(mesh.applied().is_empty(), "a newer state is not acknowledged before it is published");
+    assert_eq!(
+        mesh.applied()[&id.network].revision,
+        1,
+        "a newer state is not acknowledged before it is published"
+    );
     mesh.set_published(&id.network, 8, generation(2));
+    mesh.set_published(&id.network, 9, generation(3));
+    assert_eq!(mesh.applied()[&id.network].revision, 1, "the sidecar works by that one");
     mesh.set_applied(&id, DataPlane::Sidecar, None);
     assert_eq!(mesh.applied()[&id.network].revision, 2, "nobody waits for a sidecar that is not there");
 }

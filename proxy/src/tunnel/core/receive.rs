@@ -117,6 +117,7 @@ impl Core {
         data: &[u8],
         own: impl Fn(&[u8]) -> Bytes,
     ) -> Result<(), TunnelError> {
+        let looks = self.looks;
         let Some(state) = self.known(id)? else { return Ok(()) };
         if state.ended {
             return Err(TunnelError::AfterEnd(id));
@@ -129,6 +130,7 @@ impl Core {
         }
         if is_open {
             let before = std::mem::replace(&mut state.pace, Pace::Talking);
+            state.spoken = looks;
             if state.stake == Stake::Nothing {
                 state.stake = Stake::Work;
             }

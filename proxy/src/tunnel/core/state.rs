@@ -36,6 +36,9 @@ pub(super) enum Stake {
     Work,
 }
 
+/// Looks at which the peer was heard within which it may be about to go on in a stream.
+const RECENT: u64 = 2;
+
 #[derive(Debug)]
 pub(super) struct State {
     /// Offset in the tunnel's output at which the stream begins.
@@ -47,6 +50,8 @@ pub(super) struct State {
     /// Reason for which we wait for the other side no longer.
     pub(super) abandoned: Option<Rc<str>>,
     pub(super) pace: Pace,
+    /// Number of the look before which the peer last said something here.
+    pub(super) spoken: u64,
     pub(super) stake: Stake,
 
     /// Bytes that the peer lets us send.
@@ -81,6 +86,7 @@ impl State {
             reason: None,
             abandoned: None,
             pace: Pace::Waiting,
+            spoken: 0,
             stake,
             credit: INITIAL_WINDOW,
             finished: false,
@@ -95,6 +101,16 @@ impl State {
             ended: false,
             receiver_gone: false,
             receiver: None,
+        }
+    }
+
+    /// Returns true if something is expected of the peer, which was heard at so many looks. A peer that has gone on to speak elsewhere is
+    /// not about to go on here.
+    pub(super) fn expects(&self, looks: u64) -> bool {
+        match self.pace {
+            Pace::Quiet => false,
+            Pace::Talking => looks - self.spoken <= RECENT,
+            Pace::Waiting => true,
         }
     }
 

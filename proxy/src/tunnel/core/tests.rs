@@ -354,7 +354,12 @@ fn a_lost_tunnel_says_whether_a_stream_was_sent() {
 #[test]
 fn a_peer_that_may_be_short_of_time_keeps_what_cannot_be_made_again() {
     let mut pair = Pair::new(8);
-    let [fresh, written, answered] = [(); 3].map(|()| pair.opened());
+    let [fresh, written, answered] = [(); 3].map(|()| {
+        let id = pair.web.open(&OpenHeader::new(Protocol::Http1, 8080_u16.try_into().unwrap()));
+        pair.exchange();
+        id
+    });
+    let connection = pair.open();
     let requests = pair.web.open(&OpenHeader::new(Protocol::Http2, 8080_u16.try_into().unwrap()));
     pair.exchange();
     pair.web.set_work(written);
@@ -363,15 +368,32 @@ fn a_peer_that_may_be_short_of_time_keeps_what_cannot_be_made_again() {
     }
     pair.exchange();
     let left = |core: &Core| -> Vec<StreamId> {
-        let open = [fresh, written, answered, requests];
+        let open = [fresh, written, answered, connection, requests];
         let is_left = |id: &StreamId| core.streams.get(id).is_none_or(|state| state.reset.is_some());
         open.into_iter().filter(is_left).collect()
     };
     assert_eq!(pair.web.abandon(Silence::Mute), 2);
     assert_eq!(left(&pair.web), [fresh, requests]);
     assert!(!pair.web.can_open(), "nothing new is sent there");
-    assert_eq!(pair.web.abandon(Silence::Frozen), 2);
-    assert_eq!(left(&pair.web), [fresh, written, answered, requests]);
+    assert_eq!(pair.web.abandon(Silence::Frozen), 3);
+    assert_eq!(left(&pair.web), [fresh, written, answered, connection, requests]);
+}
+
+#[test]
+fn a_stream_on_which_the_peer_has_stopped_to_speak_while_it_spoke_elsewhere_stays() {
+    let mut pair = Pair::new(8);
+    let [idle, busy] = [(); 2].map(|()| pair.opened());
+    let say = |pair: &mut Pair, id| {
+        assert!(pair.api.poll_write(id, &cx(), b"word").is_ready());
+        pair.exchange();
+        pair.web.resume();
+    };
+    say(&mut pair, idle);
+    for _ in 0..3 {
+        say(&mut pair, busy);
+    }
+    assert_eq!(pair.web.abandon(Silence::Frozen), 1);
+    assert!(pair.web.streams[&idle].reset.is_none() && pair.web.streams[&busy].reset.is_some());
 }
 
 #[test]

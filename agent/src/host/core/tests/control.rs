@@ -146,7 +146,17 @@ fn a_host_that_falls_silent_is_not_counted_on_and_its_networks_are_made_anew() {
     core.handle_acknowledged(host(2), [(name("shop"), edition)].into());
     assert!(core.told()[&name("shop")].deaf.is_empty());
     core.handle_silence(&host(2));
-    assert_eq!(core.told()[&name("shop")].deaf, [host(2)].into());
+    let told = core.told()[&name("shop")].clone();
+    assert_eq!((told.deaf, told.silent), ([host(2)].into(), [].into()), "nobody says that it has channels");
+    let mute = |revision, mute: Vec<NodeName>| {
+        let mut state = heard(revision, &[]);
+        state.content.mute = Some(mute);
+        state
+    };
+    core.handle_state(mute(2, vec![]));
+    assert_eq!(core.told()[&name("shop")].silent, [host(2)].into());
+    core.handle_state(mute(3, vec![host(2)]));
+    assert_eq!(core.told()[&name("shop")].silent, [].into(), "its version has none");
     end(&mut core, "shop", now);
     core.handle_silence(&host(2));
     assert!(core.poll_job(now).is_none(), "it was silent");
