@@ -43,6 +43,7 @@ pub use border::HOST_LINK;
 pub(crate) use border::{MeshPorts, NETWORK_LINK, Surroundings};
 use change::Changes;
 use client::Tables;
+pub(crate) use gate::lengths::LENGTHS;
 pub(crate) use guard::{Sender, Tunnel};
 pub use listing::Listing;
 pub(crate) use network::{

@@ -130,7 +130,7 @@ impl Overlay {
         let metrics = Metrics::new(registry)?;
         let gate = Mutex::new(HostGate::new(&config.run_dir, config.vxlan_port));
         let underlay = tokio::sync::watch::Sender::new(config.underlay);
-        let run_dir = config.run_dir.clone();
+        let narrow = Mutex::new(NarrowWays::new(&config.run_dir, config.vxlan_port));
         let kernel = Arc::new(KernelAccess {
             config,
             metrics: metrics.clone(),
@@ -145,7 +145,7 @@ impl Overlay {
             handles: Mutex::default(),
             echo: Mutex::default(),
             echoed: Mutex::default(),
-            narrow: Mutex::new(NarrowWays::new(&run_dir)),
+            narrow,
             obstacles: Default::default(),
         });
         let ears = Arc::new(Ears::new(kernel.clone(), metrics.clone()));

@@ -20,6 +20,8 @@ mod gate;
 mod guard;
 #[path = "kernel/hosts.rs"]
 mod hosts;
+#[path = "kernel/lengths.rs"]
+mod lengths;
 #[path = "kernel/narrow.rs"]
 mod narrow;
 #[path = "kernel/networks.rs"]

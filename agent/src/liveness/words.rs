@@ -67,8 +67,8 @@ pub(super) fn narrow<'a>(
             None => "how long they may be is being looked for".to_owned(),
         };
         let sentence = format!(
-            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not, and nobody says so: \
-             {done}; raise the MTU of the network beneath to {lost}, or create the networks with a smaller --mtu"
+            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not: {done}; \
+             raise the MTU of the network beneath to {lost}, or create the networks with a smaller --mtu"
         );
         (format!("liveness/length/{name}"), sentence)
     };

@@ -116,7 +116,7 @@ fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<Str
         if let Some(cell) = cell.filter(|cell| cell.loses_long && !is_away(cell)) {
             let most = cell.path_mtu.map(|most| format!(" (at most {most} bytes pass)")).unwrap_or_default();
             said.push(format!(
-                "long packets from {from} to {to} are lost on the way{most}, short ones are not, and nobody says so: raise the MTU of \
+                "long packets from {from} to {to} are lost on the way{most}, short ones are not: raise the MTU of \
                  the network beneath, or create the networks with a smaller --mtu"
             ));
         }

@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use netlink_packet_route::IpProtocol;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sealane_proto::types::IpFamily;
 
@@ -17,12 +18,14 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(94);
 /// Priority of the rule: the table repeats the ways that the rules behind it find.
 const PRIORITY: u32 = 47;
 
-/// Table of such routes.
+/// Table of such routes, and the packets that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NarrowTable {
     /// Number of the table.
     pub number: u32,
-    /// Packets with this mark do not look there.
+    /// Packets of UDP to this port look there, and no others.
+    pub port: u16,
+    /// Those with this mark do not.
     pub except: u32,
 }
 
@@ -113,16 +116,13 @@ impl NarrowRoute {
 }
 
 impl NarrowTable {
-    /// The request that makes the rule that leads to the table.
+    /// The request that makes the rule that leads to the table: a rule is inverted as a whole or not at all, so it says which
+    /// bits packets do not have.
     #[must_use]
     pub fn lead(self, family: IpFamily) -> NetlinkRequest {
         let mut message = self.rule(family);
-        message.header.flags = RuleFlags::Invert;
-        message.attributes.extend([
-            RuleAttribute::FwMark(self.except),
-            RuleAttribute::FwMask(u32::MAX),
-            RuleAttribute::Protocol(PROTOCOL),
-        ]);
+        message.attributes.extend(self.conditions());
+        message.attributes.extend([RuleAttribute::FwMark(0), RuleAttribute::Protocol(PROTOCOL)]);
         NetlinkRequest::create(RouteNetlinkMessage::NewRule(message))
     }
 
@@ -146,8 +146,19 @@ impl NarrowTable {
         if !(has(RuleAttribute::Table(self.number)) && has(RuleAttribute::Priority(PRIORITY))) {
             return None;
         }
-        let marked = has(RuleAttribute::FwMark(self.except)) && has(RuleAttribute::FwMask(u32::MAX));
-        Some(marked && rule.header.flags.contains(RuleFlags::Invert))
+        let is_marked =
+            rule.attributes.iter().any(|attribute| matches!(attribute, RuleAttribute::FwMark(1..)));
+        let leads = self.conditions().into_iter().all(has) && !is_marked;
+        Some(leads && !rule.header.flags.contains(RuleFlags::Invert))
+    }
+
+    /// What must be so of packets that look there.
+    fn conditions(self) -> [RuleAttribute; 3] {
+        [
+            RuleAttribute::FwMask(self.except),
+            RuleAttribute::IpProtocol(IpProtocol::Udp),
+            RuleAttribute::DestinationPortRange(RulePortRange { start: self.port, end: self.port }),
+        ]
     }
 }
 

@@ -10,6 +10,8 @@
 //! What a host of the network sends by the underlay's device is told by one lookup of its VNI and source together; only what
 //! comes another way, or is refused, is asked further.
 
+pub(crate) mod lengths;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -17,7 +19,7 @@ use sealane_proto::types::{IpFamily, NetworkName, Vni};
 
 use super::change::Changes;
 use super::content::TableContent;
-use super::datum::{Datum, KeyType, MISSING};
+use super::datum::{Datum, KeyType, MISSING, octets};
 use super::expression::Verdict;
 use super::rule::{Rule, rule};
 use super::ruleset::{Chain, Element, Family, Hook, Point, Set, Table, TableName};
@@ -254,30 +256,40 @@ impl Gate {
             let elsewhere = rule().is(Selector::InputKind, kind).is(Selector::WayBack, MISSING);
             elsewhere.count_by(FORGED).drop()
         });
-        let entry = |chain: &str, point| {
+        let entry = |chain: &str, point, others: Vec<Rule>| {
             let rule = rule().is(Selector::UdpPort(End::Destination), self.port).go_to(TUNNELS);
-            Chain::new(chain, [rule]).at(Hook::filter(point, PRIORITY))
+            Chain::new(chain, [rule].into_iter().chain(others)).at(Hook::filter(point, PRIORITY))
         };
         let counters = self.places().map(|place| place.counter());
-        let counters = [FORGED.to_owned(), MALFORMED.to_owned()].into_iter().chain(counters);
+        let fixed = [FORGED, MALFORMED, lengths::LENGTHS].map(str::to_owned);
+        let counters = fixed.into_iter().chain(counters);
         let table = counters.fold(name.table(), |table, counter| table.counter(&counter));
         let fixed = Ip::ALL
             .map(carriers)
             .into_iter()
+            .chain(Ip::ALL.map(lengths::peers))
             .fold(table, Table::set)
             .chain(Chain::new(ORIGIN, forged))
             .chain(self.tunnels())
-            .chain(entry("input", Point::Input))
-            .chain(entry("forward", Point::Forward));
+            .chain(entry("input", Point::Input, lengths::entries().to_vec()))
+            .chain(entry("forward", Point::Forward, Vec::new()));
+        let fixed = lengths::chains(self.port).into_iter().fold(fixed, Table::chain);
         self.places().fold(fixed, |table, place| table.chain(place.strangers()))
     }
 
     /// Returns the gate that is there, when it is one of the port and device of `made` and nothing else.
     pub(crate) fn read(mut listed: TableContent, made: &Self) -> Option<Self> {
         let tunnels = tunnels_in(&mut listed);
+        let mut peers = BTreeSet::new();
+        for ip in Ip::ALL {
+            let rows = listed.take_rows(lengths::peers(ip).name).unwrap_or_default();
+            peers.extend(rows.into_keys());
+        }
         let found = Self { tunnels, port: made.port, devices: made.devices };
+        let asked = found.tunnels.get(&Carried::Echo).map(|echo| &echo.hosts);
+        let asked: BTreeSet<_> = asked.into_iter().flatten().map(|host| octets(*host)).collect();
         let name = TableName::new(Family::Inet, "");
-        (found.table(name).content() == listed).then_some(found)
+        (peers == asked && found.table(name).content() == listed).then_some(found)
     }
 
     /// The changes that put the table in the place of what is there.
@@ -333,12 +345,19 @@ fn change_hosts(
     to: &BTreeSet<IpAddr>,
 ) {
     for ip in Ip::ALL {
-        let only = |a: &BTreeSet<IpAddr>, b: &BTreeSet<IpAddr>| -> Vec<Element> {
-            let of_family = a.difference(b).filter(|host| host.is_ipv4() == (ip == Ip::V4));
-            of_family.map(|host| element_of(place.1, *host)).collect()
+        let only = |a: &BTreeSet<IpAddr>, b: &BTreeSet<IpAddr>| -> Vec<IpAddr> {
+            a.difference(b).filter(|host| host.is_ipv4() == (ip == Ip::V4)).copied().collect()
         };
-        changes.remove_elements(name, &carriers(ip), only(from, to));
-        changes.add_elements(name, &carriers(ip), only(to, from));
+        let (gone, new) = (only(from, to), only(to, from));
+        let senders = |hosts: &[IpAddr]| hosts.iter().map(|host| element_of(place.1, *host)).collect();
+        changes.remove_elements(name, &carriers(ip), senders(&gone));
+        changes.add_elements(name, &carriers(ip), senders(&new));
+        if *place.0 == Carried::Echo {
+            let peers = lengths::peers(ip);
+            let peer = |host: IpAddr| Element { key: vec![host.into()], verdict: None };
+            changes.remove_elements(name, &peers, gone.into_iter().map(peer).collect());
+            changes.add_elements(name, &peers, new.into_iter().map(peer).collect());
+        }
     }
 }
 
@@ -412,6 +431,10 @@ mod tests {
             let row = element_of(vni, host).row(&set);
             listed.sets.get_mut(set.name).unwrap().rows.extend([row]);
         }
+        assert_eq!(Gate::read(listed.clone(), &wanted), None, "the hosts of echoes are missing");
+        let peers = lengths::peers(Ip::V4);
+        let peer = Element { key: vec![Datum::Address("192.0.2.3".parse().unwrap())], verdict: None };
+        listed.sets.get_mut(peers.name).unwrap().rows.extend([peer.row(&peers)]);
         assert_eq!(tunnels_of(listed.clone()), wanted.tunnels);
         assert_eq!(Gate::read(listed.clone(), &wanted), Some(wanted.clone()));
         assert_eq!(Gate::read(listed.clone(), &Gate { port: 14789, ..wanted.clone() }), None);

@@ -1,9 +1,10 @@
-//! Ways to other hosts that take shorter packets than the devices that they leave by, and nobody on the way says so.
+//! Ways to other hosts that take shorter packets than the devices that they leave by.
 //!
 //! The kernel tells senders inside the workloads how long their packets may be (ICMP "fragmentation needed", "packet too big"),
 //! when the host's route to the other host has an MTU. So there is a route to each such host, alone, in a table of this agent's
-//! own. Each repeats what the host's other rules and routes say; a rule leads there before them. Echoes carry a mark and do not
-//! look there, so that they find out when the way has grown.
+//! own. Each repeats what the host's other rules and routes say; a rule leads packets of tunnels there before them, and no others:
+//! what the host says otherwise does not depend on an agent. Echoes carry a mark and do not look there, so that they find out
+//! when the way has grown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,8 +38,8 @@ pub(super) struct NarrowWays {
 }
 
 impl NarrowWays {
-    pub(super) fn new(run_dir: &RunDir) -> Self {
-        Self { table: table_of(run_dir), wanted: None, made: BTreeSet::new(), seen: false }
+    pub(super) fn new(run_dir: &RunDir, port: u16) -> Self {
+        Self { table: table_of(run_dir, port), wanted: None, made: BTreeSet::new(), seen: false }
     }
 
     /// Returns true if there is nothing, and there was nothing before.
@@ -186,11 +187,11 @@ fn mend(
     refused.map_or(Ok(()), |(_, refusal)| Err(NetlinkError::Refused { what: what.to_owned(), refusal }))
 }
 
-/// The table of the agent with this run directory: every agent of a host has its own.
-fn table_of(run_dir: &RunDir) -> NarrowTable {
+/// The table of the agent with this run directory: every agent of a host has its own. `port` is that of its tunnels.
+fn table_of(run_dir: &RunDir, port: u16) -> NarrowTable {
     let run_dir: std::path::PathBuf = run_dir.path().components().collect();
     let hash = crc32fast::hash(run_dir.as_os_str().as_encoded_bytes());
-    NarrowTable { number: FIRST_TABLE + hash % 100_000, except: ECHO_MARK }
+    NarrowTable { number: FIRST_TABLE + hash % 100_000, port, except: ECHO_MARK }
 }
 
 /// Removes the routes and rules of the agent with this run directory from the host whose namespace the calling thread is in;
@@ -201,7 +202,8 @@ fn table_of(run_dir: &RunDir) -> NarrowTable {
 pub fn remove_narrow_ways(run_dir: &RunDir) -> Result<bool, NetlinkError> {
     let hopper = Hopper::start()?;
     let host = NetNs::current().map_err(io::Error::other)?;
-    let (table, mut socket, mut any) = (table_of(run_dir), Socket::open(&hopper, &host)?, false);
+    // Rules are removed whatever port they are for.
+    let (table, mut socket, mut any) = (table_of(run_dir, 0), Socket::open(&hopper, &host)?, false);
     for family in IpFamily::ALL {
         let there = match There::read(&mut socket, family, table) {
             // A host may be without a family.
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn agents_with_different_run_directories_have_different_tables() {
-        let table = |path: &str| table_of(&RunDir::from(path));
+        let table = |path: &str| table_of(&RunDir::from(path), 4789);
         assert_eq!(table("/run/sealane"), table("/run//sealane/"));
         assert_ne!(table("/run/sealane"), table("/run/sealane-2"));
     }

@@ -152,15 +152,17 @@ impl Overlay {
     /// series.
     pub async fn counted(&self) -> Vec<Family> {
         let kernel = self.kernel.clone();
-        let counting = move || (kernel.counted(), kernel.refused());
-        let (counted, refused) = task::blocking(counting).await.unwrap_or_default();
+        let counting = move || (kernel.counted(), kernel.gate_counters().unwrap_or_default());
+        let (counted, at_gate) = task::blocking(counting).await.unwrap_or_default();
         let of_networks = OF_NETWORKS.into_iter().map(|(counter, name, help)| {
             let of = counted.iter().filter(|(_, known, _)| known == counter);
             let series = of.map(|(network, _, packets)| (vec![("network", network.clone())], *packets));
             family(name, help, series)
         });
         let help = "VXLAN packets that no host of their network (empty: of echoes) has sent, by reason (stranger, forged, malformed); dropped.";
-        let refused = refused.into_iter().map(|(why, packets)| {
+        let refused =
+            at_gate.iter().filter_map(|(name, packets)| Some((Refused::of_counter(name)?, *packets)));
+        let refused = refused.map(|(why, packets)| {
             let (reason, network) = match why {
                 Refused::Stranger(tunnel) => ("stranger", tunnel.as_str().to_owned()),
                 Refused::Forged => ("forged", String::new()),
@@ -168,7 +170,12 @@ impl Overlay {
             };
             (vec![("network", network), ("reason", reason.to_owned())], packets)
         });
-        of_networks.chain([family("sealane_tunnel_refused_packets_total", help, refused)]).collect()
+        let refused = family("sealane_tunnel_refused_packets_total", help, refused);
+        let help =
+            "Messages of ICMP about the length of tunnels' packets, which anybody could have sent; dropped.";
+        let lengths = at_gate.iter().filter(|(name, _)| name == nft::LENGTHS);
+        let lengths = lengths.map(|(_, packets)| (Vec::new(), *packets));
+        of_networks.chain([refused, family("sealane_tunnel_length_messages_total", help, lengths)]).collect()
     }
 }
 
@@ -190,15 +197,6 @@ fn family(
 }
 
 impl super::KernelAccess {
-    /// Reads the packets that the gate has refused; nothing while there is none.
-    fn refused(&self) -> Vec<(Refused, u64)> {
-        let counted = self.gate_counters().unwrap_or_default();
-        counted
-            .into_iter()
-            .filter_map(|(name, packets)| Some((Refused::of_counter(&name)?, packets)))
-            .collect()
-    }
-
     /// Network, counter and packets. A network that is just coming or going counts nothing.
     fn counted(&self) -> Vec<(String, String, u64)> {
         let networks = self.networks_on_disk().unwrap_or_default();

@@ -20,9 +20,9 @@ async fn ensure(host: &Host, hosts: &[(&str, u32)]) {
     host.overlay.ensure_narrow_ways(narrow(hosts)).await.unwrap();
 }
 
-/// The way of the host's packets, with the mark of echoes or without.
+/// The way of the packets of tunnels, with the mark of echoes or without.
 fn way(ns: &NetNs, words: &str) -> String {
-    sh(ns, &format!("ip -o route get {words}"))
+    sh(ns, &format!("ip -o route get {words} ipproto udp dport 4789"))
 }
 
 fn fits(ns: &NetNs, length: u32, to: &str) -> bool {
@@ -53,7 +53,11 @@ async fn senders_in_workloads_are_told_what_the_way_takes_and_only_while_it_does
     assert!(of_client.contains("mtu 1350"), "{of_client}");
     // What may be sent in pieces is.
     assert!(try_sh(&client, "ping -n -c1 -W2 -M dont -s 1422 10.42.0.20").status.success());
-    // Packets to others, and echoes, are as long as before.
+    // Packets to others, those that are of no tunnel, and echoes are as long as before.
+    for others in ["", "ipproto udp dport 4788", "ipproto tcp dport 4789"] {
+        let way = sh(&hosts.a.ns, &format!("ip -o route get {PEER} {others}"));
+        assert!(!way.contains("mtu") && !way.contains("table"), "{others}: {way}");
+    }
     assert!(!way(&hosts.a.ns, "192.0.2.3").contains("mtu"));
     assert!(!way(&hosts.a.ns, &format!("{PEER} mark 0x5ea1a4e0")).contains("mtu"));
     sh(&hosts.b.ns, "nft delete table ip hole");
@@ -112,6 +116,10 @@ async fn what_others_change_is_mended_and_counted_and_what_is_theirs_stays() {
         format!("ip route add 192.0.2.9 dev under0 mtu 1300 proto 94 table {table}"),
         format!("ip rule del pref 47 lookup {table}"),
         format!("ip rule del pref 47 lookup {table}; ip rule add pref 47 lookup {table}"),
+        // As an older version made it.
+        format!(
+            "ip rule del pref 47 lookup {table}; ip rule add not fwmark 0x5ea1a4e0 pref 47 lookup {table}"
+        ),
         format!("ip link set under0 down; ip link set under0 up; {}; {}", theirs[0], theirs[2]),
     ] {
         let before = host.drift("route");
@@ -122,9 +130,10 @@ async fn what_others_change_is_mended_and_counted_and_what_is_theirs_stays() {
         assert!(host.drift("route") > before, "{line}");
         let all = sh(&host.ns, &format!("ip route show table {table}"));
         assert!(all.contains("198.51.100.7"), "after {line}: {all}");
+        let way_to_nine = way(&host.ns, "192.0.2.9");
         let way = way(&host.ns, PEER);
         assert!(way.contains("mtu 1400") && way.contains("dev under0 table"), "after {line}: {way}");
-        assert!(!sh(&host.ns, "ip route get 192.0.2.9").contains("mtu"), "after {line}");
+        assert!(!way_to_nine.contains("mtu"), "after {line}");
     }
     // It goes where the host's other routes go, with the shorter of the lengths.
     sh(

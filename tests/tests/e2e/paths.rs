@@ -53,9 +53,9 @@ fn wide() {
     router("nft delete table ip router");
 }
 
-/// The MTU of the host's packets to another one, where the route has one.
+/// The MTU of packets of the host's tunnels to another one, where the route has one.
 fn mtu(from: &Site, to: &Site) -> Option<u32> {
-    let way = sh(from, &format!("ip route get {}", to.host.address()));
+    let way = sh(from, &format!("ip route get {} ipproto udp dport 4789", to.host.address()));
     way.split("mtu ").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
@@ -197,6 +197,8 @@ fn routes_of_narrow_ways_go_with_the_host() {
     await_mtu(mesh.site(2), mesh.site(1), Some(1_300), Duration::from_secs(20));
     let _ = mesh.site_mut(2).agent.terminate();
     assert_eq!(mtu(mesh.site(2), mesh.site(1)), Some(1_300), "workloads go on without the agent");
+    let of_host = sh(mesh.site(2), &format!("ip route get {}", mesh.site(1).host.address()));
+    assert!(!of_host.contains("table"), "what the host says itself needs no agent: {of_host}");
     let _ = mesh.site(2).sealane(&["clean", "--yes"]).ok();
     assert_eq!(mtu(mesh.site(2), mesh.site(1)), None);
     let left = sh(mesh.site(2), "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all");
