@@ -4,6 +4,7 @@ mod filter;
 
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
@@ -30,10 +31,23 @@ pub struct ConfineError {
     source: io::Error,
 }
 
-/// Returns true if a confined process `pid` may be this user.
+/// Returns true if a confined process `pid` may be this user. [`NOBODY`] is a user like any other where processes get a user of their
+/// own.
 #[must_use]
 pub fn is_user_of(user: u32, pid: u32) -> bool {
-    user == NOBODY || FIRST_USER.checked_add(pid) == Some(user)
+    static MAP: OnceLock<Option<String>> = OnceLock::new();
+    let own = FIRST_USER.saturating_add(pid);
+    let map = || MAP.get_or_init(|| std::fs::read_to_string("/proc/self/uid_map").ok());
+    user == own || (user == NOBODY && map().as_ref().is_some_and(|map| !maps(map, own)))
+}
+
+/// Returns true if a user namespace with this map (user_namespaces(7)) has `user`.
+fn maps(map: &str, user: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map_while(|number| number.parse::<u32>().ok());
+        let (first, length) = (numbers.next(), numbers.nth(1));
+        matches!((first, length), (Some(first), Some(length)) if user >= first && user - first < length)
+    })
 }
 
 /// Leaves the process what a proxy needs that marks its connections (SO_MARK): system calls of a list (the module
@@ -113,7 +127,22 @@ mod tests {
     fn a_confined_process_has_a_user_of_its_own() {
         assert!(is_user_of(0x7000_0000 + 17, 17));
         assert!(!is_user_of(0x7000_0000 + 17, 18));
-        assert!(is_user_of(65_534, 17));
         assert!(!is_user_of(1000, 17) && !is_user_of(0, 17));
+        assert!(!is_user_of(65_534, 17), "its user is mapped here");
+    }
+
+    #[test]
+    fn a_user_namespace_has_the_users_of_its_map() {
+        let table = [
+            ("         0          0 4294967295\n", true),
+            ("0 100000 65536\n", false),
+            ("0 100000 65536\n1879048192 200000 4194304\n", true),
+            ("1879048193 0 1\n", false),
+            ("", false),
+            ("nonsense\n", false),
+        ];
+        for (map, expected) in table {
+            assert_eq!(maps(map, FIRST_USER), expected, "{map}");
+        }
     }
 }

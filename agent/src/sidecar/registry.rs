@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealane_base::metrics::Family;
+use sealane_base::rate_limit::RateLimit;
 use sealane_base::socket::Listener;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::{Channel, Down, EndpointTrouble, Hello, Measured, Up};
@@ -49,12 +50,15 @@ pub(crate) struct Registry {
     entries: Mutex<BTreeMap<AttachmentId, SupervisedSidecar>>,
     ledger: Mutex<Ledger>,
     turns: Arc<Semaphore>,
+    /// Bound on log lines about who connects and says nothing.
+    silent: RateLimit,
 }
 
 impl Default for Registry {
     fn default() -> Self {
         let turns = Arc::new(Semaphore::new(TURNS));
-        Self { entries: Mutex::default(), ledger: Mutex::default(), turns }
+        let silent = RateLimit::new(1, Duration::from_mins(10));
+        Self { entries: Mutex::default(), ledger: Mutex::default(), turns, silent }
     }
 }
 
@@ -96,7 +100,9 @@ impl Registry {
         let mut channel = Channel::<Down, Up>::from(stream);
         let first = tokio::time::timeout(HELLO, channel.receiver.recv()).await;
         let Ok(Ok(Up::Hello(hello))) = first else {
-            tracing::warn!("a connection to the sidecar socket did not say hello");
+            if let Some(withheld) = self.silent.pass(Instant::now()) {
+                tracing::warn!(pid, withheld, "a connection to the sidecar socket did not say hello");
+            }
             return;
         };
         let id = AttachmentId { network: hello.network.clone(), workload: hello.workload.clone() };

@@ -223,6 +223,8 @@ impl EchoLook<'_> {
             Sysctl::optional("net/ipv6/conf/vxlan0/disable_ipv6", "0"),
             Sysctl::optional("net/ipv6/conf/vxlan1/disable_ipv6", "0"),
             Sysctl::optional("net/ipv6/icmp/echo_ignore_all", "0"),
+            // Answers to long echoes are whole again as soon as the device is: by itself the kernel remembers a short way for ten minutes.
+            Sysctl::optional("net/ipv6/route/mtu_expires", "1"),
         ];
         let changed = Sysctl::ensure(&self.kernel.hopper, self.ns, settings)??;
         self.applied.count(Table::Link, changed);
