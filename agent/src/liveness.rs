@@ -37,6 +37,7 @@ pub(crate) use core::{PeerView, SAMPLE};
 pub(crate) use metrics::LivenessMetrics;
 pub(crate) use show::families;
 use ways::Ways;
+pub(crate) use words::ALONE;
 
 /// Every peer as this host sees it.
 pub(crate) type PeerViews = BTreeMap<NodeName, PeerView>;

@@ -49,6 +49,15 @@ pub(crate) struct Matrix {
     pub(crate) last: Mutex<Option<(Instant, Vec<PeerCell>)>>,
 }
 
+/// More about hosts whose echoes fail.
+#[derive(Debug, Default)]
+pub(crate) struct WaysTold {
+    /// Of each host.
+    pub(crate) each: BTreeMap<NodeName, String>,
+    /// Of all that have a channel, where the same keeps this host from each.
+    pub(crate) all: Option<String>,
+}
+
 impl Matrix {
     /// Answers other hosts until nobody can ask any more.
     pub(crate) async fn serve(self: Arc<Self>, mut questions: mpsc::Receiver<RowAnswer>) {
@@ -82,7 +91,7 @@ impl Matrix {
     }
 
     /// Tells more of hosts whose echoes fail, as far as their channels say it: that they are down, or which direction is blocked.
-    pub(crate) async fn ways_to(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, String> {
+    pub(crate) async fn ways_to(&self, hosts: &[NodeName]) -> WaysTold {
         let channels = self.channels.borrow().clone();
         let obstacle = |name: &NodeName| channels.peers.get(name).and_then(|state| state.down.as_ref());
         let (down, there): (Vec<&NodeName>, Vec<&NodeName>) =
@@ -91,13 +100,14 @@ impl Matrix {
             let obstacle = obstacle(name)?;
             Some((name.clone(), judge::without_channel(obstacle.kind, &obstacle.words, self.ports)))
         });
-        let mut told: BTreeMap<NodeName, String> = told.collect();
+        let mut told = WaysTold { each: told.collect(), all: None };
         if !there.is_empty() {
             let rows = self.rows(there.iter().copied().cloned().collect()).await;
+            told.all = judge::alone(&rows, &self.node, &there, self.ports.tunnels);
             let more = there.into_iter().filter_map(|name| {
                 Some((name.clone(), judge::blocked(&rows, (&self.node, name), self.ports)?))
             });
-            told.extend(more);
+            told.each.extend(more);
         }
         told
     }

@@ -10,6 +10,9 @@ use super::core::Narrow;
 /// Number of hosts with a sentence of their own.
 pub(super) const NAMED: usize = 8;
 
+/// Begin of the sentence of a host that reaches no other one.
+pub(crate) const ALONE: &str = "this host reaches none of the";
+
 /// Names the hosts that do not answer, of `all` that are watched.
 pub(super) fn unreachable(
     hosts: &[(&NodeName, &UnderlayAddrs)],
@@ -18,7 +21,7 @@ pub(super) fn unreachable(
 ) -> BTreeMap<String, String> {
     if all > 1 && hosts.len() == all {
         let alone = format!(
-            "this host reaches none of the {all} hosts that share a network with it: its workloads call instances on this host \
+            "{ALONE} {all} hosts that share a network with it: its workloads call instances on this host \
              alone, where there are some; see that its network is up and that no firewall drops UDP port {port}"
         );
         return BTreeMap::from([("liveness/all".to_owned(), alone)]);

@@ -124,9 +124,37 @@ fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<Str
     said
 }
 
-/// Tells which direction of the tunnels' port is blocked, by the echoes of each that come to the other.
+/// Directions in which the tunnels' port is blocked between two hosts, the first and the second one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blockage {
+    /// From the first to the second one.
+    Forth,
+    /// From the second to the first one.
+    Back,
+    /// In both directions.
+    Both,
+    /// In none: echoes come, their answers do not.
+    Answers,
+    /// Not both count echoes.
+    Untold,
+}
+
+impl Blockage {
+    /// Finds it by the echoes of each host that come to the other.
+    fn between(rows: &Rows, (a, b): (&NodeName, &NodeName)) -> Self {
+        let heard = |at: &NodeName, of: &NodeName| cell(rows, at, of).and_then(|cell| cell.heard);
+        match (heard(b, a), heard(a, b)) {
+            (Some(0), Some(0)) => Self::Both,
+            (Some(0), Some(_)) => Self::Forth,
+            (Some(_), Some(0)) => Self::Back,
+            (Some(_), Some(_)) => Self::Answers,
+            (None, _) | (_, None) => Self::Untold,
+        }
+    }
+}
+
+/// Tells which direction of the tunnels' port is blocked between two hosts.
 fn direction(rows: &Rows, (a, b): (&NodeName, &NodeName), port: u16) -> String {
-    let heard = |at: &NodeName, of: &NodeName| cell(rows, at, of).and_then(|cell| cell.heard);
     let blocked = |from: &NodeName, to: &NodeName| {
         format!(
             "UDP port {port} is blocked from {from} to {to}: echoes of {to} come to {from}, none of {from} come to {to}, and their \
@@ -134,21 +162,49 @@ fn direction(rows: &Rows, (a, b): (&NodeName, &NodeName), port: u16) -> String {
              the network between them"
         )
     };
-    match (heard(b, a), heard(a, b)) {
-        (Some(0), Some(0)) => format!(
+    match Blockage::between(rows, (a, b)) {
+        Blockage::Both => format!(
             "UDP port {port} is blocked between {a} and {b} in both directions: no echo of either comes to the other, and their channel \
              stands; let the port through on both hosts and in the network between them"
         ),
-        (Some(0), Some(_)) => blocked(a, b),
-        (Some(_), Some(0)) => blocked(b, a),
-        (Some(_), Some(_)) => format!(
+        Blockage::Forth => blocked(a, b),
+        Blockage::Back => blocked(b, a),
+        Blockage::Answers => format!(
             "echoes go between {a} and {b} in both directions and their answers do not, though their channel stands; look again, and \
              if it stays so, see which firewall drops some of UDP port {port}"
         ),
-        (None, _) | (_, None) => format!(
+        Blockage::Untold => format!(
             "UDP port {port} is blocked between {a} and {b}, whose channel stands, in a direction that cannot be told, as not both count \
              echoes; let the port through in both directions"
         ),
+    }
+}
+
+/// Tells what keeps the tunnels of a host that reaches nobody from all `others` whose channels to it stand; `None` when that is not
+/// the same for each of them, or nothing.
+pub(super) fn alone(rows: &Rows, own: &NodeName, others: &[&NodeName], port: u16) -> Option<String> {
+    let (first, rest) = others.split_first()?;
+    let of = |other: &NodeName| {
+        let both = [own, other].iter().all(|name| rows.get(*name).is_some_and(Result::is_ok));
+        both.then(|| Blockage::between(rows, (own, other)))
+    };
+    let blockage = of(first).filter(|blockage| rest.iter().all(|other| of(other) == Some(*blockage)))?;
+    let names = others.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    match blockage {
+        Blockage::Forth => Some(format!(
+            "UDP port {port} is blocked from this host to {names}: their echoes come here, none of this host come to them, and the \
+             channels to them stand; let the port through in that direction: see what {own} drops on its way out, and the network \
+             between them"
+        )),
+        Blockage::Back => Some(format!(
+            "UDP port {port} is blocked from {names} to this host: its echoes come to them, none of theirs come here, and the channels \
+             to them stand; let the port through in that direction: see what {own} drops on its way in, and the network between them"
+        )),
+        Blockage::Both => Some(format!(
+            "UDP port {port} is blocked between this host and {names} in both directions: no echo comes here or to them, and the \
+             channels to them stand; let the port through on {own} in both directions, and in the network between them"
+        )),
+        Blockage::Answers | Blockage::Untold => None,
     }
 }
 
@@ -204,6 +260,33 @@ mod tests {
         let at_a = away("b", Some(1));
         let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
         assert!(said.len() == 1 && said[0].contains("in a direction that cannot be told"), "{said:?}");
+    }
+
+    #[test]
+    fn a_host_that_reaches_nobody_is_told_the_direction_that_all_others_agree_on() {
+        let away = |node, heard| seen(node, Reach::Unreachable, true, Some(heard));
+        let said = |here: [u32; 2], there: [u32; 2]| {
+            let at_c = [away("a", here[0]), away("b", here[1])];
+            let (at_a, at_b) = ([away("c", there[0])], [away("c", there[1])]);
+            let rows = rows(&[("a", Some(&at_a)), ("b", Some(&at_b)), ("c", Some(&at_c))]);
+            let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<NodeName>().unwrap());
+            alone(&rows, &c, &[&a, &b], 4789)
+        };
+        let table = [
+            ([0, 0], [9, 9], "UDP port 4789 is blocked from a, b to this host: its echoes come to them"),
+            ([9, 9], [0, 0], "UDP port 4789 is blocked from this host to a, b: their echoes come here"),
+            ([0, 0], [0, 0], "UDP port 4789 is blocked between this host and a, b in both directions"),
+        ];
+        for (here, there, expected) in table {
+            let said = said(here, there).unwrap();
+            assert!(said.starts_with(expected), "{said}");
+        }
+        assert_eq!(said([0, 9], [9, 0]), None, "they do not agree");
+        assert_eq!(said([9, 9], [9, 9]), None, "only answers are lost");
+        let c: NodeName = "c".parse().unwrap();
+        let at_c = [away("a", 0)];
+        let silent = rows(&[("a", None), ("c", Some(&at_c))]);
+        assert_eq!(alone(&silent, &c, &[&"a".parse().unwrap()], 4789), None, "it could not be asked");
     }
 
     #[test]

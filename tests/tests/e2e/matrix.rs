@@ -71,6 +71,9 @@ fn the_matrix_tells_a_blocked_direction_a_blocked_channel_and_a_host_that_is_dow
     open(three);
     await_well(one, "0 of 12 ways are bad");
 
+    who_reaches_nobody_is_told_the_direction(three);
+    await_well(one, "0 of 12 ways are bad");
+
     let channel = ["tcp dport 7444", "tcp sport 7444"].map(|port| format!("ip saddr 192.0.2.12 {port}"));
     block(three, &[("input", &channel[0]), ("input", &channel[1])]);
     await_problem(one, "there is no channel between host-2 and host-3, which answer each other's echoes");
@@ -86,4 +89,29 @@ fn the_matrix_tells_a_blocked_direction_a_blocked_channel_and_a_host_that_is_dow
     });
     mesh.site(4).host.heal().unwrap();
     await_well(one, "4 of 4 hosts were asked: 0 of 12 ways are bad");
+}
+
+/// The host whose own firewall drops the port of all others reads the direction where its administrator looks.
+#[track_caller]
+fn who_reaches_nobody_is_told_the_direction(site: &Site) {
+    let directions = [
+        (
+            "input",
+            "UDP port 4789 is blocked from host-1, host-2, host-4 to this host: its echoes come to them",
+        ),
+        (
+            "output",
+            "UDP port 4789 is blocked from this host to host-1, host-2, host-4: their echoes come here",
+        ),
+    ];
+    for (hook, words) in directions {
+        block(site, &[(hook, "udp dport 4789")]);
+        eventually(PATIENCE, "status names the direction to or from all", || {
+            let problems = site.problems();
+            (problems.contains("reaches none of the 3 hosts") && problems.contains(words)).then_some(())
+        });
+        let checked = site.sealane(&["check"]);
+        assert!(checked.code() == 1 && checked.stdout.contains(words), "{checked}");
+        open(site);
+    }
 }
