@@ -61,7 +61,7 @@ pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use narrow::{NarrowHosts, remove_narrow_ways};
 pub use offer::InterfaceOffer;
-pub use underlay::{Underlay, UnderlayError, overhead, source_towards};
+pub use underlay::{Underlay, UnderlayError, narrow_remedy, overhead, source_towards};
 pub use watch::HostError;
 
 use cache::NetworkCache;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealane_fabric::overlay::overhead;
+use sealane_fabric::overlay::{narrow_remedy, overhead};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs, Vni};
 
 use super::core::Narrow;
@@ -70,8 +70,8 @@ pub(super) fn narrow<'a>(
             None => "how long they may be is being looked for".to_owned(),
         };
         let sentence = format!(
-            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not: {done}; \
-             raise the MTU of the network beneath to {lost}, or create the networks with a smaller --mtu"
+            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not: {done}; {}",
+            narrow_remedy(lost, passes)
         );
         (format!("liveness/length/{name}"), sentence)
     };
@@ -206,5 +206,6 @@ mod tests {
         assert!(
             said(Some(1_380)).contains("at most 1380 bytes pass, and workloads are told so (path MTU 1330)")
         );
+        assert!(said(Some(1_380)).contains("beneath to 1500, or lower that of this host's device to 1380:"));
     }
 }

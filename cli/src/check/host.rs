@@ -18,8 +18,10 @@ use super::Finding;
 const DESCRIPTORS: u64 = 20_000;
 /// Room that the state of a mesh may want, in bytes.
 const ROOM: u64 = 100 << 20;
-/// The smallest inner MTU that every program can live with.
-const SMALLEST_MTU: u32 = Mtu::MIN_IPV6 as u32;
+/// The smallest inner MTU of a network.
+const SMALLEST_MTU: u32 = Mtu::MIN as u32;
+/// The smallest inner MTU of a network with IPv6.
+const SMALLEST_MTU_IPV6: u32 = Mtu::MIN_IPV6 as u32;
 
 pub(super) fn privileges() -> Vec<Finding> {
     if nix::unistd::geteuid().is_root() {
@@ -74,7 +76,12 @@ pub(super) fn underlay(choice: &UnderlayChoice) -> Vec<Finding> {
         Ok(underlay) => {
             let (inner, device) = (underlay.inner_mtu(), &underlay.device);
             let text = format!("{} on {device}, MTU {}, {inner} inside", underlay.address, underlay.mtu);
-            if inner >= SMALLEST_MTU {
+            if inner >= SMALLEST_MTU_IPV6 {
+                vec![Finding::ok("underlay", text)]
+            } else if inner >= SMALLEST_MTU {
+                // Where there is such a network, the agent names it.
+                let text =
+                    format!("{text}: enough for networks without IPv6, which takes {SMALLEST_MTU_IPV6}");
                 vec![Finding::ok("underlay", text)]
             } else {
                 let hint = format!("raise it (`ip link set {device} mtu 1500`), on every host");

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use sealane_proto::types::{UnderlayAddr, UnderlayAddrs};
+use sealane_fabric::overlay::{narrow_remedy, overhead};
+use sealane_proto::types::{IpFamily, Mtu, UnderlayAddr, UnderlayAddrs};
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::read_client::ReadClient;
 use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET, Daemon, RunDir};
@@ -25,10 +26,11 @@ pub(super) fn check(common: &Common) -> Vec<Finding> {
         let asked = converse(async {
             let mut client = read(&common).await?;
             let status = answer(client.status(v1::StatusRequest {})).await?;
-            Ok((status, peers(&mut client).await?))
+            let networks = answer(client.list_networks(v1::ListNetworksRequest::default())).await?.networks;
+            Ok((status, Neighbours { nodes: views(&mut client).await?, networks }))
         });
         match asked {
-            Ok((status, peers)) => findings.extend(judged(what.name(), &status, &peers)),
+            Ok((status, neighbours)) => findings.extend(judged(what.name(), &status, &neighbours)),
             Err(failure) => findings.push(Finding::told(what.name(), &failure.message)),
         }
     }
@@ -47,7 +49,7 @@ pub(super) fn underlay(common: &Common) -> Option<UnderlayAddr> {
     let asked = converse(async {
         let mut client = read(&common).await?;
         let own = answer(client.status(v1::StatusRequest {})).await?.node;
-        Ok(peers(&mut client).await?.into_iter().find(|node| node.name == own))
+        Ok(views(&mut client).await?.into_iter().filter_map(|view| view.node).find(|node| node.name == own))
     });
     asked.ok()??.underlay.parse().ok()
 }
@@ -57,13 +59,61 @@ pub(super) fn runs(run_dir: &RunDir, daemon: Daemon) -> bool {
     running(&run_dir.pid_file(daemon)).is_ok_and(|process| process.is_some())
 }
 
-/// Lists the other hosts.
-async fn peers(client: &mut ReadClient<tonic::transport::Channel>) -> Result<Vec<v1::Node>, Failure> {
-    let nodes = answer(client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
-    Ok(nodes.into_iter().filter_map(|view| view.node).collect())
+/// Lists the hosts.
+async fn views(client: &mut ReadClient<tonic::transport::Channel>) -> Result<Vec<v1::NodeView>, Failure> {
+    Ok(answer(client.list_nodes(v1::ListNodesRequest {})).await?.nodes)
 }
 
-fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -> Vec<Finding> {
+/// The hosts and networks that the agent of this host knows.
+struct Neighbours {
+    nodes: Vec<v1::NodeView>,
+    networks: Vec<v1::NetworkView>,
+}
+
+impl Neighbours {
+    /// The length of packets inside the tunnels of two hosts: that of the longest network that they share, which is what it was created
+    /// with, or the least that any of its hosts has told. `None` where they share none of a known length.
+    fn inner_length(&self, (own, peer): (&v1::NodeView, &v1::NodeView)) -> Option<u32> {
+        let shared = self.networks.iter().filter_map(|view| view.network.as_ref());
+        let shared = shared
+            .filter(|network| own.networks.contains(&network.name) && peer.networks.contains(&network.name));
+        let length = |network: &v1::Network| {
+            if network.mtu > 0 {
+                return Some(network.mtu);
+            }
+            let hosts = self.nodes.iter().filter(|view| view.networks.contains(&network.name));
+            let told =
+                hosts.filter_map(|view| view.node.as_ref()).map(|node| node.mtu).filter(|&mtu| mtu > 0);
+            let least = if network.subnet6.is_empty() { 0 } else { Mtu::MIN_IPV6.into() };
+            told.min().map(|told| told.max(least))
+        };
+        shared.filter_map(length).max()
+    }
+
+    /// The ways from a host to all others.
+    fn ways<'a>(&'a self, own: &'a str) -> impl Iterator<Item = Way> + use<'a> {
+        let is_own = move |view: &&v1::NodeView| view.node.as_ref().is_some_and(|node| node.name == own);
+        let here = self.nodes.iter().find(is_own);
+        self.nodes.iter().filter(move |view| !is_own(view)).filter_map(move |view| {
+            let peer = reached(here.and_then(|here| here.node.as_ref()), view.node.as_ref()?);
+            let family = IpFamily::of(peer.underlay.parse().ok()?);
+            let inner = here.and_then(|here| self.inner_length((here, view)));
+            let needs = inner.map(|inner| inner + overhead(family));
+            Some(Way { peer, needs, passes: Some(view.path_mtu).filter(|&passes| passes > 0) })
+        })
+    }
+}
+
+/// A way to another host.
+struct Way {
+    peer: v1::Node,
+    /// Length of the longest packets that networks send there, with the outer headers, where that is known.
+    needs: Option<u32>,
+    /// Length that echoes have found to pass.
+    passes: Option<u32>,
+}
+
+fn judged(what: &'static str, status: &v1::StatusResponse, neighbours: &Neighbours) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         status.problems.iter().map(|problem| Finding::told(what, problem)).collect();
     if findings.is_empty() {
@@ -74,9 +124,7 @@ fn judged(what: &'static str, status: &v1::StatusResponse, peers: &[v1::Node]) -
         findings.push(Finding::ok(what, text));
     }
     if what == "agent" {
-        let others = peers.iter().filter(|peer| peer.name != status.node);
-        let own = peers.iter().find(|peer| peer.name == status.node);
-        findings.extend(others.map(|peer| path_to(&reached(own, peer))));
+        findings.extend(neighbours.ways(&status.node).map(|way| path_to(&way)));
     }
     findings
 }
@@ -89,9 +137,9 @@ fn reached(own: Option<&v1::Node>, peer: &v1::Node) -> v1::Node {
     v1::Node { underlay, ..peer.clone() }
 }
 
-/// Checks that packets as large as the underlay's MTU reach another host; an underlay that drops them loses exactly the
-/// large packets of the overlay.
-fn path_to(peer: &v1::Node) -> Finding {
+/// Checks that packets as long as those of networks reach another host, or as the underlay's MTU where their length is not known; an
+/// underlay that drops them loses exactly the large packets of the overlay.
+fn path_to(Way { peer, needs, passes }: &Way) -> Finding {
     if peer.underlay.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
         let text = format!(
             "{} has the underlay address {}, where no other host reaches it",
@@ -104,7 +152,7 @@ fn path_to(peer: &v1::Node) -> Finding {
         );
     }
     let mtu = match mtu_towards(&peer.underlay) {
-        Ok(mtu) => mtu,
+        Ok(mtu) => needs.map_or(mtu, |needs| needs.min(mtu)),
         Err(why) => {
             let text =
                 format!("cannot tell how long packets to {} ({}) may be: {why}", peer.name, peer.underlay);
@@ -132,7 +180,7 @@ fn path_to(peer: &v1::Node) -> Finding {
         Finding::problem(
             "mtu",
             format!("small packets reach {} ({}), packets of {mtu} bytes do not", peer.name, peer.underlay),
-            "lower the MTU of this host's device to what the path carries, or give the networks an --mtu",
+            narrow_remedy(mtu, passes.filter(|&passes| passes < mtu)),
         )
     } else {
         let text = format!("{} ({}) does not answer ping", peer.name, peer.underlay);
@@ -158,4 +206,44 @@ fn mtu_towards(address: &str) -> Result<u32, String> {
     let path = format!("/sys/class/net/{device}/mtu");
     let mtu = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     mtu.trim().parse().map_err(|error| format!("{path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_between_two_hosts_are_as_long_as_the_longest_network_that_both_carry() {
+        let node = |name: &str, last: u8, mtu: u32, networks: &[&str]| v1::NodeView {
+            node: Some(v1::Node {
+                name: name.to_owned(),
+                underlay: format!("192.0.2.{last}"),
+                mtu,
+                ..Default::default()
+            }),
+            networks: networks.iter().map(|&name| name.to_owned()).collect(),
+            ..Default::default()
+        };
+        let network = |name: &str, mtu: u32, subnet6: &str| {
+            let (name, subnet6) = (name.to_owned(), subnet6.to_owned());
+            let network = v1::Network { name, mtu, subnet6, ..Default::default() };
+            v1::NetworkView { network: Some(network), ..Default::default() }
+        };
+        let of = |networks: Vec<v1::NetworkView>| {
+            let nodes = vec![
+                node("a", 1, 1_450, &["shop", "lab"]),
+                node("b", 2, 1_450, &["shop", "lab"]),
+                node("c", 3, 1_239, &["shop"]),
+                node("d", 4, 0, &[]),
+            ];
+            let neighbours = Neighbours { nodes, networks };
+            neighbours.ways("a").map(|way| way.needs).collect::<Vec<_>>()
+        };
+        let shop = || network("shop", 0, "");
+        assert_eq!(of(vec![shop()]), [Some(1_289), Some(1_289), None], "all go by the smallest of them");
+        assert_eq!(of(vec![shop(), network("lab", 0, "")]), [Some(1_500), Some(1_289), None]);
+        assert_eq!(of(vec![network("shop", 1_400, "")]), [Some(1_450), Some(1_450), None]);
+        assert_eq!(of(vec![network("shop", 0, "fd42::/64")]), [Some(1_330), Some(1_330), None]);
+        assert_eq!(of(Vec::new()), [None; 3]);
+    }
 }

@@ -161,6 +161,16 @@ pub(super) fn inner_mtu(outer: u32, family: IpFamily) -> u32 {
     outer.saturating_sub(overhead(family))
 }
 
+/// Says what helps where packets of `lost` bytes are lost on a way of which `passes` bytes are known to pass.
+#[must_use]
+pub fn narrow_remedy(lost: u32, passes: Option<u32>) -> String {
+    let passes = passes.map_or_else(|| "what passes".to_owned(), |passes| passes.to_string());
+    format!(
+        "raise the MTU of the network beneath to {lost}, or lower that of this host's device to {passes}: networks without --mtu \
+         follow it, others must be removed and created again with a smaller one"
+    )
+}
+
 /// Bytes that a tunnel over this family adds to a packet: outer headers, and the Ethernet header inside (RFC 7348).
 #[must_use]
 pub const fn overhead(family: IpFamily) -> u32 {
