@@ -5,6 +5,7 @@
 //! states and never the newest one.
 
 mod directory;
+mod resizes;
 mod shortage;
 mod takeover;
 mod tracker;
@@ -22,9 +23,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::core::{Timestamp, ToldPlace};
-use crate::pace::Pace;
 
 pub(crate) use directory::{Directory, PublishedNetwork};
+use resizes::Resizes;
 use shortage::Shortages;
 use takeover::Claims;
 pub(crate) use takeover::{Claimant, Takeover};
@@ -78,8 +79,6 @@ const LOST: Duration = Duration::from_secs(5);
 
 /// The time without a stream after which what a host told of its ways counts no more.
 const AWAY: Duration = Duration::from_secs(600);
-/// The pace at which a host's packets may change their length: all workloads of its networks, on all hosts, change theirs.
-const RESIZES: Pace = Pace::new(Duration::from_secs(30), 2);
 
 /// Hosts without a stream, with when each was last heard: `None` since before this control plane started.
 pub(crate) type LostHosts = BTreeMap<NodeName, Option<Timestamp>>;
@@ -105,7 +104,7 @@ struct Agents {
     connected: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, AgentPresence>,
     /// The paces at which hosts have told other lengths of packets.
-    resizes: BTreeMap<NodeName, Pace>,
+    resizes: BTreeMap<NodeName, Resizes>,
     /// Hosts that have said that they are elsewhere than where they were, until they have a stream again.
     elsewhere: BTreeMap<NodeName, ToldPlace>,
     /// The hosts that were lost at that second, but for those that have come back since.
@@ -266,11 +265,11 @@ impl Registry {
         self.agents().elsewhere.get(node).copied()
     }
 
-    /// Says whether a host tells another length of packets than before, and not too often: what it told too early it tells
-    /// again.
+    /// Says whether a host tells another length of packets than before, and longer ones not too often: what it told too early it
+    /// tells again. Shorter ones do not wait for longer ones that came before.
     pub(crate) fn takes_mtu(&self, node: &NodeName, told: Mtu, now: Instant) -> bool {
         let known = self.directory().nodes.get(node).and_then(|record| record.node.mtu);
-        known != Some(told) && self.agents().resizes.entry(node.clone()).or_insert(RESIZES).may(now)
+        self.agents().resizes.entry(node.clone()).or_default().may((known, told), now)
     }
 
     /// The hosts that have been away for so long that what they told of their ways counts no more.

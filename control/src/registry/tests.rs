@@ -148,12 +148,16 @@ fn a_host_changes_the_length_of_everybodys_packets_seldom_and_while_it_is_there(
         registry.takes_mtu(&name, told, start + Duration::from_millis(millis))
     };
     assert!(!taken(1_450, 0), "it is no news");
-    let often = (0..600_u32).filter(|step| taken(1_300 + step % 2, u64::from(*step) * 100)).count();
+    let often = (0..600_u32).filter(|step| taken(1_500 + step % 2, u64::from(*step) * 100)).count();
     assert_eq!(often, 4, "within a minute");
     assert!(
-        !taken(1_300, 59_950) && taken(1_300, 60_000),
-        "what came too early is taken over when it comes again"
+        !taken(1_500, 59_950) && taken(1_300, 59_950) && taken(1_500, 60_000),
+        "what came too early is taken over when it comes again, and what is shorter comes never too early"
     );
+    // A network beneath that becomes smaller in steps; a host that does so for ever has its bound.
+    assert!((0..16).all(|step| taken(1_299 - step, 100_000)));
+    let often = (0..600_u32).filter(|step| taken(1_280 - step, 100_000 + u64::from(*step) * 100)).count();
+    assert_eq!(often, 60, "within a minute");
     // Away since the beginning; then there; then away again.
     assert!(registry.away(Timestamp::from_unix(599)).is_empty());
     assert_eq!(registry.away(Timestamp::from_unix(600)).len(), 1);

@@ -43,6 +43,7 @@ mod matrix;
 mod mesos;
 mod moves;
 mod moves_alone;
+mod mtu;
 mod names;
 mod networks;
 mod one_host;
