@@ -8,6 +8,7 @@ use sealane_proto::types::Vni;
 
 use super::pass::{Pass, WayOut, ensure_only_address};
 use super::plan::Base;
+use super::port::IPV6_MTU;
 use super::{KernelAccess, OverlayError, Table, lock};
 use crate::egress::link::{self, Ends};
 use crate::egress::{EgressError, EgressMended, TunnelTransport};
@@ -99,17 +100,25 @@ impl Pass<'_> {
         links: &[Link],
         host: &mut Socket,
     ) -> Result<(), OverlayError> {
-        let settings = vec![
-            Sysctl::optional(format!("net/ipv6/conf/{name}/disable_ipv6"), "1"),
-            Sysctl::new(format!("net/ipv4/conf/{name}/forwarding"), "1"),
-        ];
-        let changed = Sysctl::ensure(&self.kernel.hopper, &self.kernel.host, settings)??;
-        self.applied.count(Table::Link, changed);
-        let right = links.iter().any(|link| link.index == devices.host && link.up && link.mtu == base.mtu);
-        if !right {
+        let mut ensure_settings = || {
+            let settings = vec![
+                Sysctl::optional(format!("net/ipv6/conf/{name}/disable_ipv6"), "1"),
+                Sysctl::new(format!("net/ipv4/conf/{name}/forwarding"), "1"),
+            ];
+            let changed = Sysctl::ensure(&self.kernel.hopper, &self.kernel.host, settings)??;
+            self.applied.count(Table::Link, changed);
+            Ok::<(), OverlayError>(())
+        };
+        ensure_settings()?;
+        let known = links.iter().find(|link| link.index == devices.host);
+        if !known.is_some_and(|link| link.up && link.mtu == base.mtu) {
             let alias = format!("the way out of network {}", self.network.name);
             let request = LinkRequest::of(devices.host).mtu(base.mtu).alias(alias).up();
             host.request(request.change(), || format!("set up {name}"))?;
+            // With such an MTU it had no IPv6 at all: it has it again, with the settings of a new device.
+            if known.is_some_and(|link| link.mtu < IPV6_MTU && base.mtu >= IPV6_MTU) {
+                ensure_settings()?;
+            }
             self.applied.count(Table::Link, 1);
         }
         let address =

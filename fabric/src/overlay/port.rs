@@ -19,7 +19,7 @@ use crate::nft::{NETWORK_LINK, RulesCache};
 use crate::seat::Owner;
 
 /// Below it, an interface has no IPv6.
-const IPV6_MTU: u32 = Mtu::MIN_IPV6 as u32;
+pub(super) const IPV6_MTU: u32 = Mtu::MIN_IPV6 as u32;
 /// Time that a new port has to carry packets.
 const RUNNING: Duration = Duration::from_secs(1);
 

@@ -37,6 +37,13 @@ async fn packets_are_as_long_as_the_ways_of_all_hosts_allow() {
     a.ensure(&told(&hosts, 1380), Reason::Change).await.unwrap();
     assert_eq!(inside(&client), "1380");
     assert_eq!(a.ensure(&told(&hosts, 1380), Reason::Audit).await.unwrap().total(), 0);
+    // Below 1280 bytes, the kernel takes IPv6 from devices, and later gives it back with other settings: nobody else did that.
+    for bytes in [1239, 1380] {
+        a.ensure(&told(&hosts, bytes), Reason::Change).await.unwrap();
+        assert_eq!(inside(&client), bytes.to_string());
+        let mended = a.ensure(&told(&hosts, bytes), Reason::Audit).await.unwrap();
+        assert_eq!(mended.total(), 0, "after {bytes}: {mended:?}");
+    }
     let mut mtu = a.overlay.mtu();
     mtu.borrow_and_update();
     let narrowed = async {
