@@ -192,7 +192,13 @@ impl MatrixView {
         let doubtful = ways().filter(|way| !way.is_bad() && way.verdict != Verdict::Ok).count();
         let doubtful = if doubtful > 0 { format!(", {doubtful} in doubt") } else { String::new() };
         let (asked, hosts) = (self.rows.iter().filter(|row| row.problem.is_none()).count(), self.rows.len());
-        format!("{asked} of {hosts} hosts were asked: {} of {all} ways are bad{doubtful}", bad)
+        let said = format!("{asked} of {hosts} hosts were asked: {bad} of {all} ways are bad{doubtful}");
+        if hosts == 1 && all == 0 {
+            return format!(
+                "{said}; no other host shares a network with this one, and only such ways are watched"
+            );
+        }
+        said
     }
 
     fn is_well(&self) -> bool {

@@ -174,9 +174,14 @@ impl NodeView {
     /// Describes the way from the host that answers to this one.
     fn way(&self) -> Option<String> {
         let reach = self.reach.clone()?;
-        let rtt = self.rtt_micros.map(|micros| format!(", {:.2} ms there and back", micros as f64 / 1_000.0));
+        // Figures of a time at which it answered say nothing about now.
+        let (rtt_micros, path_mtu) = match reach.as_str() {
+            "unreachable" => (None, None),
+            _ => (self.rtt_micros, self.path_mtu),
+        };
+        let rtt = rtt_micros.map(|micros| format!(", {:.2} ms there and back", micros as f64 / 1_000.0));
         let loss = self.loss_permille.map(|loss| format!(", {:.1} % lost", f64::from(loss) / 10.0));
-        let mtu = self.path_mtu.map(|mtu| format!(", packets of {mtu} bytes pass"));
+        let mtu = path_mtu.map(|mtu| format!(", packets of {mtu} bytes pass"));
         Some([rtt, loss, mtu].into_iter().flatten().fold(reach, |way, part| way + &part))
     }
 }
@@ -240,6 +245,8 @@ mod tests {
             ..Default::default()
         };
         let said = "suspect, 1.23 ms there and back, 12.5 % lost, packets of 1380 bytes pass";
-        assert_eq!(way(known).as_deref(), Some(said));
+        assert_eq!(way(known.clone()).as_deref(), Some(said));
+        let away = v1::NodeView { reach: "unreachable".into(), ..known };
+        assert_eq!(way(away).as_deref(), Some("unreachable, 12.5 % lost"), "nothing passes now");
     }
 }
