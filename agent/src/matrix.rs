@@ -6,7 +6,7 @@
 
 mod judge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,13 +138,20 @@ impl Matrix {
             return Err("this agent is ending".to_owned());
         }
         match tokio::time::timeout(PATIENCE, row).await {
-            Ok(Ok(cells)) => Ok(cells),
+            Ok(Ok(cells)) => Ok(judge::credible(peer, cells, &self.known())),
             Ok(Err(_)) => Err("the channel to it has just ended".to_owned()),
             Err(_) => Err(format!(
                 "it has not answered within {} s: its agent is busy or of an older version",
                 PATIENCE.as_secs()
             )),
         }
+    }
+
+    /// The hosts of which rows may tell: this one, and those that share a network with it.
+    fn known(&self) -> BTreeSet<NodeName> {
+        let channels = self.channels.borrow();
+        let peers = self.peers.borrow();
+        channels.peers.keys().chain(peers.keys()).chain([&self.node]).cloned().collect()
     }
 
     /// Listens for the echoes of others; `None` where there is no device for them.

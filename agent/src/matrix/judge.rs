@@ -1,6 +1,8 @@
 //! Conclusions from the rows of several hosts: hosts that are down, ports that are blocked, and in which direction. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use sealane_proto::peer::{PeerCell, Reach};
 use sealane_proto::types::NodeName;
@@ -17,6 +19,26 @@ pub(crate) struct Ports {
     pub(crate) tunnels: u16,
     /// The TCP port of channels.
     pub(crate) channels: u16,
+}
+
+/// Longest round trip that a host is believed to have measured: it waits for answers much shorter than that.
+const LONGEST: Duration = Duration::from_mins(10);
+/// Lengths of packets that IP can have (RFC 791; the length field has 16 bits).
+const LENGTHS: RangeInclusive<u32> = 576..=65_535;
+
+/// Leaves of a host's row what it can know: one cell per other host that is known here, with numbers that can be.
+pub(super) fn credible(from: &NodeName, row: Vec<PeerCell>, known: &BTreeSet<NodeName>) -> Vec<PeerCell> {
+    let mut seen = BTreeSet::new();
+    let told = row
+        .into_iter()
+        .filter(|cell| cell.node != *from && known.contains(&cell.node) && seen.insert(cell.node.clone()));
+    told.map(|cell| PeerCell {
+        round_trip: cell.round_trip.map(|time| time.min(LONGEST)),
+        loss_permille: cell.loss_permille.map(|loss| loss.min(1_000)),
+        path_mtu: cell.path_mtu.filter(|length| LENGTHS.contains(length)),
+        ..cell
+    })
+    .collect()
 }
 
 /// Names what is wrong between hosts, with what to do about it, a sentence each.
@@ -287,6 +309,28 @@ mod tests {
         let at_c = [away("a", 0)];
         let silent = rows(&[("a", None), ("c", Some(&at_c))]);
         assert_eq!(alone(&silent, &c, &[&"a".parse().unwrap()], 4789), None, "it could not be asked");
+    }
+
+    #[test]
+    fn a_row_tells_of_other_hosts_that_are_known_here_once_each_and_by_numbers_that_can_be() {
+        let known = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+        let b = PeerCell {
+            round_trip: Some(Duration::MAX),
+            loss_permille: Some(u32::MAX),
+            path_mtu: Some(u32::MAX),
+            ..seen("b", Reach::Reachable, true, Some(5))
+        };
+        let can_be = PeerCell {
+            round_trip: Some(Duration::from_mins(10)),
+            loss_permille: Some(1_000),
+            path_mtu: None,
+            ..b.clone()
+        };
+        let c = PeerCell { path_mtu: Some(1_500), ..seen("c", Reach::Unreachable, false, Some(0)) };
+        let [nobody, itself] = ["nobody", "a"].map(|name| seen(name, Reach::Unreachable, true, Some(0)));
+        let again = seen("b", Reach::Unreachable, true, Some(0));
+        let row = vec![nobody, b, itself, again, c.clone()];
+        assert_eq!(credible(&"a".parse().unwrap(), row, &known), [can_be, c]);
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub(crate) enum Fault {
     /// A frame that has no place where it came.
     #[error("it says what has no place in the conversation")]
     Unexpected,
-    /// More workloads or networks than one host may tell of.
-    #[error("it tells of more workloads than one host may have")]
+    /// More workloads, networks or hosts together than one host may tell of.
+    #[error("it tells of more workloads, networks or hosts than one host may tell of")]
     TooMuch,
     /// Everything was told, and the peer has heard something else.
     #[error("it heard something else than it was told")]
@@ -171,6 +171,8 @@ impl Session {
             {
                 Err(Fault::Unexpected)
             }
+            // Every version hints at so many together at most.
+            PeerFrame::Hint(about) if about.len() > HINTED => Err(Fault::TooMuch),
             PeerFrame::Hint(about) => {
                 add_within(&mut self.their_hints, about);
                 Ok(())

@@ -248,9 +248,11 @@ fn hints_arrive_together_and_bounded_and_none_outlives_its_connection() {
     assert!(!pair.b.has_hints() && !pair.a.has_hints());
     pair.a.give_hint(about(0, 9_000));
     pair.talk().unwrap();
-    let flood = PeerFrame::Hint(about(9_000, 10_000));
-    (0..100).try_for_each(|_| pair.b.handle_frame(flood.clone(), pair.now)).unwrap();
+    let flood = |round: usize| PeerFrame::Hint(about(9_000 + round * HINTED, 9_000 + (round + 1) * HINTED));
+    (0..100).try_for_each(|round| pair.b.handle_frame(flood(round), pair.now)).unwrap();
     assert_eq!(pair.b.take_hints().len(), HINTED);
+    let long = PeerFrame::Hint(about(0, HINTED + 1));
+    assert_eq!(pair.b.handle_frame(long, pair.now), Err(Fault::TooMuch), "nobody says so many at once");
     pair.a.give_hint(about(0, 1));
     pair.reconnect([true, true]);
     pair.talk().unwrap();
