@@ -101,7 +101,8 @@ impl Namespace<'_> {
     ) -> Result<(), NetlinkError> {
         let name = self.table();
         if let Some(known) = known {
-            match self.commit(&ruleset::difference(&name, known, wanted)) {
+            let [first, second] = ruleset::difference(&name, known, wanted);
+            match self.commit(&first).and_then(|()| self.commit(&second)) {
                 Err(NetlinkError::Refused { refusal, .. }) => {
                     tracing::debug!(%refusal, network = %self.network, "service rules are made anew");
                 }

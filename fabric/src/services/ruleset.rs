@@ -122,6 +122,7 @@ fn bare_table(name: &TableName, wanted: &ServiceTable) -> Table {
 pub(super) fn replacement(name: &TableName, wanted: &ServiceTable) -> Changes {
     let mut changes = Changes::default();
     changes.replace(bare_table(name, wanted));
+    prepare(&mut changes, name, &ServiceTable::default(), wanted);
     advance(&mut changes, name, &ServiceTable::default(), wanted);
     changes
 }
@@ -130,27 +131,38 @@ pub(super) fn replacement(name: &TableName, wanted: &ServiceTable) -> Changes {
 pub(super) fn creation(name: &TableName, wanted: &ServiceTable) -> Changes {
     let mut changes = Changes::default();
     changes.add(bare_table(name, wanted));
+    prepare(&mut changes, name, &ServiceTable::default(), wanted);
     advance(&mut changes, name, &ServiceTable::default(), wanted);
     changes
 }
 
-/// The changes that lead from the table as it is known to be to the one that is wanted.
-pub(super) fn difference(name: &TableName, known: &ServiceTable, wanted: &ServiceTable) -> Changes {
-    if known.blocks != wanted.blocks {
-        return replacement(name, wanted);
+/// The changes that lead from the table as it is known to be to the one that is wanted, in two steps: new chains are whole before a
+/// packet is led to them. In one, the kernel leads packets there before it has put the elements into the maps of these chains.
+pub(super) fn difference(name: &TableName, known: &ServiceTable, wanted: &ServiceTable) -> [Changes; 2] {
+    let [mut first, mut second] = [(); 2].map(|()| Changes::default());
+    if known.blocks == wanted.blocks {
+        prepare(&mut first, name, known, wanted);
+        advance(&mut second, name, known, wanted);
+    } else {
+        second = replacement(name, wanted);
     }
-    let mut changes = Changes::default();
-    advance(&mut changes, name, known, wanted);
-    changes
+    [first, second]
 }
 
+/// The ports of `b` that `a` does not have, or not so.
+fn other(a: &ServiceTable, b: &ServiceTable) -> Vec<(Mapped, Backends)> {
+    let ports = b.ports.iter().filter(|(mapped, backends)| a.ports.get(mapped) != Some(backends));
+    ports.map(|(mapped, backends)| (*mapped, backends.clone())).collect()
+}
+
+/// Adds the chains of ports that are new or other.
+fn prepare(changes: &mut Changes, name: &TableName, known: &ServiceTable, wanted: &ServiceTable) {
+    other(known, wanted).iter().for_each(|(_, backends)| changes.add_chain(name, port_chain(backends)));
+}
+
+/// Leads ports to their chains, and removes those of before.
 fn advance(changes: &mut Changes, name: &TableName, known: &ServiceTable, wanted: &ServiceTable) {
-    let other = |a: &ServiceTable, b: &ServiceTable| -> Vec<(Mapped, Backends)> {
-        let ports = a.ports.iter().filter(|(mapped, backends)| b.ports.get(mapped) != Some(backends));
-        ports.map(|(mapped, backends)| (*mapped, backends.clone())).collect()
-    };
-    let (gone, new) = (other(known, wanted), other(wanted, known));
-    new.iter().for_each(|(_, backends)| changes.add_chain(name, port_chain(backends)));
+    let (gone, new) = (other(wanted, known), other(known, wanted));
     let rows = |of: &[(Mapped, Backends)]| ports(of.iter().map(|(mapped, backends)| (mapped, backends)));
     changes.remove_elements(name, &services(), rows(&gone));
     changes.add_elements(name, &services(), rows(&new));
@@ -172,8 +184,8 @@ mod tests {
         changes.transaction().messages().iter().map(|(verb, _)| verb.number).collect()
     }
 
-    fn difference(before: &ServiceTable, after: &ServiceTable) -> Changes {
-        super::difference(&name(), before, after)
+    fn steps(before: &ServiceTable, after: &ServiceTable) -> [Vec<u8>; 2] {
+        super::difference(&name(), before, after).map(|changes| numbers(&changes))
     }
 
     fn name() -> TableName {
@@ -184,21 +196,22 @@ mod tests {
     fn a_change_of_one_service_touches_no_other() {
         let before = table(&SERVICES, &[API, DB], false);
         let after = table(&SERVICES, &[API, DB, "db-2 10.42.0.3 db 1 5432"], false);
-        let change = difference(&before, &after);
-        // Chain, map, elements, rule; the port leads there; the old chain goes.
-        assert_eq!(numbers(&change), [3, 9, 12, 6, 14, 12, 8, 5]);
-        let text = change.to_string();
-        assert!(text.contains("svc/db/") && !text.contains("svc/api/"), "{text}");
-        assert!(difference(&after, &after).is_empty());
+        // Chain, map, elements, rule; then the port leads there, and the old chain goes.
+        assert_eq!(steps(&before, &after), [vec![3, 9, 12, 6], vec![14, 12, 8, 5]]);
+        for change in difference(&name(), &before, &after) {
+            let text = change.to_string();
+            assert!(text.contains("svc/db/") && !text.contains("svc/api/"), "{text}");
+        }
+        assert!(difference(&name(), &after, &after).iter().all(Changes::is_empty));
     }
 
     #[test]
     fn ports_come_and_go_with_their_endpoints() {
         let (none, one) = (table(&SERVICES, &[], false), table(&SERVICES, &[DB], false));
-        assert_eq!(numbers(&difference(&none, &one)), [3, 9, 12, 6, 12]);
-        assert_eq!(numbers(&difference(&one, &none)), [14, 8, 5]);
+        assert_eq!(steps(&none, &one), [vec![3, 9, 12, 6], vec![12]]);
+        assert_eq!(steps(&one, &none), [vec![], vec![14, 8, 5]]);
         let fewer = table(&SERVICES[..1], &[], false);
-        assert_eq!(numbers(&difference(&none, &fewer)), [14], "an address that is no service's any more");
+        assert_eq!(steps(&none, &fewer), [vec![], vec![14]], "an address that is no service's any more");
     }
 
     #[test]
@@ -207,8 +220,8 @@ mod tests {
             (0..1200).map(|n| format!("db-{n} 10.42.{}.{} db 1 5432", n / 250, n % 250 + 1)).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let (none, all) = (table(&SERVICES, &[], false), table(&SERVICES, &many, false));
-        let change = difference(&none, &all);
-        assert_eq!(numbers(&change), [3, 9, 12, 12, 12, 6, 12]);
+        let [change, _] = difference(&name(), &none, &all);
+        assert_eq!(steps(&none, &all), [vec![3, 9, 12, 12, 12, 6], vec![12]]);
         assert!(
             change
                 .transaction()
@@ -223,7 +236,7 @@ mod tests {
         let before = table(&SERVICES, &[API], false);
         let mut after = before.clone();
         after.blocks.insert("10.42.254.0/24".parse().unwrap());
-        assert_eq!(difference(&before, &after), replacement(&name(), &after));
+        assert_eq!(difference(&name(), &before, &after), [Changes::default(), replacement(&name(), &after)]);
         assert_ne!(comments(&before), comments(&after));
     }
 }

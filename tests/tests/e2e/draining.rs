@@ -97,7 +97,7 @@ fn open_calls_to_what_is_detached_have_the_time_that_it_is_given() {
         ["attach", netns, "--network", "shop", "--service", "slow", "--port", "8080", "--name", "slow-1"];
     let _ = one.sealane(&attach).ok();
     mesh.await_instances("slow", 1);
-    let load = mesh.site(2).load("web", &["http://slow:8080/", "--post", "--pause-ms", "10"]);
+    let load = mesh.site(2).load("web", &["http://slow:8080/", "--post", "--pause-ms", "1"]);
     let began = Instant::now();
     let detached = one.sealane(&["detach", "slow-1", "--drain", "10s"]).ok();
     println!("detached after {:?}: {}", began.elapsed(), detached.stderr.trim());
