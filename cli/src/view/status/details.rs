@@ -32,7 +32,7 @@ impl Details {
     ) -> Self {
         let known = workloads.iter().filter_map(|view| view.workload.as_ref());
         Self {
-            problems: services.iter().filter_map(down).collect(),
+            problems: services.iter().filter_map(|view| down(view, workloads)).collect(),
             hosts: hosts.into_iter().map(Into::into).collect(),
             networks: networks.into_iter().map(Into::into).collect(),
             services: services.into_iter().map(Into::into).collect(),
@@ -83,7 +83,7 @@ fn some<R: Row>(
 }
 
 /// Describes a service whose calls are all refused.
-fn down(view: &v1::ServiceView) -> Option<String> {
+fn down(view: &v1::ServiceView, workloads: &[v1::WorkloadView]) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, unserved, .. } = view else { return None };
     let v1::Service { name, declared, ports, check, .. } = service.as_ref()?;
     // Nobody calls a service that offers nothing; what keeps instances outside every network, the host says that checks them.
@@ -95,6 +95,14 @@ fn down(view: &v1::ServiceView) -> Option<String> {
         return Some(format!(
             "service {network}/{name} has no ready instance that offers port{s} {ports}, so calls there fail; start one \
              with `--port`, or take the port{s} out of the service"
+        ));
+    }
+    if let Some(idle) = without_weight((network, name), workloads) {
+        let own = format!("{}.{network}", idle.name);
+        return Some(format!(
+            "service {network}/{name} has no instance with a weight above 0, so its calls are refused; `sealane workload set {own} \
+             --weight 1` on {} has {} take calls",
+            idle.node, idle.name
         ));
     }
     if *instances > 0 {
@@ -109,6 +117,16 @@ fn down(view: &v1::ServiceView) -> Option<String> {
         "service {network}/{name} has no instance, so its calls are refused; start one, or end the service by `sealane \
          {end} {name} --network {network}` on the control host"
     ))
+}
+
+/// Finds an instance that is ready and gets no calls for its weight of 0 alone, which nobody drained.
+fn without_weight<'a>(
+    (network, service): (&str, &str),
+    workloads: &'a [v1::WorkloadView],
+) -> Option<&'a v1::Workload> {
+    let known = workloads.iter().filter_map(|view| view.workload.as_ref());
+    let mut instances = known.filter(|known| known.network == network && known.service == service);
+    instances.find(|known| known.ready && known.weight == Some(0) && known.kept_weight.is_none())
 }
 
 #[cfg(test)]
@@ -157,6 +175,30 @@ mod tests {
             problem.starts_with("service shop/api has no ready instance that offers port 9999/tcp"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn a_weight_of_nothing_that_keeps_a_service_from_its_calls_is_named_with_what_to_type() {
+        let said = |weight: Option<u32>, kept_weight: Option<u32>| {
+            let workload = v1::Workload {
+                network: "shop".into(),
+                name: "api-1".into(),
+                node: "host-2".into(),
+                service: "api".into(),
+                ready: true,
+                weight,
+                kept_weight,
+                ..Default::default()
+            };
+            let view = v1::WorkloadView { workload: Some(workload), ..Default::default() };
+            let details = Details::new(vec![], vec![], vec![service("api", 0, 1)], &[view]);
+            details.problems().next().unwrap().clone()
+        };
+        let idle = said(Some(0), None);
+        assert!(idle.starts_with("service shop/api has no instance with a weight above 0"), "{idle}");
+        assert!(idle.contains("`sealane workload set api-1.shop --weight 1` on host-2"), "{idle}");
+        assert!(said(Some(0), Some(1)).contains("not drained"), "who drained it knows");
+        assert!(said(None, None).contains("known to be ready"));
     }
 
     #[test]
