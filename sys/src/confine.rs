@@ -31,7 +31,7 @@ pub struct ConfineError {
     source: io::Error,
 }
 
-/// Returns true if a confined process `pid` may be this user. [`NOBODY`] is a user like any other where processes get a user of their
+/// Returns true if a confined process `pid` may be this user. The user nobody is one like any other where processes get a user of their
 /// own.
 #[must_use]
 pub fn is_user_of(user: u32, pid: u32) -> bool {
