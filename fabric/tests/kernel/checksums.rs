@@ -14,7 +14,7 @@ use sealane_sys::spawn::SpawnExt;
 use crate::hosts::{Host, Hosts, sh, two_hosts};
 
 /// The program that is a network card which makes no checksums in tunnels.
-const BROKEN_CARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/programs/broken_card.py");
+const BROKEN_CARD: &str = include_str!("../../../tests/programs/broken_card.py");
 const LONG: Duration = Duration::from_secs(20);
 const BOTH: [ChecksumBy; 2] = [ChecksumBy::Device, ChecksumBy::Kernel];
 
@@ -42,7 +42,7 @@ fn broken_card(hosts: &Hosts) -> Wire {
     }
     let mut card = Command::new("/usr/bin/python3");
     let middle = std::os::fd::OwnedFd::from(middle);
-    let card = card.args([BROKEN_CARD, "left", "right"]).stdout(Stdio::piped()).enter(vec![middle]);
+    let card = card.args(["-c", BROKEN_CARD, "left", "right"]).stdout(Stdio::piped()).enter(vec![middle]);
     let mut card = card.die_with_parent().spawn().unwrap();
     let mut said = [0; 6];
     std::io::Read::read_exact(card.stdout.as_mut().unwrap(), &mut said).unwrap();

@@ -24,7 +24,8 @@ fn an_address_that_changed_its_mac_is_reachable_for_warm_clients_within_two_seco
                 let refused = std::mem::replace(&mut running, start()).wait();
                 assert!(refused.stderr.contains("in use"), "{refused}");
             }
-            mesh.site(site).workload(name)
+            // One that control is about to refuse is there for a moment, too.
+            mesh.site(site).workload(name).filter(|view| view["ready"] == true)
         });
         running
     };
