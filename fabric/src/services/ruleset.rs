@@ -140,11 +140,10 @@ pub(super) fn creation(name: &TableName, wanted: &ServiceTable) -> Changes {
 /// packet is led to them. In one, the kernel leads packets there before it has put the elements into the maps of these chains.
 pub(super) fn difference(name: &TableName, known: &ServiceTable, wanted: &ServiceTable) -> [Changes; 2] {
     let [mut first, mut second] = [(); 2].map(|()| Changes::default());
-    if known.blocks == wanted.blocks {
-        prepare(&mut first, name, known, wanted);
-        advance(&mut second, name, known, wanted);
-    } else {
-        second = replacement(name, wanted);
+    prepare(&mut first, name, known, wanted);
+    advance(&mut second, name, known, wanted);
+    if known.blocks != wanted.blocks {
+        base_chains(wanted).into_iter().for_each(|chain| second.refill_chain(name, chain));
     }
     [first, second]
 }
@@ -236,7 +235,10 @@ mod tests {
         let before = table(&SERVICES, &[API], false);
         let mut after = before.clone();
         after.blocks.insert("10.42.254.0/24".parse().unwrap());
-        assert_eq!(difference(&name(), &before, &after), [Changes::default(), replacement(&name(), &after)]);
+        // Each chain is emptied and filled in one step; ports and their chains stay.
+        let rules = base_chains(&after).map(|chain| chain.rules.len());
+        let refilled = rules.map(|rules| [vec![8], vec![6; rules]].concat()).concat();
+        assert_eq!(steps(&before, &after), [vec![], refilled]);
         assert_ne!(comments(&before), comments(&after));
     }
 }

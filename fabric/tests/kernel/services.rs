@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sealane_fabric::nft::{Redirect, ensure_sidecar_rules};
@@ -132,6 +133,47 @@ async fn what_leads_nowhere_is_refused_at_once_and_pings_are_answered() {
     }
     check_udp_refusal(&scene, 54);
     assert!(answers(&scene.client, VIP, 5.0));
+}
+
+#[tokio::test]
+async fn a_connection_that_meets_a_change_of_rules_is_led_by_it() {
+    let mut scene = Scene::new().await;
+    for last in [11, 13] {
+        scene.serve(last, 1);
+        let listener = scene.listen(last);
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+    }
+    scene.ensure().await;
+    let (hopper, client) = (scene.hosts.a.hopper.clone(), scene.client.try_clone().unwrap());
+    let over = Arc::new(AtomicBool::new(false));
+    let until = over.clone();
+    let caller = std::thread::spawn(move || {
+        let to: SocketAddr = format!("{VIP}:80").parse().unwrap();
+        let mut made = 0;
+        // Fewer than there are ports: one that is used again meets what is left of its last connection.
+        while !until.load(Ordering::Relaxed) {
+            let socket = hopper.run(&client, || Socket::new(Domain::IPV4, Type::STREAM, None)).unwrap()?;
+            socket.connect_timeout(&to.into(), Duration::from_millis(900))?;
+            made += 1;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        Ok::<_, io::Error>(made)
+    });
+    let other = Block { node: None, range: "10.42.254.0/24".parse().unwrap() };
+    for change in 1..=400_u32 {
+        scene.snapshot.workloads[1].weight = (change % 5 + 1).try_into().unwrap();
+        if change % 10 == 0 {
+            scene.snapshot.blocks.truncate(1);
+            scene.snapshot.blocks.extend((change % 20 == 0).then(|| other.clone()));
+        }
+        assert!(scene.rules.ensure(&scene.client, &scene.table()).await.unwrap());
+    }
+    over.store(true, Ordering::Relaxed);
+    let made = caller.join().unwrap().unwrap();
+    assert!(made > 100, "{made}");
+    // What was changed step by step is what another agent would make.
+    scene.restart();
+    assert!(!scene.ensure().await);
 }
 
 #[tokio::test]
