@@ -344,10 +344,6 @@ impl Mesh {
                 None => hosted.applied.remove(&plane),
             };
         }
-        let sequence = self.applied_by_all(&id.network);
-        if let Some(carried) = self.networks.get_mut(&id.network) {
-            carried.progress.handle_applied(sequence);
-        }
     }
 
     /// The sequence that every data plane of a network's workloads works by, or a newer one.
@@ -358,7 +354,9 @@ impl Mesh {
 
     /// Kernel and names work by this sequence of the network, which has what control said at this generation.
     pub(crate) fn set_published(&mut self, network: &NetworkName, sequence: u64, generation: Generation) {
+        let applied = self.applied_by_all(network);
         if let Some(carried) = self.networks.get_mut(network) {
+            carried.progress.handle_applied(applied);
             carried.progress.handle_published(sequence, generation);
         }
     }

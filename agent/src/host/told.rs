@@ -21,7 +21,7 @@ pub(crate) struct HeardWords {
     pub(crate) version: u64,
     /// Hosts within reach that have no channel, and hear of nothing while control is away.
     pub(crate) deaf: BTreeSet<NodeName>,
-    /// Those of them whose agents are of a version with channels: they may not be there.
+    /// Deaf hosts whose agents are of a version with channels: they may not be there.
     pub(crate) silent: BTreeSet<NodeName>,
 }
 

@@ -91,8 +91,9 @@ impl Workloads {
         let views = &self.context.host.views;
         let link = views.link.borrow();
         if link.channel.is_some() {
-            let silent = names(views.told.borrow().values().flat_map(|told| &told.silent));
+            let silent = hosts_of(&views.told.borrow(), &networks, |told| &told.silent);
             if !silent.is_empty() {
+                let silent = names(&silent);
                 return Some(format!(
                     "nothing is heard of the agent of {silent}: its workloads call as before until it is back"
                 ));
@@ -102,7 +103,7 @@ impl Workloads {
                     .to_owned(),
             );
         }
-        let deaf = deaf(&views.told.borrow(), &networks);
+        let deaf = names(&hosts_of(&views.told.borrow(), &networks, |told| &told.deaf));
         let why = link.why_silent();
         Some(match deaf.as_str() {
             "" => format!(
@@ -121,14 +122,7 @@ impl Workloads {
         let (mut link, mut told, began) = (views.link.clone(), views.told.clone(), Instant::now());
         let mut were_silent = false;
         loop {
-            let silent: BTreeSet<NodeName> = {
-                let told = told.borrow_and_update();
-                networks
-                    .iter()
-                    .filter_map(|network| told.get(network))
-                    .flat_map(|told| told.silent.clone())
-                    .collect()
-            };
+            let silent = hosts_of(&told.borrow_and_update(), networks, |told| &told.silent);
             if silent.is_empty() {
                 return if were_silent {
                     tokio::time::sleep(TAKEN_UP).await
@@ -157,7 +151,7 @@ impl Workloads {
             let heard = {
                 let told = told.borrow_and_update();
                 let of = |network| told.get(network).is_none_or(|told| told.version >= version);
-                networks.iter().all(of) && deaf(&told, networks).is_empty()
+                networks.iter().all(of) && hosts_of(&told, networks, |told| &told.deaf).is_empty()
             };
             if alone && heard {
                 return tokio::time::sleep(WORKED_BY).await;
@@ -172,14 +166,17 @@ impl Workloads {
     }
 }
 
-/// Names the hosts of these networks that have no channel and can be reached.
-fn deaf(told: &BTreeMap<NetworkName, HeardWords>, networks: &BTreeSet<NetworkName>) -> String {
-    names(networks.iter().filter_map(|network| told.get(network)).flat_map(|told| &told.deaf))
+/// Hosts of which `of` tells in the progress with these networks.
+fn hosts_of(
+    told: &BTreeMap<NetworkName, HeardWords>,
+    networks: &BTreeSet<NetworkName>,
+    of: impl Fn(&HeardWords) -> &BTreeSet<NodeName>,
+) -> BTreeSet<NodeName> {
+    networks.iter().filter_map(|network| told.get(network)).flat_map(of).cloned().collect()
 }
 
 /// Names hosts in a sentence.
-fn names<'a>(hosts: impl Iterator<Item = &'a NodeName>) -> String {
-    let hosts: BTreeSet<&NodeName> = hosts.collect();
+fn names(hosts: &BTreeSet<NodeName>) -> String {
     let names: Vec<&str> = hosts.iter().take(NAMED).map(|name| name.as_str()).collect();
     let more = hosts.len().saturating_sub(NAMED);
     if more > 0 { format!("{} and {more} more hosts", names.join(", ")) } else { names.join(", ") }

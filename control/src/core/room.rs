@@ -135,7 +135,6 @@ pub(super) fn of(
 #[cfg(test)]
 mod tests {
     use sealane_proto::resource::{Block, Egress, Node, Workload};
-    use sealane_proto::types::MacAddr;
 
     use super::*;
     use crate::core::{CarryNetwork, Change, CreateNetwork, NodeRecord, Timestamp, model};
@@ -183,18 +182,8 @@ mod tests {
     fn work(state: &mut State, node: &str, address: &str) {
         let workload = Workload {
             name: format!("at-{}", address.replace('.', "-")).parse().unwrap(),
-            network: "shop".parse().unwrap(),
             node: node.parse().unwrap(),
-            address: address.parse().unwrap(),
-            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
-            service: None,
-            ports: vec![],
-            sidecar: false,
-            ready: true,
-            ready6: true,
-            weight: Default::default(),
-            aliases: Default::default(),
-            finding: Default::default(),
+            ..model::workload(address.parse().unwrap())
         };
         state.apply(&Change::put_in(&"shop".parse().unwrap(), workload));
     }

@@ -25,7 +25,7 @@ pub struct NarrowTable {
     pub number: u32,
     /// Packets of UDP to this port look there, and no others.
     pub port: u16,
-    /// Those with this mark do not.
+    /// Packets with this mark do not.
     pub except: u32,
 }
 
@@ -152,7 +152,7 @@ impl NarrowTable {
         Some(leads && !rule.header.flags.contains(RuleFlags::Invert))
     }
 
-    /// What must be so of packets that look there.
+    /// Conditions on packets that look there.
     fn conditions(self) -> [RuleAttribute; 3] {
         [
             RuleAttribute::FwMask(self.except),

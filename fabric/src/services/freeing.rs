@@ -2,9 +2,10 @@
 //!
 //! A workload has one walk under way at most, which ends by the newest table; a host has one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sealane_base::mutex::lock;
 use sealane_base::task;
 use sealane_proto::types::NetworkName;
 use sealane_sys::NetNs;
@@ -70,11 +71,11 @@ impl Default for Freeing {
 impl Freeing {
     /// Tells the table that the kernel's rules are about to be of: what a walk has met leaves by no older one.
     pub(super) fn follow(&self, table: &Arc<ServiceTable>) {
-        *self.0.newest.lock().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        *lock(&self.0.newest) = table.clone();
     }
 
     fn newest(&self) -> Arc<ServiceTable> {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0.newest).clone()
     }
 
     /// Walks as soon as there is room, in place of a walk that has not begun yet.
@@ -129,7 +130,7 @@ impl Freeing {
     /// Returns the time from which the walk that is next may begin, if it has to wait.
     fn rests_until(&self) -> Option<Instant> {
         let connections = self.0.work.borrow().next.as_ref().is_some_and(|next| !next.datagrams);
-        let rest = WALKS.lock().unwrap_or_else(PoisonError::into_inner).may_begin_at();
+        let rest = lock(&WALKS).may_begin_at();
         rest.filter(|at| connections && *at > Instant::now())
     }
 
@@ -200,7 +201,7 @@ impl Walk {
     fn walk(&self, newest: impl Fn() -> Arc<ServiceTable>) -> Result<Vec<Flow>, NetlinkError> {
         let began = Instant::now();
         let (freed, begun) = self.namespace().free_flows(newest)?;
-        WALKS.lock().unwrap_or_else(PoisonError::into_inner).handle_walk(began.elapsed(), Instant::now());
+        lock(&WALKS).handle_walk(began.elapsed(), Instant::now());
         self.count(freed);
         Ok(begun)
     }

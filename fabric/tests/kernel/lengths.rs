@@ -55,7 +55,7 @@ raw.bind((stranger, 0))
 raw.sendto(message, (victim, 0))
 "#;
 
-/// Who is told what of the way to whom, by whom.
+/// A host that is told of the way to another one, and the stranger who tells it.
 struct Scene<'a> {
     victim: &'a Host,
     addresses: [&'a str; 3],

@@ -283,7 +283,7 @@ impl Core {
         self.looks += 1;
     }
 
-    /// What goes on in a stream cannot be made again.
+    /// Marks a stream as one whose request cannot be made again.
     pub(super) fn set_work(&mut self, id: StreamId) {
         if let Some(state) = self.streams.get_mut(&id) {
             state.stake = Stake::Work;

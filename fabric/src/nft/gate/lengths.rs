@@ -1,10 +1,10 @@
-//! What anybody says by ICMP of the lengths of tunnels' packets. Pure.
+//! Messages by ICMP about the lengths of tunnels' packets, which anybody can send. Pure.
 //!
 //! A message that a packet was too long (RFC 792, RFC 4443) quotes the packet's beginning, and nothing in there is a secret: the
 //! kernel looks a VXLAN socket up by its port alone. So whoever can send to a host could shorten its packets to another one.
 //! Echoes of hosts find out themselves which lengths pass.
 //!
-//! What the kernel believes holds for all packets to an address, and it believes whatever is said of ICMP's own: messages about
+//! A message that the kernel believes holds for all packets to an address, and it believes whatever is said of ICMP's own: messages about
 //! such packets to hosts of the mesh are dropped as well. Those about other packets go on.
 
 use crate::nft::datum::{Datum, ICMP, ICMPV6};

@@ -1,8 +1,8 @@
-//! How much hosts bring back in all, and how often.
+//! Bounds on all that hosts bring back, and on how often.
 
 use super::*;
 
-/// What host 1 brings back that tells `told`, where there are `more` changes.
+/// Counts the networks that host 1 brings back, which tells `told`, where there are `more` changes.
 fn brought(backup: &State, more: impl Iterator<Item = Change>, told: &NetworkSnapshot) -> usize {
     let mut state = restored(backup);
     more.for_each(|change| state.apply(&change));
