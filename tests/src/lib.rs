@@ -23,6 +23,6 @@ pub use mesh::Mesh;
 pub use metrics::Metrics;
 pub use program::{sealane, testapp};
 pub use release::{Release, kernel};
-pub use running::{Finished, Running};
+pub use running::{Finished, Running, lab_sh};
 pub use site::Site;
 pub use wait::{PATIENCE, eventually};

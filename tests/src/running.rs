@@ -242,3 +242,13 @@ fn line(command: &Command) -> String {
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
+
+/// Runs a script of shell where the wires of the hosts end: in the lab itself.
+///
+/// # Panics
+/// When it fails.
+#[track_caller]
+pub fn lab_sh(script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -34,6 +34,15 @@ impl Site {
         self.begin(program, arguments).wait()
     }
 
+    /// Runs a script of shell on the host; returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.command("sh", &["-ec", script]).ok().stdout
+    }
+
     /// Starts a program on the host.
     #[must_use]
     #[track_caller]
@@ -272,7 +281,7 @@ impl Site {
                       do umount -l $p || ! mountpoint -q $p; done; rm -rf /run/sealane /run/netns/*; nft flush ruleset; \
                       cat /proc/sys/kernel/random/uuid > /run/boot_id; \
                       mount --bind /run/boot_id /proc/sys/kernel/random/boot_id";
-        let _ = self.command("sh", &["-ec", script]).ok();
+        let _ = self.sh(script);
     }
 
     /// Kills the host's keep.

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, testapp};
+use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, lab_sh, testapp};
 
 /// Program that is such a card.
 const BROKEN_CARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/broken_card.py");
@@ -13,21 +13,11 @@ const BROKEN_CARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/broken_
 const NAMED: Duration = Duration::from_secs(90);
 const PEER: [(&str, &str); 1] = [("peer", "host-1")];
 
-/// Runs a line of shell where the wires of the hosts end: in the lab itself.
-fn lab(script: &str) {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn sh(site: &Site, script: &str) -> String {
-    site.command("sh", &["-ec", script]).ok().stdout
-}
-
 /// Gives the host with this number such a card.
 fn break_card(number: usize) -> Running {
     let (card, wire, port) = (format!("u{number}"), format!("card{number}"), format!("wire{number}"));
     // The lab itself is neither asked nor does it say anything at the card.
-    lab(&format!(
+    lab_sh(&format!(
         "ip link set {card} nomaster; ip link add {wire} type veth peer name {port}; \
          for device in {card} {wire} {port}; do \
            sysctl -qw net.ipv6.conf.$device.disable_ipv6=1; ip link set $device arp off; ip link set $device up; \
@@ -43,7 +33,7 @@ fn break_card(number: usize) -> Running {
 
 /// Has a host's kernel make all checksums, or leave them to the card.
 fn leave_to_card(site: &Site, leave: bool) {
-    sh(site, &format!("ethtool -K eth0 tx {}", if leave { "on" } else { "off" }));
+    site.sh(&format!("ethtool -K eth0 tx {}", if leave { "on" } else { "off" }));
 }
 
 /// An instance of `plain` without a sidecar.
@@ -78,11 +68,8 @@ fn pings(site: &Site) -> bool {
 
 /// From now on one packet in five of tunnels is lost on its way to a host.
 fn lose(site: &Site) {
-    sh(
-        site,
-        "nft 'table ip loss { chain c { type filter hook prerouting priority -400; \
-           udp dport 4789 numgen random mod 5 == 0 drop; }; }'",
-    );
+    site.sh("nft 'table ip loss { chain c { type filter hook prerouting priority -400; \
+           udp dport 4789 numgen random mod 5 == 0 drop; }; }'");
 }
 
 fn await_fault(site: &Site, fault: f64) -> Duration {
@@ -102,7 +89,7 @@ fn a_card_that_makes_no_checksums_in_tunnels_is_named_with_the_line_that_helps()
     }
     let mesh = Mesh::hosts(2);
     // The card cuts no segments: nothing describes those in tunnels to the program.
-    mesh.sites().for_each(|site| drop(sh(site, "ip link set eth0 gso_max_segs 1")));
+    mesh.sites().for_each(|site| drop(site.sh("ip link set eth0 gso_max_segs 1")));
     leave_to_card(mesh.site(2), false);
     let _card = break_card(2);
     let mesh = mesh.up();
@@ -120,7 +107,7 @@ fn a_card_that_makes_no_checksums_in_tunnels_is_named_with_the_line_that_helps()
     leave_to_card(two, true);
     println!("named after {:?}", await_fault(two, 1.0));
     assert!(!one.problems().contains("checksums"), "{}", one.problems());
-    mesh.sites().for_each(|site| drop(sh(site, "nft delete table ip loss")));
+    mesh.sites().for_each(|site| drop(site.sh("nft delete table ip loss")));
     assert!(pings(two), "what has the kernel's checksum passes");
     assert!(!calls(two), "TCP does not");
     let sentence = "packets of TCP and UDP to node host-1 (192.0.2.11) are lost where network device eth0 is left to make \
@@ -138,7 +125,7 @@ fn a_card_that_makes_no_checksums_in_tunnels_is_named_with_the_line_that_helps()
         "{matrix}"
     );
 
-    sh(two, line);
+    two.sh(line);
     println!("no longer named after {:?}", await_fault(two, 0.0));
     eventually(PATIENCE, "status is well again", || (!two.problems().contains("checksums")).then_some(()));
     assert!(calls(two));

@@ -6,10 +6,6 @@ use sealane_lab::isolated;
 use sealane_sys::Process;
 use sealane_tests::{Mesh, PATIENCE, Site, eventually};
 
-fn shell(site: &Site, script: &str) {
-    let _ = site.command("sh", &["-ec", script]).ok();
-}
-
 fn await_file(site: &Site, path: &str) {
     let there = || site.host.within(|| fs::exists(path).unwrap()).unwrap().then_some(());
     eventually(PATIENCE, &format!("{path} is made again"), there);
@@ -37,13 +33,13 @@ fn removed_sockets_pid_files_and_resolv_conf_come_back_and_nothing_restarts() {
     let (mut mesh, _servers) = Mesh::serving(2, 2);
     let load = mesh.site(1).load("web", &["http://api:8080/"]);
     let (keeps, sidecars) = (mesh.site(2).processes("keep"), mesh.site(2).processes("proxy"));
-    shell(mesh.site(2), "cd /run/sealane; rm -rf *.sock *.pid channel/* resolv sidecars");
+    mesh.site(2).sh("cd /run/sealane; rm -rf *.sock *.pid channel/* resolv sidecars");
     for name in
         ["agent.sock", "agent.pid", "channel/sidecar.sock", "keep.sock", "keep.pid", "resolv/shop.api-2.conf"]
     {
         await_file(mesh.site(2), &format!("/run/sealane/{name}"));
     }
-    shell(mesh.site(1), "rm /run/sealane/control.sock /run/sealane/control.pid");
+    mesh.site(1).sh("rm /run/sealane/control.sock /run/sealane/control.pid");
     await_file(mesh.site(1), "/run/sealane/control.sock");
     mesh.await_instances("api", 2);
 
@@ -80,14 +76,14 @@ fn sidecars_whose_folder_is_removed_are_followed_by_others_with_this_agent_and_t
         });
     };
     let sidecars = mesh.site(2).processes("proxy");
-    shell(mesh.site(2), "rm -rf /run/sealane/channel");
+    mesh.site(2).sh("rm -rf /run/sealane/channel");
     followed(&mesh, &sidecars);
     load.await_further(200);
     let _ = load.stop().ok();
 
     mesh.site_mut(2).agent.kill9();
     let sidecars = mesh.site(2).processes("proxy");
-    shell(mesh.site(2), "rm -rf /run/sealane/channel");
+    mesh.site(2).sh("rm -rf /run/sealane/channel");
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     followed(&mesh, &sidecars);
@@ -110,11 +106,11 @@ fn clean_ends_sidecars_and_gives_forwarding_back_also_when_their_files_were_remo
     mesh.create_shop();
     let _server = mesh.site(1).serve("api", "api");
     assert_eq!(forwarding(mesh.site(1)).trim(), "1");
-    shell(mesh.site(1), "cd /run/sealane; rm -r sidecars ip_forward-was-off");
+    mesh.site(1).sh("cd /run/sealane; rm -r sidecars ip_forward-was-off");
     await_file(mesh.site(1), "/run/sealane/sidecars/shop.api.pid");
     await_file(mesh.site(1), "/run/sealane/ip_forward-was-off");
     mesh.site_mut(1).agent.kill9();
-    shell(mesh.site(1), "rm -r /run/sealane/sidecars");
+    mesh.site(1).sh("rm -r /run/sealane/sidecars");
     let _ = mesh.site(1).sealane(&["clean", "--yes"]).ok();
     assert_eq!(mesh.site(1).processes("proxy"), [] as [u32; 0]);
     assert_eq!(forwarding(mesh.site(1)).trim(), "0");
@@ -128,7 +124,7 @@ fn an_agent_whose_keep_lost_its_socket_starts_and_finds_what_it_holds() {
     let (mut mesh, _servers) = Mesh::serving(1, 1);
     let keeps = mesh.site(1).processes("keep");
     mesh.site_mut(1).agent.kill9();
-    shell(mesh.site(1), "rm /run/sealane/keep.sock");
+    mesh.site(1).sh("rm /run/sealane/keep.sock");
     mesh.site_mut(1).agent.start();
     mesh.site_mut(1).await_ready();
     assert_eq!(mesh.site(1).processes("keep"), keeps);
@@ -147,7 +143,7 @@ fn a_network_whose_handle_is_removed_goes_on_also_with_the_next_agent() {
         let call = mesh.site(from).curl(&url).ok();
         assert_eq!(call.stdout, name);
     };
-    shell(mesh.site(2), remove);
+    mesh.site(2).sh(remove);
     let _added = mesh.site(1).serve("added", "added");
     mesh.site(2).await_instances("added", 1);
     call(&mesh, 2, "added");
@@ -155,7 +151,7 @@ fn a_network_whose_handle_is_removed_goes_on_also_with_the_next_agent() {
     await_file(mesh.site(2), "/run/sealane/netns/net-shop");
 
     mesh.site_mut(2).agent.kill9();
-    shell(mesh.site(2), remove);
+    mesh.site(2).sh(remove);
     mesh.site_mut(2).agent.start();
     mesh.site_mut(2).await_ready();
     let _later = mesh.site(2).serve("later", "later");
@@ -171,13 +167,13 @@ fn a_workload_whose_sidecar_does_not_come_back_is_not_ready_and_named() {
     }
     let (mesh, _servers) = Mesh::serving(2, 2);
     // Something that is there is not replaced.
-    shell(mesh.site(2), "cd /run/sealane/channel; rm sidecar.sock; touch sidecar.sock");
+    mesh.site(2).sh("cd /run/sealane/channel; rm sidecar.sock; touch sidecar.sock");
     kill_sidecars(mesh.site(2));
     await_problem(mesh.site(2), "workload shop/api-2 gets no calls, its sidecar does not work");
     mesh.await_instances("api", 1);
     let problem = mesh.site(2).workload("api-2").unwrap()["problem"].to_string();
     assert!(problem.contains("its sidecar does not work"), "{problem}");
-    shell(mesh.site(2), "rm /run/sealane/channel/sidecar.sock");
+    mesh.site(2).sh("rm /run/sealane/channel/sidecar.sock");
     mesh.await_instances("api", 2);
     await_no_problem(mesh.site(2));
 }

@@ -3,15 +3,11 @@
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, eventually};
 
-fn sh(mesh: &Mesh, number: usize, script: &str) -> String {
-    mesh.site(number).command("sh", &["-ec", script]).ok().stdout
-}
-
 /// Names of the VXLAN devices of the network on a host.
 fn devices(mesh: &Mesh, number: usize) -> String {
     let names =
         "nsenter --net=/run/sealane/netns/net-shop ip -o link show type vxlan | cut -d: -f2 | cut -d@ -f1";
-    sh(mesh, number, names).split_whitespace().collect::<Vec<_>>().join(" ")
+    mesh.site(number).sh(names).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]
@@ -51,7 +47,7 @@ fn hosts_of_ipv6_share_a_network_with_hosts_of_both_families_which_use_ipv4_amon
     }
     let mut mesh = Mesh::hosts(4);
     for number in 1..=3 {
-        let _ = sh(&mesh, number, &format!("ip addr add 2001:db8::1{number}/64 dev eth0 nodad"));
+        let _ = mesh.site(number).sh(&format!("ip addr add 2001:db8::1{number}/64 dev eth0 nodad"));
     }
     mesh.control.start();
     mesh.await_control();

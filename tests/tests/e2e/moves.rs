@@ -5,16 +5,11 @@ use std::time::{Duration, Instant};
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, eventually, sealane};
 
-/// Runs a script of shell on a host.
-fn sh(mesh: &Mesh, number: usize, script: &str) {
-    let _ = mesh.site(number).command("sh", &["-ec", script]).ok();
-}
-
 /// Gives the host this address beneath in place of what it had, as a DHCP client does.
 pub(crate) fn give(mesh: &Mesh, number: usize, address: &str) {
     let renew =
         "ip -4 addr flush dev eth0; ip addr add $NEW/24 dev eth0; ip route replace default via 192.0.2.1";
-    sh(mesh, number, &renew.replace("$NEW", address));
+    mesh.site(number).sh(&renew.replace("$NEW", address));
 }
 
 /// Waits until control knows the hosts at these addresses; returns the time that it took.
@@ -103,7 +98,7 @@ fn two_hosts_that_swap_their_addresses_while_they_run_are_both_reached_again() {
     }
     let (mesh, _servers) = Mesh::serving(3, 3);
     for number in [2, 3] {
-        sh(&mesh, number, "ip -4 addr flush dev eth0");
+        mesh.site(number).sh("ip -4 addr flush dev eth0");
     }
     give(&mesh, 2, "192.0.2.13");
     give(&mesh, 3, "192.0.2.12");
@@ -124,7 +119,7 @@ fn an_interface_or_a_prefix_is_remembered_and_its_new_address_followed() {
     }
     let (mut mesh, _servers) = Mesh::serving(2, 2);
     for number in [1, 2] {
-        sh(&mesh, number, &format!("ip addr add 198.51.100.{}/24 dev eth0", number + 10));
+        mesh.site(number).sh(&format!("ip addr add 198.51.100.{}/24 dev eth0", number + 10));
         mesh.site_mut(number).agent.kill9();
         let choice = ["198.51.100.0/24", "eth0"][number - 1];
         mesh.restart_agent(number, &["--underlay", choice]);
@@ -137,20 +132,20 @@ fn an_interface_or_a_prefix_is_remembered_and_its_new_address_followed() {
     await_calls(&mesh, 1, &["api-1", "api-2"]);
 
     // Without the flag, the choice is what it was: another address within it is taken up, also while no agent runs.
-    sh(&mesh, 2, "ip addr del 198.51.100.12/24 dev eth0; ip addr add 198.51.100.52/24 dev eth0");
+    mesh.site(2).sh("ip addr del 198.51.100.12/24 dev eth0; ip addr add 198.51.100.52/24 dev eth0");
     await_places(&mesh, &["198.51.100.11", "198.51.100.52"]);
     mesh.site_mut(2).agent.kill9();
-    sh(&mesh, 2, "ip addr del 198.51.100.52/24 dev eth0; ip addr add 198.51.100.62/24 dev eth0");
+    mesh.site(2).sh("ip addr del 198.51.100.52/24 dev eth0; ip addr add 198.51.100.62/24 dev eth0");
     mesh.restart_agent(2, &[]);
     await_places(&mesh, &["198.51.100.11", "198.51.100.62"]);
     await_calls(&mesh, 1, &["api-1", "api-2"]);
 
     // One that goes and comes back is the same one.
-    sh(&mesh, 2, "ip addr del 198.51.100.62/24 dev eth0");
+    mesh.site(2).sh("ip addr del 198.51.100.62/24 dev eth0");
     eventually(PATIENCE, "the agent says that its address is gone", || {
         mesh.site(2).problems().contains("198.51.100.62").then_some(())
     });
-    sh(&mesh, 2, "ip addr add 198.51.100.62/24 dev eth0");
+    mesh.site(2).sh("ip addr add 198.51.100.62/24 dev eth0");
     eventually(PATIENCE, "all is well again", || (mesh.site(2).problems() == "[]").then_some(()));
     await_calls(&mesh, 1, &["api-1", "api-2"]);
 
@@ -174,9 +169,7 @@ fn an_address_that_moves_to_another_device_is_the_same_host() {
         return;
     }
     let (mesh, _servers) = Mesh::serving(2, 2);
-    sh(
-        &mesh,
-        2,
+    mesh.site(2).sh(
         "ip link add bridge0 type bridge; ip link set bridge0 up; ip link set eth0 master bridge0; ip -4 addr flush dev eth0; \
          ip addr add 192.0.2.12/24 dev bridge0; ip route replace default via 192.0.2.1",
     );
@@ -194,7 +187,7 @@ fn hosts_of_ipv6_follow_their_addresses_and_one_without_is_refused_as_it_joins()
     }
     let mut mesh = Mesh::hosts(3);
     for number in 1..=2 {
-        sh(&mesh, number, &format!("ip addr add 2001:db8::1{number}/64 dev eth0 nodad"));
+        mesh.site(number).sh(&format!("ip addr add 2001:db8::1{number}/64 dev eth0 nodad"));
     }
     mesh.control.start();
     mesh.await_control();
@@ -208,7 +201,7 @@ fn hosts_of_ipv6_follow_their_addresses_and_one_without_is_refused_as_it_joins()
     mesh.site(1).await_instances("api", 2);
     await_calls(&mesh, 1, &["api-1", "api-2"]);
     let tunnel = device(&mesh, 2);
-    sh(&mesh, 2, "ip addr del 2001:db8::12/64 dev eth0; ip addr add 2001:db8::52/64 dev eth0 nodad");
+    mesh.site(2).sh("ip addr del 2001:db8::12/64 dev eth0; ip addr add 2001:db8::52/64 dev eth0 nodad");
     let row = await_row(&mesh, 1, "api-2", "2001:db8::52");
     println!("the other host sends to the new address after {row:?}");
     await_places(&mesh, &["2001:db8::11", "2001:db8::52"]);
@@ -273,13 +266,13 @@ fn an_agent_looks_controls_name_up_again_when_it_moves() {
     }
     let (mut mesh, _servers) = Mesh::serving(2, 2);
     let name = |address: &str| format!("echo {address} control.example > /run/hosts");
-    sh(&mesh, 2, &format!("{}; mount --bind /run/hosts /etc/hosts", name("192.0.2.11")));
+    mesh.site(2).sh(&format!("{}; mount --bind /run/hosts /etc/hosts", name("192.0.2.11")));
     mesh.site_mut(2).agent.kill9();
     mesh.restart_agent(2, &["--control", "control.example:7443"]);
     await_places(&mesh, &["192.0.2.11", "192.0.2.12"]);
 
     give(&mesh, 1, "192.0.2.61");
-    sh(&mesh, 2, &name("192.0.2.61"));
+    mesh.site(2).sh(&name("192.0.2.61"));
     mesh.site_mut(1).agent.kill9();
     mesh.restart_agent(1, &["--control", "192.0.2.61:7443"]);
     await_places(&mesh, &["192.0.2.61", "192.0.2.12"]);

@@ -1,39 +1,25 @@
 //! Ways between hosts by a router that takes only short packets and tells nobody.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, testapp};
+use sealane_tests::{Mesh, PATIENCE, Running, Site, eventually, lab_sh, testapp};
 
 /// Bytes of a long transfer.
 const LONG: &str = "20000000";
 
-/// Runs a script of shell where the router is: in the lab itself.
-fn router(script: &str) {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn sh(site: &Site, script: &str) -> String {
-    site.command("sh", &["-ec", script]).ok().stdout
-}
-
 /// A mesh whose hosts reach each other by the router alone.
 fn routed(hosts: usize) -> Mesh {
     let mesh = Mesh::hosts(hosts);
-    router(
+    lab_sh(
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.underlay.send_redirects=0",
     );
     for site in mesh.sites() {
         let address = site.host.address();
-        sh(
-            site,
-            &format!(
-                "ip addr flush dev eth0; ip addr add {address}/32 dev eth0; ip route add 192.0.2.1 dev eth0; \
+        site.sh(&format!(
+            "ip addr flush dev eth0; ip addr add {address}/32 dev eth0; ip route add 192.0.2.1 dev eth0; \
                  ip route add default via 192.0.2.1; ip link set eth0 gso_max_segs 1"
-            ),
-        );
+        ));
     }
     let mesh = mesh.up();
     mesh.create_shop();
@@ -42,7 +28,7 @@ fn routed(hosts: usize) -> Mesh {
 
 /// From now on the router drops packets that are longer, and whatever would tell of it.
 fn narrow(length: u32) {
-    router(&format!(
+    lab_sh(&format!(
         "nft 'table ip router {{ }}; delete table ip router; table ip router {{ \
            chain forward {{ type filter hook forward priority 0; ip length > {length} drop; ip protocol icmp drop; }}; \
            chain output {{ type filter hook output priority 0; ip protocol icmp drop; }}; }}'"
@@ -50,12 +36,12 @@ fn narrow(length: u32) {
 }
 
 fn wide() {
-    router("nft delete table ip router");
+    lab_sh("nft delete table ip router");
 }
 
 /// The MTU of packets of the host's tunnels to another one, where the route has one.
 fn mtu(from: &Site, to: &Site) -> Option<u32> {
-    let way = sh(from, &format!("ip route get {} ipproto udp dport 4789", to.host.address()));
+    let way = from.sh(&format!("ip route get {} ipproto udp dport 4789", to.host.address()));
     way.split("mtu ").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
@@ -166,7 +152,7 @@ fn a_black_hole_is_found_named_and_told_to_senders_and_forgotten_when_the_way_ha
     await_path_mtu(mesh.site(2), "host-1", 1_380);
     assert_eq!(mtu(mesh.site(2), mesh.site(1)), Some(1_380));
     // So is what somebody takes away.
-    sh(mesh.site(2), "ip rule del pref 47");
+    mesh.site(2).sh("ip rule del pref 47");
     let mended = await_mtu(mesh.site(2), mesh.site(1), Some(1_380), PATIENCE);
     assert!(mended < Duration::from_secs(2), "{mended:?}");
     assert!(mesh.site(2).metrics().sum("sealane_kernel_drift_total", &[("table", "route")]) >= 1.0);
@@ -181,7 +167,7 @@ fn a_black_hole_is_found_named_and_told_to_senders_and_forgotten_when_the_way_ha
     eventually(PATIENCE, "status is well again", || {
         (!mesh.site(2).problems().contains("lost on the way")).then_some(())
     });
-    assert!(!sh(mesh.site(2), "ip rule; ip -6 rule").contains("47:"));
+    assert!(!mesh.site(2).sh("ip rule; ip -6 rule").contains("47:"));
 }
 
 #[test]
@@ -197,10 +183,10 @@ fn routes_of_narrow_ways_go_with_the_host() {
     await_mtu(mesh.site(2), mesh.site(1), Some(1_300), Duration::from_secs(20));
     let _ = mesh.site_mut(2).agent.terminate();
     assert_eq!(mtu(mesh.site(2), mesh.site(1)), Some(1_300), "workloads go on without the agent");
-    let of_host = sh(mesh.site(2), &format!("ip route get {}", mesh.site(1).host.address()));
+    let of_host = mesh.site(2).sh(&format!("ip route get {}", mesh.site(1).host.address()));
     assert!(!of_host.contains("table"), "what the host says itself needs no agent: {of_host}");
     let _ = mesh.site(2).sealane(&["clean", "--yes"]).ok();
     assert_eq!(mtu(mesh.site(2), mesh.site(1)), None);
-    let left = sh(mesh.site(2), "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all");
+    let left = mesh.site(2).sh("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all");
     assert!(!left.contains("47:") && !left.contains("proto 94") && !left.contains("proto sealane"), "{left}");
 }

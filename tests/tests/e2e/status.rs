@@ -110,7 +110,7 @@ fn a_host_moves_to_another_address_and_the_others_follow() {
     let (mut mesh, _servers) = Mesh::serving(2, 2);
     let script = "dev=$(ip -o addr show to 192.0.2.12 | awk '{print $2}'); \
                   ip addr del 192.0.2.12/24 dev $dev; ip addr add 192.0.2.52/24 dev $dev";
-    let _ = mesh.site(2).command("sh", &["-ec", script]).ok();
+    let _ = mesh.site(2).sh(script);
     mesh.site_mut(2).agent.kill9();
     mesh.site_mut(2).agent.start();
     eventually(PATIENCE, "the agent starts at its new address by itself", || {
