@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".sealane.v1.SidecarChange.change")
         // Encoded once for all hosts.
         .bytes(".sealane.v1.ControlMessage.state")
+        .bytes(".sealane.v1.ControlMessage.delta")
         // Encoded once for all peers.
         .bytes(".sealane.v1.PeerFacts.workloads")
         .compile_fds(descriptors)?;

@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use sealane_fabric::health::Families;
 use sealane_fabric::overlay::Applied;
 use sealane_fabric::overlay::plan::{self, Desired, Port};
-use sealane_proto::client::LinkEvent;
+use sealane_proto::client::{Followed, LinkEvent};
 use sealane_proto::resource::{Node, OwnerFacts, Workload};
 use sealane_proto::types::{
     Generation, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName,
@@ -158,11 +158,18 @@ impl SimulatedHost {
     pub fn handle_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::State(snapshot) => self.core.handle_state(*snapshot),
+            LinkEvent::Delta(delta) => self.core.handle_delta(&delta),
             LinkEvent::Gone(network) => self.core.handle_gone(&network),
             LinkEvent::Reported { version, refused } => self.core.handle_reported(version, refused),
             LinkEvent::Settled { version } => self.core.handle_settled(version),
             LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Clocks(_) | LinkEvent::Lost(_) => {}
         }
+    }
+
+    /// Progress of this host with what control tells.
+    #[must_use]
+    pub fn followed(&self) -> Followed {
+        self.core.followed()
     }
 
     /// Takes a workload in and writes it down.

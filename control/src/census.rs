@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealane_base::metrics::{Family, Reading, Series};
 use sealane_proto::census;
-use sealane_proto::resource::{AddressSpace, Workload};
+use sealane_proto::resource::Workload;
 use sealane_proto::types::NodeName;
 use sealane_proto::wire::v1::ServiceView;
 
@@ -26,18 +26,19 @@ pub(crate) fn families(
     });
     let help = "Hosts of the mesh: connected to this control plane, or lost.";
     let hosts = Family::gauge("sealane_control_hosts", help, states.into());
-    let snapshots = directory.networks.values();
-    let services =
-        snapshots.flat_map(|snapshot| ServiceView::all(snapshot, |workload| is_ready(workload, lost)));
+    let services = directory.networks.values().flat_map(|network| {
+        let snapshot = network.snapshot();
+        ServiceView::all(&snapshot, |workload| is_ready(workload, lost)).collect::<Vec<_>>()
+    });
     [hosts, addresses(directory)].into_iter().chain(census::services("sealane_control", services)).collect()
 }
 
 /// The family of networks' addresses.
 fn addresses(directory: &Directory) -> Family {
-    let of = |snapshot: &Arc<PublishedNetwork>| {
-        let space = AddressSpace::of(&snapshot.content);
+    let of = |published: &Arc<PublishedNetwork>| {
+        let space = published.space();
         let states = [("free", space.free()), ("hosts", space.hosts), ("services", space.services)];
-        let network = snapshot.network.name.to_string();
+        let network = published.network().name.to_string();
         states.map(|(state, count)| Series {
             labels: vec![("network".to_owned(), network.clone()), ("state".to_owned(), state.to_owned())],
             reading: Reading::Value(count as f64),

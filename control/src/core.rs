@@ -42,7 +42,7 @@ pub(crate) mod model;
 use std::error::Error;
 
 pub use carry::{CarryNetwork, CarryOutcome, CarryRefusal, LeaseAhead, MayCarry};
-pub use change::Affected;
+pub use change::{Affected, Touched};
 pub use declare::{Apply, DocumentRefusal, Effect};
 pub use echoes::TellEchoes;
 pub use edition::Told;
@@ -66,7 +66,7 @@ pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRe
 pub use report::{AddressRefusal, Bound, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};
 pub use service::{RemoveService, RemoveServiceRefusal};
-pub use state::{Change, NetworkState, State};
+pub use state::{Change, NetworkHosts, NetworkState, State};
 pub use table::{Index, Table};
 pub use timestamp::{Span, Timestamp};
 pub use token::{

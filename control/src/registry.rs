@@ -5,6 +5,7 @@
 //! states and never the newest one.
 
 mod directory;
+mod published;
 mod resizes;
 mod shortage;
 mod takeover;
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 
 use crate::core::{Timestamp, ToldPlace};
 
-pub(crate) use directory::{Directory, PublishedNetwork};
+pub(crate) use directory::Directory;
+pub(crate) use published::PublishedNetwork;
 use resizes::Resizes;
 use shortage::Shortages;
 use takeover::Claims;
@@ -136,7 +138,7 @@ impl Registry {
     pub(crate) fn new(directory: Directory, connected: IntGauge, now: Timestamp) -> Arc<Self> {
         let mut agents = Agents::default();
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
-        agents.take(&directory, &networks);
+        agents.take(&Directory::default(), &directory, &networks);
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
             began: now,
@@ -162,7 +164,7 @@ impl Registry {
         if !Arc::ptr_eq(&previous.nodes, &directory.nodes) {
             agents.dismiss(&directory);
         }
-        agents.take(&directory, &changed);
+        agents.take(&previous, &directory, &changed);
         self.progress.send_replace(());
     }
 
@@ -351,8 +353,8 @@ impl Registry {
         let agents = self.agents();
         let directory = self.directory.load();
         let carriers = networks.iter().filter_map(|name| directory.networks.get(name));
-        let carriers = carriers.flat_map(|snapshot| directory.carriers(snapshot));
-        let away = carriers.filter(|name| !agents.connected.contains_key(name)).collect();
+        let carriers = carriers.flat_map(|network| &**network.carriers());
+        let away = carriers.filter(|name| !agents.connected.contains_key(*name)).cloned().collect();
         (agents.tracker.late(&agents.tracker.revisions(networks)), away)
     }
 
@@ -446,25 +448,27 @@ impl Agents {
         self.elsewhere.retain(|node, _| directory.nodes.contains_key(node));
     }
 
-    /// Takes over the networks that changed.
-    fn take(&mut self, directory: &Directory, changed: &BTreeSet<NetworkName>) {
+    /// Takes over the networks that changed; asks the hosts that carry them alone, or did.
+    fn take(&mut self, previous: &Directory, directory: &Directory, changed: &BTreeSet<NetworkName>) {
         for name in changed {
-            let snapshot = directory.networks.get(name);
-            match snapshot {
-                Some(snapshot) => {
-                    self.tracker.publish(name, snapshot.generation, directory.carriers(snapshot));
-                }
+            let (old, new) = (previous.networks.get(name), directory.networks.get(name));
+            match new {
+                Some(network) => self.tracker.publish(name, network.generation, network.carriers()),
                 None => self.tracker.remove(name),
             }
-            for (node, agent) in &self.connected {
-                let carried = snapshot.filter(|snapshot| directory.carries(snapshot, node));
-                agent.desired.send_if_modified(|desired| match carried {
-                    Some(snapshot) => {
-                        desired.networks.insert(name.clone(), snapshot.clone());
-                        true
-                    }
-                    None => desired.networks.remove(name).is_some(),
-                });
+            let left = |node: &&NodeName| new.is_none_or(|network| !network.carriers().contains(*node));
+            for node in old.iter().flat_map(|network| &**network.carriers()).filter(left) {
+                if let Some(agent) = self.connected.get(node) {
+                    agent.desired.send_if_modified(|desired| desired.networks.remove(name).is_some());
+                }
+            }
+            let Some(network) = new else { continue };
+            for node in &**network.carriers() {
+                if let Some(agent) = self.connected.get(node) {
+                    agent.desired.send_modify(|desired| {
+                        desired.networks.insert(name.clone(), Arc::clone(network));
+                    });
+                }
             }
         }
         self.settle();

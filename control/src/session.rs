@@ -152,14 +152,16 @@ impl Session {
             if let Some(dismissed) = self.conversation.dismissed(&desired) {
                 return dismissed;
             }
-            let sending = self.conversation.has_news(&desired);
+            let now = Instant::now();
+            let sending = self.conversation.has_news(&desired, now);
             if !sending {
-                self.taken = Instant::now();
+                self.taken = now;
             }
+            let due = self.conversation.due(&desired).filter(|_| !sending);
             let reading = self.pending.is_none() && self.conversation.reads();
             tokio::select! {
                 permit = down.reserve(), if sending => {
-                    let message = self.conversation.next(&desired, SystemTime::now().into());
+                    let message = self.conversation.next(&desired, (SystemTime::now().into(), Instant::now()));
                     match (permit, message) {
                         (Ok(permit), Some(message)) => {
                             self.context.metrics.message(down_kind(&message), "down");
@@ -180,6 +182,7 @@ impl Session {
                     Err(status) => return status,
                 },
                 _ = self.conversation.stream.desired.changed() => {}
+                () = sleep_until(due.unwrap_or(now)), if due.is_some() => {}
                 _ = heartbeat.tick() => self.conversation.handle_tick(),
                 () = sleep_until(self.heard + SILENCE), if reading => {
                     let node = self.conversation.node();
@@ -304,6 +307,7 @@ fn up_kind(message: &Up) -> Option<&'static str> {
         Up::Ack(_) => Some("ack"),
         Up::Recall(_) => Some("recall"),
         Up::Heartbeat(_) => Some("heartbeat"),
+        Up::Missing(_) => Some("missing"),
     }
 }
 
@@ -312,6 +316,7 @@ fn down_kind(message: &Down) -> &'static str {
     match message {
         Down::Welcome(_) => "welcome",
         Down::State(_) => "state",
+        Down::Delta(_) => "delta",
         Down::Gone(_) => "gone",
         Down::Reported(_) => "reported",
         Down::Settled(_) => "settled",

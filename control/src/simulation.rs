@@ -184,14 +184,14 @@ impl SimulatedControl {
     /// The network as hosts that carry it are told.
     #[must_use]
     pub fn snapshot(&self, network: &NetworkName) -> Option<Arc<NetworkSnapshot>> {
-        self.registry.directory().networks.get(network).map(|published| published.snapshot())
+        self.registry.directory().networks.get(network).map(|published| Arc::new(published.snapshot()))
     }
 
     /// The networks that a host is told of.
     #[must_use]
     pub fn carried_by(&self, node: &NodeName) -> BTreeMap<NetworkName, Arc<NetworkSnapshot>> {
         let carried = self.registry.directory().carried_by(node);
-        carried.into_iter().map(|(name, published)| (name, published.snapshot())).collect()
+        carried.into_iter().map(|(name, published)| (name, Arc::new(published.snapshot()))).collect()
     }
 
     /// Returns true if a host gets a certificate for this identity when it asks.
@@ -301,7 +301,7 @@ impl SimulatedControl {
             self.close(node);
             return Err(dismissed.into());
         }
-        let message = conversation.next(&desired, now.timestamp());
+        let message = conversation.next(&desired, (now.timestamp(), now.instant.into()));
         Ok(message.map(|message| v1::ControlMessage { message: Some(message) }))
     }
 

@@ -4,6 +4,8 @@
 
 #[path = "mesh/bounds.rs"]
 mod bounds;
+#[path = "mesh/deltas.rs"]
+mod deltas;
 #[path = "mesh/host.rs"]
 mod host;
 #[path = "mesh/restored.rs"]

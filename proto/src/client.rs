@@ -11,5 +11,5 @@ mod words;
 pub use clock::ClockPair;
 pub use connect::{ConnectError, TlsIdentity, control_channel, unix_channel};
 pub use join::{JoinError, Joined, join};
-pub use link::{CarriedNetworks, Link, LinkEvent, LinkInputs, LinkReport, Rejection};
+pub use link::{CarriedNetworks, Followed, Link, LinkEvent, LinkInputs, LinkReport, Rejection};
 pub use words::of_loss;

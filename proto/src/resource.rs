@@ -4,6 +4,7 @@
 mod block;
 mod change;
 mod control_addr;
+mod delta;
 pub mod document;
 mod facts;
 mod network;
@@ -18,6 +19,7 @@ mod workload;
 pub use block::Block;
 pub use change::NetworkChange;
 pub use control_addr::{ControlAddr, ControlAddrError};
+pub use delta::{Astray, Difference, NetworkDelta, Totals};
 pub use facts::{Edition, OwnerFacts};
 pub use network::{Egress, Network};
 pub use node::Node;

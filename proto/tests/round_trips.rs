@@ -14,8 +14,8 @@ use prost::Message;
 use sealane_proto::document::{Document, ServiceDocument};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
-    Block, Edition, Egress, External, Network, NetworkChange, NetworkContent, NetworkSnapshot, Node,
-    OwnerFacts, Service, Workload,
+    Astray, Block, Difference, Edition, Egress, External, Network, NetworkChange, NetworkContent,
+    NetworkDelta, NetworkSnapshot, Node, OwnerFacts, Service, Totals, Workload,
 };
 use sealane_proto::types::{
     Aliases, Check, ExternalAddr, Finding, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName,
@@ -210,6 +210,55 @@ fn content() -> impl Strategy<Value = NetworkContent> {
     )
 }
 
+/// States as control tells them, sorted and with nothing left out, one after another of one network.
+fn states() -> impl Strategy<Value = Vec<NetworkSnapshot>> {
+    vec(content(), 3).prop_map(|contents| {
+        let name = contents[0].network.name.clone();
+        let told = |(index, content): (u64, NetworkContent)| NetworkSnapshot {
+            generation: Generation { epoch: 1, revision: 3 + 2 * index },
+            content: NetworkContent {
+                network: Network { name: name.clone(), ..content.network.clone() },
+                nodes: by_name(content.nodes, |node| node.name.clone()),
+                blocks: by_name(content.blocks, |block| block.range),
+                revoked: by_name(content.revoked, |serial| *serial),
+                drained: by_name(content.drained, Clone::clone),
+                mute: Some(by_name(content.mute.unwrap_or_default(), Clone::clone)),
+                reported: Some(content.reported.unwrap_or_default()),
+                placed: Some(content.placed.unwrap_or_default()),
+                ..content
+            },
+        };
+        (0..).zip(contents).map(told).collect()
+    })
+}
+
+/// The way from one state to another.
+fn way(before: &NetworkSnapshot, after: &NetworkSnapshot) -> NetworkDelta {
+    let maps = |content: &NetworkContent| {
+        [&content.reported, &content.placed].map(|told| told.clone().unwrap_or_default())
+    };
+    let ([reported, placed], [newly_reported, newly_placed]) = (maps(before), maps(after));
+    let mute = |content: &NetworkContent| content.mute.clone().unwrap_or_default();
+    NetworkDelta {
+        network: (before.network != after.network).then(|| after.network.clone()),
+        nodes: Difference::between(&before.nodes, &after.nodes, |node| &node.name),
+        blocks: Difference::between(&before.blocks, &after.blocks, |block| &block.range),
+        services: Difference::between(&before.services, &after.services, |service| &service.name),
+        workloads: Difference::between(&before.workloads, &after.workloads, |workload| &workload.name),
+        revoked: Difference::between(&before.revoked, &after.revoked, |serial| serial),
+        drained: Difference::between(&before.drained, &after.drained, |node| node),
+        reported: Difference::of_maps(&reported, &newly_reported),
+        mute: Difference::between(&mute(before), &mute(after), |node| node),
+        placed: Difference::of_maps(&placed, &newly_placed),
+        ..NetworkDelta::new(
+            after.network.name.clone(),
+            before.generation.revision,
+            after.generation,
+            Totals::of(&after.content),
+        )
+    }
+}
+
 fn by_name<T, N: Ord>(all: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
     let named: BTreeMap<N, T> = all.into_iter().map(|one| (name(&one), one)).collect();
     named.into_values().collect()
@@ -266,6 +315,35 @@ proptest! {
             let workloads = changed(&before.workloads, &workloads, &workloads_gone, |one| one.name.clone());
             prop_assert_eq!((services, workloads), (after.services, after.workloads));
         }
+    }
+
+    #[test]
+    fn a_delta_leads_to_its_end_from_every_state_on_its_way(states in states()) {
+        let [first, second, third] = &*states else { panic!("three states") };
+        let (mut delta, next) = (way(first, second), way(second, third));
+        for step in [&delta, &next] {
+            assert_carried::<v1::NetworkDelta, NetworkDelta>(step);
+        }
+        prop_assert_eq!(delta.applied(first), Ok(second.clone()));
+        prop_assert_eq!(next.applied(second), Ok(third.clone()));
+        delta.extend(&next);
+        assert_carried::<v1::NetworkDelta, NetworkDelta>(&delta);
+        for state in &states {
+            prop_assert_eq!(delta.applied(state), Ok(third.clone()));
+        }
+        let generation = |epoch, revision| Generation { epoch, revision };
+        for elsewhere in [generation(1, 2), generation(1, 8), generation(2, 5)] {
+            let state = NetworkSnapshot { generation: elsewhere, ..first.clone() };
+            prop_assert_eq!(delta.applied(&state), Err(Astray));
+        }
+        let mut silent = first.clone();
+        silent.placed = None;
+        prop_assert_eq!(delta.applied(&silent), Err(Astray));
+        let mut astray = first.clone();
+        astray.content.network.name = "elsewhere".parse().unwrap();
+        prop_assert_eq!(delta.applied(&astray), Err(Astray));
+        delta.totals.workloads += 1;
+        prop_assert_eq!(delta.applied(first), Err(Astray));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use sealane_agent::simulation::{Ending, Id, NotAdmitted, SimulatedHost, Wish};
 use sealane_control::core::{CarryNetwork, LeaseAhead, Timestamp};
 use sealane_control::simulation::{CallingHost, Moment, SimulatedControl};
-use sealane_proto::client::uplink::{Uplink, ack, events, network_state, recalls};
+use sealane_proto::client::LinkEvent;
+use sealane_proto::client::uplink::{Uplink, ack, events, recalls};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
@@ -31,6 +32,15 @@ pub(crate) struct Link {
     uplink: Option<Uplink>,
     /// The step in which it opened.
     since: u64,
+}
+
+/// A message of control about a network.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) network: NetworkName,
+    pub(crate) generation: Generation,
+    /// False if it is a whole state that this host is not in.
+    pub(crate) is_for_it: bool,
 }
 
 /// Stage in the life of a workload.
@@ -64,8 +74,8 @@ pub(crate) struct Agent {
     pub(crate) wishes: Vec<Wish>,
     /// Workloads that have let go of their ports as every host had confirmed their ends, with the steps in which they ended.
     pub(crate) let_go: Vec<(Workload, u64)>,
-    /// States that control has just sent.
-    pub(crate) fresh: Vec<v1::NetworkState>,
+    /// What control has just sent of networks.
+    pub(crate) fresh: Vec<Told>,
     /// Identities on disk, and when they end.
     identities: BTreeMap<Principal, SystemTime>,
     instance: u64,
@@ -127,7 +137,7 @@ impl Agent {
         if self.partitioned || self.link.is_some() {
             return;
         }
-        let told = self.host.applied();
+        let told = self.host.followed().applied;
         let node = self.host.node();
         let hello = v1::Hello {
             protocol: PROTOCOL,
@@ -137,6 +147,8 @@ impl Agent {
             underlay: node.underlay.first().to_string(),
             recalls: true,
             echoes: true,
+            // As hosts of versions before did.
+            takes_deltas: !self.name.as_str().ends_with('3'),
             instance: self.instance,
             ..v1::Hello::default()
         };
@@ -172,9 +184,7 @@ impl Agent {
         {
             match around.control.send(&self.name, around.now) {
                 Ok(Some(message)) => {
-                    if let Some(Down::State(state)) = &message.message {
-                        self.fresh.extend(network_state(state.clone()));
-                    }
+                    self.fresh.extend(told(&message, &self.name));
                     link.down.push_back(message);
                 }
                 Ok(None) => return,
@@ -219,12 +229,12 @@ impl Agent {
     /// Shows what has changed, and says it to control.
     pub(crate) fn publish(&mut self) {
         self.host.publish();
-        let (report, applied) = (self.host.report(), self.host.applied());
+        let (report, followed) = (self.host.report(), self.host.followed());
         if let Some(link) = &mut self.link
             && let Some(uplink) = &mut link.uplink
         {
             link.up.extend(uplink.report(&report));
-            link.up.extend(uplink.acks(&applied));
+            link.up.extend(uplink.followed(&followed));
         }
     }
 
@@ -391,4 +401,24 @@ impl Agent {
 pub(crate) fn ahead_by(clock: SystemTime, minutes: i64) -> SystemTime {
     let by = Duration::from_secs(60 * minutes.unsigned_abs());
     if minutes < 0 { clock - by } else { clock + by }
+}
+
+/// Reads what a message says of a network to this host, if it is about one.
+fn told(message: &v1::ControlMessage, host: &NodeName) -> Option<Told> {
+    let read = events(message.clone(), SystemTime::UNIX_EPOCH).ok()?;
+    read.into_iter().find_map(|event| match event {
+        LinkEvent::State(state) => Some(Told {
+            network: state.network.name.clone(),
+            generation: state.generation,
+            is_for_it: state.nodes.iter().any(|node| node.name == *host),
+        }),
+        LinkEvent::Delta(delta) => Some(Told { network: delta.name, generation: delta.to, is_for_it: true }),
+        LinkEvent::Up { .. }
+        | LinkEvent::Down { .. }
+        | LinkEvent::Clocks(_)
+        | LinkEvent::Lost(_)
+        | LinkEvent::Gone(_)
+        | LinkEvent::Reported { .. }
+        | LinkEvent::Settled { .. } => None,
+    })
 }

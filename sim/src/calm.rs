@@ -74,7 +74,7 @@ impl World {
                 true => ((host.report().version, host.reported()), agent.queued()),
                 false => ((0, [0; 2]), [0; 2]),
             };
-            (told.0, told.1, queued, host.applied(), lives)
+            (told.0, told.1, queued, host.followed().applied, lives)
         };
         (self.control.generation(), self.channels.queued(), self.agents.values().map(of).collect())
     }
@@ -111,8 +111,8 @@ impl World {
             if known.get(network) != Some(snapshot) {
                 return Err(format!("it knows {:?}, control says {snapshot:?}", known.get(network)));
             }
-            if agent.host.applied().get(network) != Some(&snapshot.generation) {
-                return Err(format!("it works by {:?} of {network}", agent.host.applied()));
+            if agent.host.followed().applied.get(network) != Some(&snapshot.generation) {
+                return Err(format!("it works by {:?} of {network}", agent.host.followed().applied));
             }
             let kernel = agent.host.kernel().get(network).map(|kernel| &kernel.desired);
             if kernel != agent.host.desired(network).as_ref() {

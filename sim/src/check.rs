@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use sealane_agent::simulation::Id;
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp};
 
-use crate::agent::Life;
+use crate::agent::{Life, Told};
 use crate::world::World;
 
 impl World {
@@ -140,7 +140,7 @@ impl World {
     /// A host acknowledges what its kernel has, and never an older generation than before.
     fn check_acknowledged(&mut self) -> Result<(), String> {
         for agent in self.agents.values() {
-            for (network, generation) in agent.host.applied() {
+            for (network, generation) in agent.host.followed().applied {
                 let key = (agent.name.clone(), network.clone());
                 let before = self.acknowledged.insert(key, generation);
                 if let Some(before) = before.filter(|before| {
@@ -167,13 +167,11 @@ impl World {
     pub(crate) fn check_told(&mut self, host: u8) -> Result<(), String> {
         let Some(agent) = self.agents.get_mut(&host) else { return Ok(()) };
         let durable = self.control.generation();
-        for state in std::mem::take(&mut agent.fresh) {
-            let network = state.network.as_ref().map(|network| network.name.clone()).unwrap_or_default();
-            let network: NetworkName = crate::world::parsed(&network);
-            let Some(generation) = state.generation.map(sealane_proto::types::Generation::from) else {
-                return Err(format!("{} is told a state without a generation", agent.name));
-            };
-            if !state.nodes.iter().any(|node| node.name == agent.name.as_str()) {
+        if let Some(network) = agent.host.followed().astray.first() {
+            return Err(format!("{} cannot follow what it is told of {network}", agent.name));
+        }
+        for Told { network, generation, is_for_it } in std::mem::take(&mut agent.fresh) {
+            if !is_for_it {
                 return Err(format!("{} is told of {network}, which it does not carry", agent.name));
             }
             if !durable.includes(generation) {

@@ -1,6 +1,5 @@
 //! Building of an agent: its parts in the order in which they depend on each other, then the tasks that drive them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,9 +9,11 @@ use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_fabric::overlay::{Overlay, OverlayConfig};
 use sealane_fabric::services::ServiceMetrics;
-use sealane_proto::client::{CarriedNetworks, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity};
+use sealane_proto::client::{
+    CarriedNetworks, Followed, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity,
+};
 use sealane_proto::sidecar::SidecarPorts;
-use sealane_proto::types::{Generation, NetworkName, UnderlayAddrs};
+use sealane_proto::types::UnderlayAddrs;
 use sealane_sys::boot_id;
 use sealane_sys::hop::Hopper;
 use tokio::net::TcpListener;
@@ -51,7 +52,7 @@ pub(super) struct Foundation {
     host_task: Task,
     link_events: mpsc::Sender<LinkEvent>,
     reports: watch::Receiver<Arc<LinkReport>>,
-    acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    acks: watch::Receiver<Followed>,
     carried: watch::Receiver<CarriedNetworks>,
 }
 
@@ -92,7 +93,7 @@ impl Foundation {
         let keeper = keeper(&config, &mesh, &stored, &overlay)?;
         let (link_events, events) = mpsc::channel(64);
         let (report, reports) = watch::channel(Arc::default());
-        let (applied, acks) = watch::channel(BTreeMap::new());
+        let (followed, acks) = watch::channel(Followed::default());
         let (known, carried) = watch::channel(mesh.carried());
         let (host, host_task) = host::start(HostParts {
             mesh,
@@ -106,7 +107,7 @@ impl Foundation {
             metrics: HostMetrics::register(&registry)?,
             events,
             report,
-            applied,
+            followed,
             carried: known,
             ready: readiness.part("networks"),
         });
@@ -203,7 +204,7 @@ impl Foundation {
             addresses: config.control,
             identity: identities,
             report: self.reports,
-            applied: self.acks,
+            followed: self.acks,
             carried: self.carried,
             instance: rand::random(),
             place: context.host.views.place.clone(),

@@ -6,7 +6,6 @@ mod place_record;
 mod views;
 mod word_records;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,8 +16,8 @@ use sealane_base::ready::Part;
 use sealane_base::task::{self, Task};
 use sealane_base::timer::sleep_until;
 use sealane_fabric::overlay::Overlay;
-use sealane_proto::client::{CarriedNetworks, LinkEvent, LinkReport};
-use sealane_proto::types::{Generation, NetworkName};
+use sealane_proto::client::{CarriedNetworks, Followed, LinkEvent, LinkReport};
+use sealane_proto::types::NetworkName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -77,7 +76,7 @@ pub(crate) struct HostParts<F = Overlay> {
     /// To control.
     pub(crate) report: watch::Sender<Arc<LinkReport>>,
     /// To control.
-    pub(crate) applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    pub(crate) followed: watch::Sender<Followed>,
     /// To a control plane of another epoch.
     pub(crate) carried: watch::Sender<CarriedNetworks>,
     /// Said when every network known at the start stands.
@@ -88,8 +87,8 @@ pub(crate) struct HostParts<F = Overlay> {
 pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
     let (requests, queue) = mpsc::channel(1024);
     let HostParts { mesh, overlay, folder, workloads, reservations, incarnations, words, .. } = parts;
-    let HostParts { places, metrics, events, report, applied, carried, ready, .. } = parts;
-    let shown = Shown::new(&mesh, (report, applied, carried));
+    let HostParts { places, metrics, events, report, followed, carried, ready, .. } = parts;
+    let shown = Shown::new(&mesh, (report, followed, carried));
     let views = shown.views();
     let host = HostActor {
         core: HostCore::new(mesh),

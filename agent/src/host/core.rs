@@ -12,8 +12,8 @@ use std::time::{Instant, SystemTime};
 
 use ipnet::Ipv4Net;
 use sealane_fabric::overlay::{Applied, Reason};
-use sealane_proto::client::Rejection;
-use sealane_proto::resource::{NetworkSnapshot, OwnerFacts};
+use sealane_proto::client::{Followed, Rejection};
+use sealane_proto::resource::{Astray, NetworkDelta, NetworkSnapshot, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadName};
 
 use super::carry_retry::CarryRetry;
@@ -76,6 +76,8 @@ pub(crate) struct HostCore {
     news: Vec<News>,
     /// Networks that control told anew while they were being taken off.
     returning: BTreeMap<NetworkName, NetworkSnapshot>,
+    /// Networks of which a delta came that leads from nothing that is known here.
+    astray: BTreeSet<NetworkName>,
     /// Networks whose newest state is not on disk.
     unsaved: BTreeSet<NetworkName>,
     problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
@@ -113,6 +115,7 @@ impl HostCore {
             sequence: 0,
             news: Vec::new(),
             returning: BTreeMap::new(),
+            astray: BTreeSet::new(),
             unsaved: BTreeSet::new(),
             problems: BTreeMap::new(),
             stood: BTreeMap::new(),
@@ -226,10 +229,12 @@ impl HostCore {
     pub(crate) fn handle_state(&mut self, snapshot: NetworkSnapshot) {
         let name = snapshot.network.name.clone();
         if self.jobs.is_leaving(&name) {
+            self.astray.remove(&name);
             self.returning.insert(name, snapshot);
             return;
         }
         self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
+        self.astray.remove(&name);
         if self.mesh.accept(snapshot) {
             self.said = None;
             self.kept_words.touch(&name);
@@ -242,9 +247,29 @@ impl HostCore {
         }
     }
 
+    /// Control said what has changed in a network.
+    pub(crate) fn handle_delta(&mut self, delta: &NetworkDelta) {
+        let network = &delta.name;
+        let known = self.returning.get(network).or_else(|| self.mesh.snapshot(network));
+        match known.map_or(Err(Astray), |known| delta.applied(known)) {
+            Ok(snapshot) => self.handle_state(snapshot),
+            Err(error) => {
+                if self.astray.insert(network.clone()) {
+                    tracing::warn!(%network, "{error}: it asks for the whole");
+                }
+            }
+        }
+    }
+
+    /// Progress of this host with what control tells.
+    pub(crate) fn followed(&self) -> Followed {
+        Followed { applied: self.mesh.applied(), astray: self.astray.clone() }
+    }
+
     /// Control said that a network is no more, or not this host's. It stays as long as workloads are in it.
     pub(crate) fn handle_gone(&mut self, network: &NetworkName) {
         self.returning.remove(network);
+        self.astray.remove(network);
         if self.mesh.drop_network(network) {
             self.said = None;
             self.kept_words.touch(network);

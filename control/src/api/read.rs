@@ -34,7 +34,7 @@ impl v1::read_server::Read for ReadApi {
         _request: Request<v1::ListNetworksRequest>,
     ) -> Result<Response<v1::ListNetworksResponse>, Status> {
         let directory = self.registry.directory();
-        let networks = directory.networks.values().map(|snapshot| (&***snapshot).into()).collect();
+        let networks = directory.networks.values().map(|network| (&network.snapshot()).into()).collect();
         Ok(Response::new(v1::ListNetworksResponse { networks }))
     }
 
@@ -77,7 +77,7 @@ impl v1::read_server::Read for ReadApi {
         let networks = select(&directory, &request.into_inner().network)?;
         let lost = self.registry.lost(SystemTime::now().into());
         let services = networks
-            .into_iter()
+            .iter()
             .flat_map(|snapshot| v1::ServiceView::all(snapshot, |workload| is_ready(workload, &lost)));
         Ok(Response::new(v1::ListServicesResponse { services: services.collect() }))
     }
@@ -90,7 +90,7 @@ impl v1::read_server::Read for ReadApi {
         let networks = select(&directory, &request.into_inner().network)?;
         let (seen, now) = (self.registry.seen(), SystemTime::now().into());
         let lost = self.registry.lost(now);
-        let workloads = networks.into_iter().flat_map(|snapshot| &snapshot.workloads);
+        let workloads = networks.iter().flat_map(|snapshot| &snapshot.workloads);
         let drained = |node| directory.nodes.get(node).is_some_and(|record| record.drained);
         let workloads = workloads.map(|workload| {
             let problem = problem(workload, drained(&workload.node), seen.get(&workload.node), now);
@@ -105,7 +105,8 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
         let directory = self.registry.directory();
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
-        let documents = select(&directory, &network)?.into_iter().flat_map(|snapshot| snapshot.documents());
+        let networks = select(&directory, &network)?;
+        let documents = networks.iter().flat_map(|snapshot| snapshot.documents());
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 
@@ -126,13 +127,13 @@ fn place(record: &NodeRecord) -> v1::Node {
     }
 }
 
-/// The named network, or all.
-fn select<'a>(directory: &'a Directory, name: &str) -> Result<Vec<&'a NetworkSnapshot>, Status> {
+/// Copies the named network, or all.
+fn select(directory: &Directory, name: &str) -> Result<Vec<NetworkSnapshot>, Status> {
     if name.is_empty() {
-        return Ok(directory.networks.values().map(|network| &***network).collect());
+        return Ok(directory.networks.values().map(|network| network.snapshot()).collect());
     }
     let name: NetworkName = name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
-    let found = directory.networks.get(&name).map(|network| vec![&***network]);
+    let found = directory.networks.get(&name).map(|network| vec![network.snapshot()]);
     found.ok_or_else(|| Status::not_found(format!("there is no network {name}; see `sealane network ls`")))
 }
 
@@ -142,7 +143,7 @@ fn count(number: usize) -> u32 {
 
 fn workloads_by_node(directory: &Directory) -> BTreeMap<NodeName, u32> {
     let mut counts = BTreeMap::new();
-    for workload in directory.networks.values().flat_map(|snapshot| &snapshot.workloads) {
+    for workload in directory.networks.values().flat_map(|network| network.workloads()) {
         *counts.entry(workload.node.clone()).or_default() += 1;
     }
     counts

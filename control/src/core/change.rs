@@ -1,8 +1,8 @@
 //! Changes: each puts or removes one record, in memory and in the store alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sealane_proto::types::NetworkName;
+use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
 use super::Change;
 use super::record::{Edit, Kept, Mesh};
@@ -10,12 +10,40 @@ use super::record::{Edit, Kept, Mesh};
 /// Objects that changes touch: whatever is derived from these must be derived anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affected {
-    /// Networks whose snapshots may differ.
-    pub networks: BTreeSet<NetworkName>,
+    /// Networks of which something may be told otherwise.
+    pub networks: BTreeMap<NetworkName, Touched>,
     /// True if hosts joined or moved.
     pub nodes: bool,
     /// True if there are other tokens.
     pub tokens: bool,
+}
+
+/// Records of a network that changes touch, as far as its hosts are told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// True if all of it may be another, as after a store was read anew.
+    pub all: bool,
+    /// True if the network's own record, its hosts or its blocks are touched.
+    pub hosts: bool,
+    /// Services that are touched.
+    pub services: BTreeSet<ServiceName>,
+    /// Workloads that are touched.
+    pub workloads: BTreeSet<WorkloadName>,
+    /// Hosts the age of whose word is touched.
+    pub words: BTreeSet<NodeName>,
+}
+
+impl Affected {
+    /// All that is derived from a state with these networks.
+    pub fn all(networks: impl IntoIterator<Item = NetworkName>) -> Self {
+        let all = |name| (name, Touched { all: true, ..Touched::default() });
+        Self { networks: networks.into_iter().map(all).collect(), nodes: true, tokens: true }
+    }
+
+    /// What is touched of a network, to be added to.
+    pub(super) fn network(&mut self, name: &NetworkName) -> &mut Touched {
+        self.networks.entry(name.clone()).or_default()
+    }
 }
 
 impl Change {

@@ -178,8 +178,9 @@ impl fmt::Display for Mesh {
 }
 
 impl Home for NetworkName {
+    /// Its hosts' view, for kinds of records that say nothing closer.
     fn affects(&self, affected: &mut Affected) {
-        affected.networks.insert(self.clone());
+        affected.network(self).hosts = true;
     }
 
     fn split(path: &str) -> Result<(Self, &str), RowError> {

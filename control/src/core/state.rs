@@ -1,9 +1,13 @@
 //! Everything that the mesh should be, in memory, with the indexes that decisions need.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Block, Edition, Network, NetworkContent, NetworkSnapshot, Service, Workload};
+use sealane_proto::identity::SerialPrefix;
+use sealane_proto::resource::{
+    Block, Edition, Network, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+};
 use sealane_proto::types::{Generation, NetworkName, NodeName, OverlayIp, ServiceName};
 
 use super::record::{Edit, Kept, Mesh, Record, RowError};
@@ -37,22 +41,33 @@ tables! {
     }
 }
 
+/// The part of a network's state that follows from its hosts and blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkHosts {
+    /// The hosts that carry it, but for those of which nobody knows where they are, sorted by name.
+    pub nodes: Vec<Node>,
+    /// The leased blocks, sorted by range.
+    pub blocks: Vec<Block>,
+    /// Certificates that nobody accepts any more, sorted.
+    pub revoked: Vec<SerialPrefix>,
+    /// The hosts whose services' instances get no new calls, sorted.
+    pub drained: Vec<NodeName>,
+    /// The newest words of hosts about their underlay addresses.
+    pub placed: BTreeMap<NodeName, Edition>,
+    /// The hosts that do not answer echoes, sorted.
+    pub mute: Vec<NodeName>,
+    /// All hosts that carry it.
+    pub carriers: Arc<BTreeSet<NodeName>>,
+}
+
 impl State {
     /// The networks in which a host holds blocks.
     pub fn carried_by<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NetworkName> {
         self.networks.iter().filter(|(_, state)| state.carried_by(node)).map(|(name, _)| name)
     }
 
-    /// The hosts that hold blocks of a network, and of which nobody knows where they are.
-    #[must_use]
-    pub fn displaced_carriers(&self, network: &NetworkName) -> BTreeSet<NodeName> {
-        let displaced = self.nodes.iter().filter(|(_, record)| record.displaced.is_some());
-        let Some(state) = self.networks.get(network) else { return BTreeSet::new() };
-        displaced.filter(|(name, _)| state.carried_by(name)).map(|(name, _)| name.clone()).collect()
-    }
-
     /// Notes that these networks' content changed at `revision`.
-    pub fn stamp(&mut self, networks: &BTreeSet<NetworkName>, revision: u64) {
+    pub fn stamp<'a>(&mut self, networks: impl IntoIterator<Item = &'a NetworkName>, revision: u64) {
         for name in networks {
             if let Some(state) = self.networks.get_mut(name) {
                 state.changed = revision;
@@ -64,25 +79,40 @@ impl State {
     #[must_use]
     pub fn snapshot(&self, name: &NetworkName, epoch: u64) -> Option<NetworkSnapshot> {
         let state = self.networks.get(name)?;
-        let known = |name| self.nodes.get(name).filter(|record| record.displaced.is_none());
-        let node = |name| known(name).map(|record| record.seen_in(&state.network));
-        let carriers = || state.blocks.index().hosts();
-        let told = |name: &NodeName| Some((name.clone(), state.told.get(name)?.edition));
+        let NetworkHosts { nodes, blocks, revoked, drained, placed, mute, carriers } = self.hosts_of(state);
+        let told = |name: &NodeName| Some((name.clone(), state.word(name)?));
         Some(NetworkSnapshot {
             generation: Generation { epoch, revision: state.changed },
             content: NetworkContent {
                 network: state.network.clone(),
-                nodes: carriers().filter_map(node).collect(),
-                blocks: state.blocks.values().cloned().collect(),
+                nodes,
+                blocks,
                 services: state.services.values().cloned().collect(),
                 workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
-                revoked: self.removed.keys().copied().collect(),
-                drained: carriers().filter(|node| self.is_drained(node)).cloned().collect(),
-                reported: Some(carriers().filter_map(told).collect()),
-                placed: Some(carriers().filter_map(|name| self.placed(name)).collect()),
-                mute: Some(carriers().filter(|node| !self.echoes(node)).cloned().collect()),
+                revoked,
+                drained,
+                reported: Some(carriers.iter().filter_map(told).collect()),
+                placed: Some(placed),
+                mute: Some(mute),
             },
         })
+    }
+
+    /// Builds what the hosts that carry a network are told of each other.
+    #[must_use]
+    pub fn hosts_of(&self, state: &NetworkState) -> NetworkHosts {
+        let known = |name| self.nodes.get(name).filter(|record| record.displaced.is_none());
+        let node = |name| known(name).map(|record| record.seen_in(&state.network));
+        let carriers = || state.blocks.index().hosts();
+        NetworkHosts {
+            nodes: carriers().filter_map(node).collect(),
+            blocks: state.blocks.values().cloned().collect(),
+            revoked: self.removed.keys().copied().collect(),
+            drained: carriers().filter(|node| self.is_drained(node)).cloned().collect(),
+            placed: carriers().filter_map(|name| self.placed(name)).collect(),
+            mute: carriers().filter(|node| !self.echoes(node)).cloned().collect(),
+            carriers: Arc::new(carriers().cloned().collect()),
+        }
     }
 }
 
@@ -105,7 +135,8 @@ impl State {
 
     /// A workload as others see it: an instance on a host that is drained, or of which nobody knows where it is, is not
     /// ready.
-    fn offered(&self, workload: &Workload) -> Workload {
+    #[must_use]
+    pub fn offered(&self, workload: &Workload) -> Workload {
         let away = |record: &NodeRecord| record.drained || record.displaced.is_some();
         let away = workload.service.is_some() && self.nodes.get(&workload.node).is_some_and(away);
         let (ready, ready6) = (workload.ready && !away, workload.ready6 && !away);
@@ -114,6 +145,13 @@ impl State {
 }
 
 impl NetworkState {
+    /// The age of a host's newest word, if it carries the network and has told one.
+    #[must_use]
+    pub fn word(&self, node: &NodeName) -> Option<Edition> {
+        let told = self.told.get(node).filter(|_| self.carried_by(node))?;
+        Some(told.edition)
+    }
+
     /// Returns true if a host holds blocks here.
     #[must_use]
     pub fn carried_by(&self, node: &NodeName) -> bool {

@@ -7,8 +7,6 @@ use std::time::Duration;
 use sealane_base::mutex::lock;
 use sealane_proto::types::{NetworkName, NodeName};
 
-use sealane_proto::resource::AddressSpace;
-
 use super::Directory;
 use crate::core::{Span, Timestamp};
 
@@ -50,7 +48,7 @@ impl Shortages {
             directory
                 .networks
                 .get(network)
-                .is_some_and(|known| AddressSpace::of(known).shortage(known).is_none())
+                .is_some_and(|known| known.space().shortage(known.network()).is_none())
         };
         let lasting =
             shortages.iter().filter(|(network, shortage)| now.since(shortage.at) < LASTS && told(network));

@@ -119,8 +119,7 @@ fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
     state.apply(&Change::put(record.clone()));
     let block = Block { node: Some(name.clone()), range: "10.0.0.16/28".parse().unwrap() };
     state.apply(&Change::put_in(&network, block));
-    let affected =
-        Affected { nodes: true, networks: BTreeSet::from([network.clone()]), ..Affected::default() };
+    let affected = Affected::all([network.clone()]);
     let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &affected);
     let connected = IntGauge::new("connected", "Connected.").unwrap();
     let registry = Registry::new(directory.clone(), connected, Timestamp::default());
@@ -132,8 +131,8 @@ fn who_is_displaced_carries_what_it_carried_and_its_stream_ends() {
     assert!(there.desired.borrow().displaced);
     drop(there);
     let directory = registry.directory();
-    assert_eq!(directory.networks[&network].nodes, [], "nobody is told where it is");
-    assert!(directory.carries(&directory.networks[&network], &name));
+    assert_eq!(directory.networks[&network].nodes(), [], "nobody is told where it is");
+    assert!(directory.networks[&network].carriers().contains(&name));
     let (_, away) = registry.late(&BTreeSet::from([network]));
     assert_eq!(away, BTreeSet::from([name]), "it does not know what was changed since");
 }
@@ -175,7 +174,7 @@ fn a_refusal_of_addresses_is_a_problem_until_the_host_gets_some_or_asks_no_more(
     let [change] = model::decide(&state, &model::Step::CreateNetwork(0, 0)).try_into().unwrap();
     state.apply(&change);
     let network = state.networks.keys().next().unwrap().clone();
-    let affected = Affected { networks: [network.clone()].into(), ..Affected::default() };
+    let affected = Affected::all([network.clone()]);
     let directory = Directory::default().next(&state, Generation { epoch: 1, revision: 1 }, &affected);
     let shortages = Shortages::default();
     let [host, other]: [NodeName; 2] = ["host-1", "host-2"].map(|name| name.parse().unwrap());

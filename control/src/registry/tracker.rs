@@ -6,6 +6,7 @@
 //! disconnects is not waited for any longer: its data path goes on by what it has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 
@@ -32,7 +33,7 @@ struct Agent {
 #[derive(Debug, Default)]
 struct Track {
     generation: Generation,
-    carriers: BTreeSet<NodeName>,
+    carriers: Arc<BTreeSet<NodeName>>,
     /// The revision that each connected carrier works by; 0 is none of this epoch.
     levels: BTreeMap<NodeName, u64>,
     /// Number of connected carriers by the revision that they work by: the first key is a state that all of them have.
@@ -89,23 +90,26 @@ impl Tracker {
         &mut self,
         network: &NetworkName,
         generation: Generation,
-        carriers: BTreeSet<NodeName>,
+        carriers: &Arc<BTreeSet<NodeName>>,
     ) {
         let track = self.networks.entry(network.clone()).or_default();
         let new_epoch = track.generation.epoch != generation.epoch;
         track.generation = generation;
+        if Arc::ptr_eq(&track.carriers, carriers) && !new_epoch {
+            return;
+        }
         let gone: Vec<NodeName> =
             track.levels.keys().filter(|node| !carriers.contains(*node)).cloned().collect();
         gone.iter().for_each(|node| track.clear_level(node));
         track.given_up.retain(|node| carriers.contains(node));
-        for node in &carriers {
+        for node in &**carriers {
             let Some(agent) = self.agents.get(node) else { continue };
             let waited_for = !track.given_up.contains(node);
             if waited_for && (new_epoch || !track.levels.contains_key(node)) {
                 track.set_level(node, level(agent, network, generation));
             }
         }
-        track.carriers = carriers;
+        track.carriers = carriers.clone();
         self.advance(network);
     }
 
@@ -193,16 +197,22 @@ impl Tracker {
     /// An agent's report is part of what was published last.
     pub(super) fn report(&mut self, node: &NodeName, sequence: u64, changed: &BTreeSet<NetworkName>) {
         let Some(agent) = self.agents.get_mut(node) else { return };
-        let concerned = |name: &NetworkName, track: &Track| {
-            if changed.is_empty() { track.carriers.contains(node) } else { changed.contains(name) }
-        };
         let mut waits = BTreeSet::new();
-        for (name, track) in &mut self.networks {
+        let mut wait = |name: &NetworkName, track: &mut Track| {
             let revision = track.generation.revision;
-            if concerned(name, track) && track.floor() < revision {
+            if track.floor() < revision {
                 let ticket = Ticket { node: node.clone(), connection: agent.connection, sequence };
                 track.waiting.entry(revision).or_default().push(ticket);
                 waits.insert(name.clone());
+            }
+        };
+        if changed.is_empty() {
+            let carried = self.networks.iter_mut().filter(|(_, track)| track.carriers.contains(node));
+            carried.for_each(|(name, track)| wait(name, track));
+        }
+        for name in changed {
+            if let Some(track) = self.networks.get_mut(name) {
+                wait(name, track);
             }
         }
         agent.reports.insert(sequence, waits);

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use sealane_base::text::one_line;
 use sealane_proto::client::ClockPair;
 use sealane_proto::resource::{NetworkSnapshot, Workload};
-use sealane_proto::types::{Mtu, NetworkName, NodeName};
+use sealane_proto::types::{Mtu, NameError, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tokio::time::Instant;
 use tonic::Status;
@@ -72,7 +72,7 @@ impl Conversation {
         stream: AgentStream,
         greeting: Greeting,
     ) -> Self {
-        let mut outbox = Outbox::new(greeting.applied);
+        let mut outbox = Outbox::new(greeting.applied, greeting.takes_deltas);
         if greeting.recalls {
             outbox.hold();
         }
@@ -103,13 +103,22 @@ impl Conversation {
     }
 
     /// Returns true if there is something to send.
-    pub(super) fn has_news(&self, desired: &DesiredState) -> bool {
-        self.outbox.has_news(desired)
+    pub(super) fn has_news(&self, desired: &DesiredState, now: Instant) -> bool {
+        self.outbox.has_news(desired, now)
+    }
+
+    /// Time at which there is something to send although nothing happens until then.
+    pub(super) fn due(&self, desired: &DesiredState) -> Option<Instant> {
+        self.outbox.due(desired)
     }
 
     /// The next message to the agent.
-    pub(crate) fn next(&mut self, desired: &DesiredState, now: Timestamp) -> Option<Down> {
-        let mut message = self.outbox.next(desired)?;
+    pub(crate) fn next(
+        &mut self,
+        desired: &DesiredState,
+        (now, instant): (Timestamp, Instant),
+    ) -> Option<Down> {
+        let mut message = self.outbox.next(desired, instant)?;
         if let Down::Heartbeat(heartbeat) = &mut message {
             *heartbeat = self.heartbeat(desired, now);
         }
@@ -151,6 +160,13 @@ impl Conversation {
                     return Err(Status::invalid_argument(format!("Acks name more than {NETWORKS} networks")));
                 }
                 self.outbox.carries(network, generation);
+                Ok(None)
+            }
+            Some(Up::Missing(missing)) => {
+                let bad = |error: NameError| {
+                    Status::invalid_argument(one_line(&format!("Missing.network: {error}"), 512))
+                };
+                self.outbox.misses(&missing.network.parse().map_err(bad)?);
                 Ok(None)
             }
             Some(Up::Recall(recall)) => Ok(Some(read_recall(self.node.clone(), recall))),
@@ -195,8 +211,7 @@ impl Conversation {
     /// Builds control's message when it has nothing to say: its clock, and the lost hosts of the agent's networks.
     fn heartbeat(&self, desired: &DesiredState, now: Timestamp) -> v1::Heartbeat {
         let lost = self.registry.lost(now);
-        let directory = self.registry.directory();
-        let shares = |name: &NodeName| desired.networks.values().any(|known| directory.carries(known, name));
+        let shares = |name: &NodeName| desired.networks.values().any(|known| known.carriers().contains(name));
         let lost = lost.iter().filter(|(name, _)| shares(name)).take(MOST_LOST);
         let lost = lost.map(|(name, last)| v1::LostHost {
             name: name.to_string(),

@@ -30,6 +30,7 @@ pub(crate) struct Greeting {
     pub(super) protocol: u32,
     pub(crate) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
+    pub(super) takes_deltas: bool,
     pub(crate) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
     /// True if the host answers echoes.
@@ -103,7 +104,9 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, ToldUnderlay, Option<M
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
     let (version, recalls, echoes) = (hello.version, hello.recalls, hello.echoes);
-    let greeting = Greeting { version, protocol, applied, recalls, instance, metrics_port, echoes };
+    let takes_deltas = hello.takes_deltas;
+    let greeting =
+        Greeting { version, protocol, applied, recalls, takes_deltas, instance, metrics_port, echoes };
     let placed = Edition { incarnation: hello.place_incarnation, revision: hello.place_revision };
     let placed = Some(placed).filter(|placed| *placed != Edition::default());
     let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other, placed };

@@ -1,9 +1,11 @@
 //! Decision of commands, and the commit of what they change, on the thread of whoever calls.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use sealane_proto::types::NetworkName;
 use tokio::sync::oneshot;
 
 use super::{Meta, Rows, Store, SubmitError, WriteError, rows};
@@ -162,7 +164,7 @@ impl Engine {
             return if probing { self.store.commit(&self.meta, vec![]).map(|()| true) } else { Ok(false) };
         }
         let meta = Meta { revision: self.meta.revision + 1, ..self.meta.clone() };
-        let stamped = affected.networks.iter().filter_map(|name| self.state.networks.get(name));
+        let stamped = affected.networks.keys().filter_map(|name| self.state.networks.get(name));
         writes.extend(stamped.map(|network| rows::change(&network.stamped(meta.revision))));
         let started = Instant::now();
         if let Err(error) = self.store.commit(&meta, writes) {
@@ -171,7 +173,7 @@ impl Engine {
         }
         self.metrics.committed(started.elapsed(), meta.revision);
         self.meta = meta;
-        self.state.stamp(&affected.networks, self.meta.revision);
+        self.state.stamp(affected.networks.keys(), self.meta.revision);
         (self.publish)(&self.state, &self.meta, &affected);
         Ok(true)
     }
@@ -180,12 +182,12 @@ impl Engine {
     fn recover(&mut self) -> Result<(), WriteError> {
         let image = self.store.load()?;
         if image.meta.revision != self.meta.revision {
-            let networks = self.state.networks.keys().chain(image.state.networks.keys()).cloned().collect();
+            let networks: BTreeSet<NetworkName> =
+                self.state.networks.keys().chain(image.state.networks.keys()).cloned().collect();
             self.state = image.state;
             self.meta = image.meta;
             self.metrics.revision(self.meta.revision);
-            let affected = Affected { networks, nodes: true, tokens: true };
-            (self.publish)(&self.state, &self.meta, &affected);
+            (self.publish)(&self.state, &self.meta, &Affected::all(networks));
         }
         Ok(())
     }

@@ -256,7 +256,11 @@ impl Stream {
             let pick = |down| match down {
                 Down::Settled(settled) => Ok(Ok(settled.sequence)),
                 Down::State(state) => Ok(Err(state)),
-                Down::Heartbeat(_) | Down::Reported(_) | Down::Gone(_) | Down::Welcome(_) => Err(down),
+                Down::Heartbeat(_)
+                | Down::Reported(_)
+                | Down::Gone(_)
+                | Down::Delta(_)
+                | Down::Welcome(_) => Err(down),
             };
             match self.wait_for("a settled report", pick).await {
                 Ok(sequence) => return sequence,

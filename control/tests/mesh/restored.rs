@@ -88,7 +88,9 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
             Down::State(state) => states.push(read_state(state)),
             Down::Reported(reported) => break reported,
             Down::Heartbeat(_) => {}
-            other @ (Down::Gone(_) | Down::Welcome(_) | Down::Settled(_)) => panic!("{other:?}"),
+            other @ (Down::Gone(_) | Down::Welcome(_) | Down::Settled(_) | Down::Delta(_)) => {
+                panic!("{other:?}")
+            }
         }
     };
     assert_eq!(reported.refused, []);

@@ -22,7 +22,7 @@ use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::Ending;
 use super::uplink::{self, Uplink, message};
-use crate::resource::{ControlAddr, Edition, NetworkSnapshot, Whereabouts, Workload};
+use crate::resource::{ControlAddr, Edition, NetworkDelta, NetworkSnapshot, Whereabouts, Workload};
 use crate::types::{Generation, Mtu, NetworkName, NodeName, WorkloadName};
 use crate::wire::v1::control_client::ControlClient;
 use crate::wire::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree, v1};
@@ -60,8 +60,8 @@ pub struct LinkInputs {
     pub identity: watch::Receiver<Arc<TlsIdentity>>,
     /// The host's workloads.
     pub report: watch::Receiver<Arc<LinkReport>>,
-    /// Generations that every data plane of this host works by.
-    pub applied: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    /// Progress with what control tells.
+    pub followed: watch::Receiver<Followed>,
     /// The networks as control last said: told to a control plane of another epoch.
     pub carried: watch::Receiver<CarriedNetworks>,
     /// A random number, another one at each start of the agent.
@@ -74,6 +74,15 @@ pub struct LinkInputs {
     pub version: String,
     /// Port of the host's metrics, on its underlay address.
     pub metrics_port: u16,
+}
+
+/// A host's progress with what control tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Generations that every data plane of the host works by.
+    pub applied: BTreeMap<NetworkName, Generation>,
+    /// Networks of which a delta came that leads from nothing that the host has: it waits for their states.
+    pub astray: BTreeSet<NetworkName>,
 }
 
 /// Networks as control last said.
@@ -119,6 +128,8 @@ pub enum LinkEvent {
     Lost(BTreeMap<NodeName, Option<SystemTime>>),
     /// A network's newest state.
     State(Box<NetworkSnapshot>),
+    /// The way to a network's newest state from what this host was told before.
+    Delta(Box<NetworkDelta>),
     /// A network that this host carried is no more.
     Gone(NetworkName),
     /// A report is durable, but for what is refused.
@@ -200,7 +211,9 @@ impl Session<'_> {
             Err(error) => return (error.to_string().into(), false),
         };
         let (up, outgoing) = mpsc::channel(16);
-        let applied = self.inputs.applied.borrow_and_update().clone();
+        let Followed { mut applied, astray } = self.inputs.followed.borrow_and_update().clone();
+        // Control sends the states of those that it is not told.
+        applied.retain(|network, _| !astray.contains(network));
         let Whereabouts { underlay, edition } = *self.inputs.place.borrow();
         let (underlay, underlay_other) = underlay.to_wire();
         let hello = v1::Hello {
@@ -214,6 +227,7 @@ impl Session<'_> {
             place_incarnation: edition.incarnation,
             place_revision: edition.revision,
             recalls: true,
+            takes_deltas: true,
             mtu: self.mtu(),
             instance: self.inputs.instance,
             echoes: true,
@@ -309,9 +323,9 @@ impl Session<'_> {
                 changed.map_err(ended)?;
                 Ok(uplink.report(&self.inputs.report.borrow_and_update()).into_iter().collect())
             }
-            changed = self.inputs.applied.changed() => {
+            changed = self.inputs.followed.changed() => {
                 changed.map_err(ended)?;
-                Ok(uplink.acks(&self.inputs.applied.borrow_and_update()))
+                Ok(uplink.followed(&self.inputs.followed.borrow_and_update()))
             }
             _ = heartbeat.tick() => Ok(vec![self.heartbeat()]),
             changed = self.inputs.mtu.changed() => {

@@ -1,6 +1,6 @@
 //! Messages of an agent's stream as values: what goes up follows from what the host knows, what comes down are events. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use v1::control_message::Message as Down;
 
 use super::clock::ClockPair;
 use super::ending::LONGEST_REASON;
-use super::link::{CarriedNetworks, LinkEvent, LinkReport, Rejection};
+use super::link::{CarriedNetworks, Followed, LinkEvent, LinkReport, Rejection};
 use crate::types::{Generation, NameError, NetworkName};
 use crate::wire::v1;
 
@@ -21,13 +21,14 @@ use crate::wire::v1;
 pub struct Uplink {
     reported: u64,
     acked: BTreeMap<NetworkName, Generation>,
+    missing: BTreeSet<NetworkName>,
 }
 
 impl Uplink {
     /// A stream whose hello has told these generations.
     #[must_use]
     pub fn new(applied: BTreeMap<NetworkName, Generation>) -> Self {
-        Self { reported: 0, acked: applied }
+        Self { reported: 0, acked: applied, missing: BTreeSet::new() }
     }
 
     /// The message for a report, unless it has been sent.
@@ -46,13 +47,17 @@ impl Uplink {
         Some(message(Up::Report(report)))
     }
 
-    /// The messages for generations that were not acknowledged before.
-    pub fn acks(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> Vec<v1::AgentMessage> {
-        let news =
+    /// The messages for generations that were not acknowledged before, and for networks whose states the host has begun to miss.
+    pub fn followed(&mut self, Followed { applied, astray }: &Followed) -> Vec<v1::AgentMessage> {
+        let acks =
             applied.iter().filter(|&(network, generation)| self.acked.get(network) != Some(generation));
-        let news = news.map(|(network, &generation)| message(Up::Ack(ack(network, generation))));
-        let news = news.collect();
+        let acks = acks.map(|(network, &generation)| message(Up::Ack(ack(network, generation))));
+        let missing = astray.difference(&self.missing);
+        let missing =
+            missing.map(|network| message(Up::Missing(v1::Missing { network: network.to_string() })));
+        let news = acks.chain(missing).collect();
         self.acked.clone_from(applied);
+        self.missing.clone_from(astray);
         news
     }
 }
@@ -93,6 +98,10 @@ pub fn events(message: v1::ControlMessage, now: SystemTime) -> Result<Vec<LinkEv
         }
         Some(Down::State(state)) => {
             vec![LinkEvent::State(Box::new(network_state(state)?.try_into().map_err(|error| bad(&error))?))]
+        }
+        Some(Down::Delta(delta)) => {
+            let delta = v1::NetworkDelta::decode(delta).map_err(|error| bad(&error))?;
+            vec![LinkEvent::Delta(Box::new(delta.try_into().map_err(|error| bad(&error))?))]
         }
         Some(Down::Gone(gone)) => {
             vec![LinkEvent::Gone(gone.network.parse().map_err(|error| bad(&error))?)]

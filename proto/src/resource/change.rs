@@ -98,7 +98,7 @@ impl From<&NetworkChange> for v1::NetworkChange {
 }
 
 /// Finds what of `after` is not in `before`, and the names of what is in `before` alone; both are sorted by name.
-fn difference<T: Clone + PartialEq, N: Clone + Ord>(
+pub(super) fn difference<T: Clone + PartialEq, N: Clone + Ord>(
     before: &[T],
     after: &[T],
     name: impl Fn(&T) -> &N,

@@ -128,8 +128,16 @@ impl NetworkContent {
     }
 }
 
-fn serial(at: &Fields, octets: &[u8]) -> Result<SerialPrefix, WireError> {
+pub(super) fn serial(at: &Fields, octets: &[u8]) -> Result<SerialPrefix, WireError> {
     octets.try_into().map_err(|error: SerialPrefixError| at.invalid("revoked_serials", &error))
+}
+
+/// Reads ages of words. What nobody can have said, an older version has taken: it is no word that others are older than.
+pub(super) fn editions(told: Vec<v1::OwnerEdition>) -> Result<BTreeMap<NodeName, Edition>, WireError> {
+    let possible = |told: &Result<(NodeName, Edition), WireError>| {
+        told.as_ref().map_or(true, |(_, edition)| edition.is_possible())
+    };
+    told.into_iter().map(TryInto::try_into).filter(possible).collect()
 }
 
 impl TryFrom<v1::NetworkState> for NetworkSnapshot {
@@ -137,13 +145,6 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
     fn try_from(message: v1::NetworkState) -> Result<Self, WireError> {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
-        // What nobody can have said, an older version has taken: it is no word that others are older than.
-        let possible = |told: &Result<(NodeName, Edition), WireError>| {
-            told.as_ref().map_or(true, |(_, edition)| edition.is_possible())
-        };
-        let editions = |told: Vec<v1::OwnerEdition>| -> Result<BTreeMap<NodeName, Edition>, WireError> {
-            told.into_iter().map(TryInto::try_into).filter(possible).collect()
-        };
         let (reported, placed) = (editions(message.reported), editions(message.placed));
         Ok(Self {
             generation: at.required("generation", message.generation)?.into(),

@@ -1,6 +1,6 @@
 //! Space in a network: how many addresses it has, who has them, and how many are left.
 
-use super::NetworkContent;
+use super::{Block, Network, NetworkContent};
 use crate::types::{NetworkName, Subnet};
 
 /// A network is short of addresses when no more than one in so many is left.
@@ -23,15 +23,21 @@ impl AddressSpace {
     /// Counts the addresses of a network.
     #[must_use]
     pub fn of(content: &NetworkContent) -> Self {
-        let subnet = content.network.subnet;
+        Self::count(&content.network, &content.blocks, content.workloads.len())
+    }
+
+    /// Counts the addresses of a network with these blocks and so many workloads.
+    #[must_use]
+    pub fn count(network: &Network, blocks: &[Block], workloads: usize) -> Self {
+        let subnet = network.subnet;
         let (mut hosts, mut services) = (0, 0);
-        for block in &content.blocks {
+        for block in blocks {
             let reserved = subnet.reserved();
             let reserved = reserved.iter().filter(|address| block.range.contains(&address.to_ipv4())).count();
             *(if block.node.is_some() { &mut hosts } else { &mut services }) += block.size() - reserved;
         }
         let all = (1 << (32 - subnet.to_net().prefix_len())) - subnet.reserved().len();
-        Self { all, hosts, services, workloads: content.workloads.len() }
+        Self { all, hosts, services, workloads }
     }
 
     /// The addresses that are in nobody's block.
@@ -42,11 +48,11 @@ impl AddressSpace {
 
     /// Says what to do about a network that is short of addresses.
     #[must_use]
-    pub fn shortage(self, content: &NetworkContent) -> Option<String> {
+    pub fn shortage(self, network: &Network) -> Option<String> {
         if self.free() * SHORT > self.all {
             return None;
         }
-        let (name, subnet) = (&content.network.name, content.network.subnet);
+        let (name, subnet) = (&network.name, network.subnet);
         let Self { all, hosts, services, workloads } = self;
         let left = match self.free() {
             0 => "no address left".to_owned(),
@@ -74,7 +80,7 @@ pub fn way_out(network: &NetworkName, subnet: Subnet) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{Block, Egress, Network};
+    use crate::resource::Egress;
     use crate::types::Vni;
 
     fn content(blocks: &[(&str, &str)]) -> NetworkContent {
@@ -100,14 +106,14 @@ mod tests {
         let half = content(&[("host-1", "10.42.0.0/25")]);
         let space = AddressSpace::of(&half);
         assert_eq!((space.all, space.hosts, space.services, space.free()), (253, 126, 0, 127));
-        assert_eq!(space.shortage(&half), None);
+        assert_eq!(space.shortage(&half.network), None);
         let most = content(&[
             ("host-1", "10.42.0.0/25"),
             ("host-2", "10.42.0.128/26"),
             ("", "10.42.0.224/27"),
             ("host-1", "10.42.0.192/28"),
         ]);
-        let said = AddressSpace::of(&most).shortage(&most).unwrap();
+        let said = AddressSpace::of(&most).shortage(&most.network).unwrap();
         assert!(
             said.starts_with(
                 "network shop (10.42.0.0/24) has 16 of 253 addresses left: its hosts hold 206, of which workloads use 0, and its \
@@ -116,7 +122,7 @@ mod tests {
             "{said}"
         );
         let all = content(&[("host-1", "10.42.0.0/24")]);
-        let said = AddressSpace::of(&all).shortage(&all).unwrap();
+        let said = AddressSpace::of(&all).shortage(&all.network).unwrap();
         assert!(said.contains("has no address left: its hosts hold 253"), "{said}");
     }
 }

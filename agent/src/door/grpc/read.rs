@@ -269,7 +269,7 @@ impl ReadApi {
         problems.extend(apart(&self.own(), networks.iter().map(|known| &*known.snapshot)));
         problems.extend(self.workloads.complaints());
         let snapshots = networks.iter().map(|host_network| &host_network.snapshot);
-        problems.extend(snapshots.filter_map(|known| AddressSpace::of(known).shortage(known)));
+        problems.extend(snapshots.filter_map(|known| AddressSpace::of(known).shortage(&known.network)));
         for refused in &self.views.reported.borrow().refused {
             problems.push(format!("workload {}/{}: {}", refused.network, refused.workload, refused.reason));
         }

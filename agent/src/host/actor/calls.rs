@@ -51,6 +51,10 @@ impl<F: Fabric> HostActor<F> {
                 self.core.handle_state(*snapshot);
                 self.shown.outside(&self.core);
             }
+            LinkEvent::Delta(delta) => {
+                self.core.handle_delta(&delta);
+                self.shown.outside(&self.core);
+            }
             LinkEvent::Gone(network) => {
                 self.core.handle_gone(&network);
                 self.shown.outside(&self.core);

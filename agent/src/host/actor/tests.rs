@@ -62,7 +62,7 @@ struct Host {
     handle: HostHandle,
     twin: Arc<Twin>,
     events: mpsc::Sender<LinkEvent>,
-    acks: watch::Receiver<BTreeMap<NetworkName, Generation>>,
+    acks: watch::Receiver<Followed>,
     _task: Task,
     _folder: tempfile::TempDir,
 }
@@ -77,7 +77,7 @@ impl Host {
         let underlay = watch::Sender::new(node.underlay);
         let twin = Arc::new(Twin { passes: Semaphore::new(0), mtu, underlay, doubted });
         let (events, incoming) = mpsc::channel(64);
-        let (applied, acks) = watch::channel(BTreeMap::new());
+        let (followed, acks) = watch::channel(Followed::default());
         let (handle, task) = start(HostParts {
             mesh: Mesh::new(node, 1),
             overlay: twin.clone(),
@@ -90,7 +90,7 @@ impl Host {
             metrics: HostMetrics::register(&prometheus::Registry::new()).unwrap(),
             events: incoming,
             report: watch::Sender::default(),
-            applied,
+            followed,
             carried: watch::Sender::default(),
             ready: Readiness::default().part("networks"),
         });
@@ -144,10 +144,10 @@ async fn a_network_whose_kernel_is_slow_holds_up_neither_admission_nor_readiness
         network.snapshot.workloads.iter().any(|workload| workload.name == api.workload && workload.ready)
     };
     known.wait_for(is_ready).await.unwrap();
-    host.acks.wait_for(|acks| acks.contains_key(&api.network)).await.unwrap();
+    host.acks.wait_for(|acks| acks.applied.contains_key(&api.network)).await.unwrap();
     let slow = "slow".parse().unwrap();
     assert!(!host.handle.views.networks.borrow().contains_key(&slow), "it is not set up");
-    assert!(!host.acks.borrow().contains_key(&slow));
+    assert!(!host.acks.borrow().applied.contains_key(&slow));
     host.twin.passes.add_permits(1);
     host.carries("slow").await;
 }

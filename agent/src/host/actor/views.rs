@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sealane_proto::client::{CarriedNetworks, ClockPair, LinkReport};
+use sealane_proto::client::{CarriedNetworks, ClockPair, Followed, LinkReport};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{HostPlaces, Whereabouts};
-use sealane_proto::types::{Generation, NetworkName, NodeName};
+use sealane_proto::types::{NetworkName, NodeName};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -15,12 +15,9 @@ use crate::host::core::HostCore;
 use crate::host::mesh::Mesh;
 use crate::host::{HeardWords, HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported};
 
-/// Channels to control: reports, acknowledgements, and networks as they were last told.
-pub(super) type ToControl = (
-    watch::Sender<Arc<LinkReport>>,
-    watch::Sender<BTreeMap<NetworkName, Generation>>,
-    watch::Sender<CarriedNetworks>,
-);
+/// Channels to control: reports, progress with what it tells, and networks as they were last told.
+pub(super) type ToControl =
+    (watch::Sender<Arc<LinkReport>>, watch::Sender<Followed>, watch::Sender<CarriedNetworks>);
 
 /// Everything that the task shows.
 #[derive(Debug)]
@@ -46,12 +43,12 @@ pub(super) struct Shown {
     told: watch::Sender<BTreeMap<NetworkName, HeardWords>>,
     unreachable: watch::Sender<Arc<BTreeSet<NodeName>>>,
     report: watch::Sender<Arc<LinkReport>>,
-    applied: watch::Sender<BTreeMap<NetworkName, Generation>>,
+    followed: watch::Sender<Followed>,
     carried: watch::Sender<CarriedNetworks>,
 }
 
 impl Shown {
-    pub(super) fn new(mesh: &Mesh, (report, applied, carried): ToControl) -> Self {
+    pub(super) fn new(mesh: &Mesh, (report, followed, carried): ToControl) -> Self {
         Self {
             begun: watch::Sender::default(),
             link: watch::Sender::default(),
@@ -73,7 +70,7 @@ impl Shown {
             told: watch::Sender::default(),
             unreachable: watch::Sender::default(),
             report,
-            applied,
+            followed,
             carried,
         }
     }
@@ -165,7 +162,7 @@ impl Shown {
             show(&self.places, Arc::new(core.mesh.newer_places()));
             show(&self.peers, Arc::new(core.mesh.peers()));
         }
-        show(&self.applied, core.mesh.applied());
+        show(&self.followed, core.followed());
         show(&self.told, core.told());
     }
 }

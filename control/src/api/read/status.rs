@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{AddressSpace, NetworkSnapshot, Node};
+use sealane_proto::resource::Node;
 use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
@@ -12,7 +12,7 @@ use super::{ReadApi, count};
 use crate::VERSION;
 use crate::address_rest;
 use crate::core::{NodeRecord, Span, Timestamp};
-use crate::registry::{AgentPresence, Directory, Registry, Takeover};
+use crate::registry::{AgentPresence, Directory, PublishedNetwork, Registry, Takeover};
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let directory = api.registry.directory();
@@ -20,7 +20,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let connected = directory.nodes.keys().filter(|name| seen.get(name).is_some_and(|seen| seen.connected));
     let domain = api.authority.domain();
     let own = SpiffeId { trust_domain: domain.clone(), principal: Principal::Control };
-    let snapshots = || directory.networks.values();
+    let networks = || directory.networks.values();
     let (too_short, short) = short_ways(&directory);
     v1::StatusResponse {
         role: "control".to_owned(),
@@ -38,11 +38,11 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         nodes: count(directory.nodes.len()),
         nodes_connected: count(connected.count()),
         networks: count(directory.networks.len()),
-        services: count(snapshots().map(|snapshot| snapshot.services.len()).sum()),
-        workloads: count(snapshots().map(|snapshot| snapshot.workloads.len()).sum()),
+        services: count(networks().map(|network| network.services().len()).sum()),
+        workloads: count(networks().map(|network| network.workloads().len()).sum()),
         problems: problems(api, &directory, too_short, now),
         notes: {
-            let undecided = snapshots().filter_map(|snapshot| snapshot.network.undecided());
+            let undecided = networks().filter_map(|published| published.network().undecided());
             undecided.chain(unknown_hosts(&directory)).chain(short).collect()
         },
         ..v1::StatusResponse::default()
@@ -58,10 +58,9 @@ fn unknown_hosts(directory: &Directory) -> Vec<String> {
             "{what} names hosts that are not there: {missing}; they may join yet, and `sealane node ls` shows those that are there"
         ))
     };
-    let of = |snapshot: &NetworkSnapshot| {
-        let network = &snapshot.network;
-        let services = snapshot.services.iter();
-        let services = services.filter_map(|service| {
+    let of = |published: &PublishedNetwork| {
+        let network = published.network();
+        let services = published.services().filter_map(|service| {
             told(format!("service {} in network {}", service.name, network.name), &service.hosts)
         });
         told(format!("network {}", network.name), &network.hosts)
@@ -69,7 +68,7 @@ fn unknown_hosts(directory: &Directory) -> Vec<String> {
             .chain(services)
             .collect::<Vec<_>>()
     };
-    directory.networks.values().flat_map(|snapshot| of(snapshot)).collect()
+    directory.networks.values().flat_map(|published| of(published)).collect()
 }
 
 /// Describes a host without a connection: since when it has none, and what it has not heard of, as far as is known.
@@ -116,10 +115,10 @@ fn authority_problem(end: Timestamp, now: Timestamp) -> Option<String> {
 /// network without it short, which is none.
 fn short_ways(directory: &Directory) -> (Vec<String>, Vec<String>) {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
-    for snapshot in directory.networks.values().filter(|snapshot| snapshot.network.mtu.is_none()) {
-        let (network, with_ipv6) = (&snapshot.network.name, snapshot.network.subnet6.is_some());
+    for published in directory.networks.values().filter(|published| published.network().mtu.is_none()) {
+        let (network, with_ipv6) = (&published.network().name, published.network().subnet6.is_some());
         let told = |node: &Node| directory.nodes.get(&node.name).and_then(|record| record.node.mtu);
-        let shortest = snapshot.nodes.iter().filter_map(|node| Some((told(node)?, &node.name))).min();
+        let shortest = published.nodes().iter().filter_map(|node| Some((told(node)?, &node.name))).min();
         let Some((mtu, node)) = shortest.filter(|(mtu, _)| !mtu.carries_ipv6()) else { continue };
         if with_ipv6 {
             problems.push(format!(
@@ -223,7 +222,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .chain(unreachable)
         .chain(late(&api.registry))
         .chain(too_short)
-        .chain(directory.networks.values().filter_map(|network| AddressSpace::of(network).shortage(network)))
+        .chain(directory.networks.values().filter_map(|known| known.space().shortage(known.network())))
         .chain(api.registry.shortages.problems(directory, now))
         .chain(clocks)
         .chain(contests(&seen, now))

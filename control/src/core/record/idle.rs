@@ -4,7 +4,7 @@ use prost::Message;
 use sealane_proto::types::{NetworkName, ServiceName};
 
 use super::{Record, RowError, parse, parse_option, text};
-use crate::core::{Idle, Timestamp};
+use crate::core::{Affected, Idle, State, Timestamp};
 
 /// Form of an idle service's row; the service is its name.
 #[derive(Clone, PartialEq, Message)]
@@ -32,6 +32,11 @@ impl Record for Idle {
     fn read(name: &str, IdleRow { since, by, fresh }: IdleRow) -> Result<Self, RowError> {
         let since = Timestamp::from_unix(since);
         Ok(Self { service: parse(name)?, since, by: parse_option(&by)?, fresh })
+    }
+
+    fn affects(_: &State, network: &NetworkName, _: &ServiceName, affected: &mut Affected) {
+        // Nobody is told.
+        affected.network(network);
     }
 }
 

@@ -43,7 +43,7 @@ impl Record for NetworkRecord {
     }
 
     fn affects(_: &State, _: &Mesh, name: &NetworkName, affected: &mut Affected) {
-        affected.networks.insert(name.clone());
+        affected.network(name).hosts = true;
     }
 }
 

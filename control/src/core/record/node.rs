@@ -125,7 +125,12 @@ impl Record for NodeRecord {
 
     fn affects(state: &State, _: &Mesh, name: &NodeName, affected: &mut Affected) {
         affected.nodes = true;
-        affected.networks.extend(state.carried_by(name).cloned());
+        // What is told of its workloads follows from whether it is drained, and whether anybody knows where it is.
+        for (network, known) in state.networks.iter().filter(|(_, known)| known.carried_by(name)) {
+            let touched = affected.network(network);
+            touched.hosts = true;
+            touched.workloads.extend(known.workloads_of(name).map(|workload| workload.name.clone()));
+        }
     }
 }
 

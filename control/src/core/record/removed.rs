@@ -36,7 +36,7 @@ impl Record for RemovedNode {
     /// Revoked everywhere: a certificate of a network that is no more names one that is made again.
     fn affects(state: &State, _: &Mesh, _: &SerialPrefix, affected: &mut Affected) {
         affected.nodes = true;
-        affected.networks.extend(state.networks.keys().cloned());
+        state.networks.keys().for_each(|network| affected.network(network).hosts = true);
     }
 }
 

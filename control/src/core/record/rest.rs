@@ -5,7 +5,7 @@ use prost::Message;
 use sealane_proto::types::NetworkName;
 
 use super::{Record, RowError, parse};
-use crate::core::{Rest, Timestamp};
+use crate::core::{Affected, Rest, State, Timestamp};
 
 /// Form of a rest's row; the addresses are its name.
 #[derive(Clone, PartialEq, Message)]
@@ -29,6 +29,11 @@ impl Record for Rest {
 
     fn read(name: &str, RestRow { after, since }: RestRow) -> Result<Self, RowError> {
         Ok(Self { range: parse(name)?, after, since: Timestamp::from_unix(since) })
+    }
+
+    fn affects(_: &State, network: &NetworkName, _: &Ipv4Net, affected: &mut Affected) {
+        // Nobody is told; the directory knows which networks have some.
+        affected.network(network);
     }
 }
 

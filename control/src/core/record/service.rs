@@ -5,6 +5,7 @@ use sealane_proto::types::{NetworkName, ServiceName};
 use sealane_proto::wire::v1;
 
 use super::{Record, RowError, fault};
+use crate::core::{Affected, State};
 
 impl Record for Service {
     type Home = NetworkName;
@@ -19,5 +20,9 @@ impl Record for Service {
 
     fn read(_: &str, row: v1::Service) -> Result<Self, RowError> {
         row.try_into().map_err(fault)
+    }
+
+    fn affects(_: &State, network: &NetworkName, name: &ServiceName, affected: &mut Affected) {
+        affected.network(network).services.insert(name.clone());
     }
 }

@@ -4,7 +4,7 @@ use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
 use super::{Record, RowError, fault};
-use crate::core::Told;
+use crate::core::{Affected, State, Told};
 
 impl Record for Told {
     type Home = NetworkName;
@@ -20,6 +20,10 @@ impl Record for Told {
     fn read(_: &str, row: v1::OwnerEdition) -> Result<Self, RowError> {
         let (node, edition) = row.try_into().map_err(fault)?;
         Ok(Self { node, edition })
+    }
+
+    fn affects(_: &State, network: &NetworkName, name: &NodeName, affected: &mut Affected) {
+        affected.network(network).words.insert(name.clone());
     }
 }
 

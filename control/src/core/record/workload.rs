@@ -8,6 +8,7 @@ use sealane_proto::wire::v1;
 
 use super::{Record, RowError, fault};
 use crate::core::table::{Index, remove_from};
+use crate::core::{Affected, State};
 
 /// The names of workloads by address, Ethernet address, service and host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,10 @@ impl Record for Workload {
 
     fn read(_: &str, row: v1::Workload) -> Result<Self, RowError> {
         row.try_into().map_err(fault)
+    }
+
+    fn affects(_: &State, network: &NetworkName, name: &WorkloadName, affected: &mut Affected) {
+        affected.network(network).workloads.insert(name.clone());
     }
 }
 

@@ -12,10 +12,14 @@ fn at(revision: u64) -> Generation {
     Generation { epoch: 1, revision }
 }
 
+fn carriers(names: &[&str]) -> Arc<BTreeSet<NodeName>> {
+    Arc::new(names.iter().map(|name| node(name)).collect())
+}
+
 /// Hosts a and b carry network shop at revision 5 and are connected; both have it.
 fn tracker() -> Tracker {
     let mut tracker = Tracker::default();
-    tracker.publish(&network("shop"), at(5), [node("a"), node("b")].into());
+    tracker.publish(&network("shop"), at(5), &carriers(&["a", "b"]));
     for name in ["a", "b"] {
         tracker.connect(node(name), &[(network("shop"), at(5))].into());
     }
@@ -23,7 +27,7 @@ fn tracker() -> Tracker {
 }
 
 fn change(tracker: &mut Tracker, revision: u64, sequence: u64) {
-    tracker.publish(&network("shop"), at(revision), [node("a"), node("b")].into());
+    tracker.publish(&network("shop"), at(revision), &carriers(&["a", "b"]));
     tracker.report(&node("a"), sequence, &[network("shop")].into());
 }
 
@@ -76,7 +80,7 @@ fn a_report_without_changes_settles_at_once_when_nobody_is_behind() {
     let mut tracker = tracker();
     tracker.report(&node("a"), 1, &BTreeSet::new());
     assert_eq!(settled(&mut tracker), Some(1));
-    tracker.publish(&network("shop"), at(6), [node("a"), node("b")].into());
+    tracker.publish(&network("shop"), at(6), &carriers(&["a", "b"]));
     tracker.report(&node("a"), 2, &BTreeSet::new());
     assert_eq!(settled(&mut tracker), None);
     tracker.acknowledge(&node("a"), &network("shop"), at(6));
@@ -89,7 +93,7 @@ fn a_removed_network_and_a_leaving_carrier_are_not_waited_for() {
     let mut tracker = tracker();
     change(&mut tracker, 6, 1);
     tracker.acknowledge(&node("a"), &network("shop"), at(6));
-    tracker.publish(&network("shop"), at(7), [node("a")].into());
+    tracker.publish(&network("shop"), at(7), &carriers(&["a"]));
     assert_eq!(settled(&mut tracker), Some(1));
     tracker.report(&node("a"), 2, &[network("shop")].into());
     assert_eq!(settled(&mut tracker), None);
@@ -148,7 +152,7 @@ fn a_host_that_is_away_has_not_confirmed_what_was_changed_since() {
     assert_eq!(tracker.unconfirmed(), [(node("b"), vec![network("shop")])].into());
     tracker.connect(node("b"), &[(network("shop"), at(6))].into());
     assert!(tracker.unconfirmed().is_empty());
-    tracker.publish(&network("shop"), at(7), [node("b"), node("c")].into());
+    tracker.publish(&network("shop"), at(7), &carriers(&["b", "c"]));
     assert_eq!(
         tracker.unconfirmed(),
         [(node("c"), vec![network("shop")])].into(),
