@@ -120,6 +120,24 @@ impl NetworkContent {
             || self.service_of(workload).is_some_and(|service| service.hosts.admit(node))
     }
 
+    /// Lets the workloads share the names of their network, hosts and services: read from a message, each has its own.
+    fn share_names(&mut self) {
+        let Self { network, nodes, services, workloads, .. } = self;
+        for workload in workloads {
+            if workload.network == network.name {
+                workload.network.clone_from(&network.name);
+            }
+            if let Ok(at) = nodes.binary_search_by(|node| node.name.cmp(&workload.node)) {
+                workload.node.clone_from(&nodes[at].name);
+            }
+            if let Some(name) = &mut workload.service
+                && let Ok(at) = services.binary_search_by(|service| service.name.cmp(name))
+            {
+                name.clone_from(&services[at].name);
+            }
+        }
+    }
+
     /// The service that a workload is an instance of.
     #[must_use]
     pub fn service_of(&self, workload: &Workload) -> Option<&Service> {
@@ -146,7 +164,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
         let (reported, placed) = (editions(message.reported), editions(message.placed));
-        Ok(Self {
+        let mut snapshot = Self {
             generation: at.required("generation", message.generation)?.into(),
             content: NetworkContent {
                 network: at.required("network", message.network)?.try_into()?,
@@ -160,7 +178,9 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 mute: message.tells_mute.then(|| at.names("mute", &message.mute)).transpose()?,
                 placed: message.tells_placed.then_some(placed).transpose()?,
             },
-        })
+        };
+        snapshot.content.share_names();
+        Ok(snapshot)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,7 @@ impl fmt::Display for Port {
 /// letter (RFC 6335, section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PortName(Box<str>);
+pub struct PortName(Arc<str>);
 
 impl PortName {
     /// The name as text.
@@ -97,7 +98,7 @@ impl TryFrom<String> for PortName {
 
 impl From<PortName> for String {
     fn from(name: PortName) -> Self {
-        name.0.into()
+        name.as_str().to_owned()
     }
 }
 
