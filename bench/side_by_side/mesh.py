@@ -15,7 +15,8 @@ class Host:
         folder = pathlib.Path("/run/bench") / name
         self.run_dir = folder / "run"
         self.env = {"SEALANE_RUN_DIR": str(self.run_dir), "SEALANE_DATA_DIR": str(folder / "data")}
-        folder.mkdir()
+        self.agent = self.plane = None
+        folder.mkdir(exist_ok=True)
 
     def start(self, *arguments, log, cpu=None):
         return site.start([self.sealane, *arguments], self.where, cpu, log, self.env)
@@ -37,7 +38,7 @@ class Host:
 
     def quit(self):
         """Ends everything that runs on the host."""
-        for process in (self.agent, self.plane):
+        for process in filter(None, (self.agent, self.plane)):
             site.stop(process)
         site.shell(f"ip netns pids {self.where.rsplit('/', 1)[1]} | xargs -r kill -9")
         self.say("clean --yes")

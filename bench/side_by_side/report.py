@@ -1,5 +1,6 @@
 """Figures as tables: what docs/benchmarks.md says."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -139,8 +140,120 @@ def _convergence(figures):
     return _table(["p50 / p99, ms", *(title for _, title, _ in spans)], rows)
 
 
+def _steps(run, name):
+    return [step for step in (run or {}).get("steps", []) if step["step"] == name]
+
+
+def _step(run, name):
+    """The only step of a name; an empty one where the run did not come that far."""
+    return next(iter(_steps(run, name)), {})
+
+
+def _over(ours, theirs):
+    """Our figure over another one, where both are there."""
+    return f"{ours / theirs:.2f}" if ours and theirs else ""
+
+
+def _seconds(times, field="max"):
+    """A quantile of times in ms, in seconds."""
+    return _number(times and times[field] / 1e3, 2)
+
+
+def _mesh(shape):
+    networks = f"{shape['networks']} networks" if shape["networks"] > 1 else "1 network"
+    return f"{shape['hosts']:,} hosts, {networks}, {shape['endpoints']:,} endpoints"
+
+
+def _settled(step):
+    """How long changes took, and how many did not come to an end."""
+    if not step["settled"]:
+        return f"none of {step['changes']:,}"
+    times = f"{step['settled']['p50']:,.0f} / {step['settled']['p99']:,.0f}"
+    return f"{times}; {step['unsettled']:,} of {step['changes']:,} not" if step["unsettled"] else times
+
+
+def _scale_changes(shapes, compared):
+    rows = []
+    for shape in shapes:
+        goals, before = shape["goals"], {step["rate"]: step for step in _steps(shape["base"], "rate")}
+        for step in _steps(shape, "rate"):
+            rate = f"{step['rate']:g}"
+            there, times = before.get(step["rate"], {}), step["settled"] or {}
+            ratios = [_over(times.get("p99"), (there.get("settled") or {}).get("p99")),
+                      *(_over(step[field], there.get(field)) for field in ("cpu_ms_per_change", "kib_per_change"))]
+            rows.append([_mesh(shape), rate, _settled(step), goals.get(rate, ""), _number(step["cpu_ms_per_change"], 2),
+                         _number(step["kib_per_change"], 0), f"{step['control_cpu_seconds'] / step['seconds'] * 100:.0f} %",
+                         step["lost_streams"], *(ratios if compared else [])])
+        untried = [f"{rate:,g}" for step in _steps(shape, "untried") for rate in step["rates"]]
+        if untried:
+            rows.append([_mesh(shape), ", ".join(untried), "not tried", *[""] * (8 if compared else 5)])
+    head = ["mesh", "changes/s", "settled p50 / p99 ms", "goal p99", "CPU ms a change", "KiB sent a change", "CPU of a core",
+            "hosts thrown out", *(["p99 to base", "CPU to base", "sent to base"] if compared else [])]
+    return _table(head, rows)
+
+
+def _scale_begins(shapes):
+    rows = []
+    for shape in shapes:
+        joins, streams, carry, fill, idle = (_step(shape, name) for name in ("join", "streams", "carry", "fill", "idle"))
+        peak = max((step["peak_mib"] for step in shape.get("steps", [])), default=None)
+        rows.append([
+            _mesh(shape), _number(joins["hosts"] / joins["seconds"] if joins else None, 0), _seconds(streams.get("welcomed")),
+            streams.get("failed_connects", ""), _number(carry.get("carried_after"), 2),
+            f"not: {fill['unsettled']:,} of {fill['hosts']:,} hosts" if fill.get("unsettled") else _seconds(fill.get("settled")),
+            _number(fill["bytes"] / 2**20 if fill else None, 0),
+            f"{idle['control_cpu_seconds'] / idle['seconds'] * 100:.1f} %" if idle else "",
+            _number(idle.get("resident_mib"), 0), _number(peak, 0), "1,024"])
+    head = ["mesh", "joins/s", "all streams, s", "failed connects", "all have addresses, s", "all endpoints settled, s", "MiB sent by it",
+            "CPU of a core, idle", "MiB then", "MiB at most", "goal"]
+    return _table(head, rows)
+
+
+def _scale_returns(shapes):
+    rows = []
+    for shape in shapes:
+        for name, title in (("reconnect", "all streams cut"), ("restart", "control killed")):
+            step = _step(shape, name)
+            if step:
+                missing = f"not: {step['unsettled']:,} hosts" if step["unsettled"] else ""
+                rows.append([
+                    _mesh(shape), title, _number(step.get("listens_after"), 2), _seconds(step["welcomed"]),
+                    missing or _seconds(step["settled"]), "10" if name == "restart" else "",
+                    step.get("failed_after_listening", step["failed_connects"]), step["states"], _number(step["control_cpu_seconds"], 1)])
+    head = ["mesh", "after", "listens, s", "all streams, s", "all settled, s", "goal", "failed connects", "states sent", "CPU s"]
+    return _table(head, rows)
+
+
+def _scale_real(real):
+    rows, before = [], {at["rate"]: at for at in (real["base"] or {}).get("rates", [])}
+    for at in real["rates"]:
+        there = before.get(at["rate"], {})
+        rows.append([
+            at["rate"], _settled(at), _number(at["agent_cpu_ms"], 2), f"{at['agent_share'] * 100:.1f} %", _number(at["agent_mib"], 0),
+            _number(at["written_kib"], 0), _number(at["sidecar_cpu_ms"], 2), f"{at['sidecar_share'] * 100:.1f} %", _number(at["sidecar_mib"], 1),
+            *([_over(at[field], there.get(field)) for field in ("agent_cpu_ms", "sidecar_cpu_ms")] if before else [])])
+    head = ["changes/s", "settled p50 / p99 ms", "agent: CPU ms a change", "CPU of a core", "MiB", "KiB written a change",
+            "sidecar: CPU ms a change", "CPU of a core", "MiB", *(["agent's CPU to base", "sidecar's to base"] if before else [])]
+    about = (f"Agent: {real['bare_mib']:.0f} MiB without a network, {real['agent_mib']:.0f} MiB with it (goal: 40); sidecar: "
+             f"{real['sidecar_mib']:.0f} MiB (goal: 8). Rows of all endpoints were in the kernel {real['rows_after']:.2f} s after `sealane run`. "
+             "Goal at 100 changes a second: 2 % of a core for the agent.")
+    return f"{about}\n\n{_table(head, rows)}"
+
+
+def _scale(figures):
+    shapes = figures["shapes"]
+    compared = any(shape["base"] for shape in shapes)
+    parts = [f"### Changes\n\n{_scale_changes(shapes, compared)}", f"### Begins\n\n{_scale_begins(shapes)}",
+             f"### Returns\n\n{_scale_returns(shapes)}"] if shapes else []
+    real = figures.get("real")
+    if real:
+        parts.append(f"### A real agent\n\n{_scale_real(real) if 'rates' in (real or {}) and 'agent_mib' in real else real['failed']}")
+    failed = [f"{_mesh(shape)}: ended early." for shape in shapes if shape["failed"]]
+    return "\n\n".join([*parts, *failed])
+
+
 PARTS = {"proxy": _proxy, "overlay": _overlay, "containers": _containers, "convergence": _convergence,
-         "dns": _dns, "starts": _starts, "watch": _watch}
+         "dns": _dns, "starts": _starts, "watch": _watch, "scale": _scale}
 
 
 def part(name, figures):
@@ -161,17 +274,27 @@ def _machine():
 
 
 TITLES = {"proxy": "Proxies", "overlay": "Overlays", "containers": "Containers", "convergence": "Convergence",
-          "dns": "DNS", "starts": "Starts", "watch": "Peers of an idle host"}
+          "dns": "DNS", "starts": "Starts", "watch": "Peers of an idle host", "scale": "Scale"}
 
 
-def page(figures):
-    import importlib
+def _sections(text):
+    """The sections of a page by their titles, without the head."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n", 1)[0]: f"## {part.strip()}" for part in parts}
 
-    parts = []
-    for name, found in figures.items():
-        about = importlib.import_module(f".{name}", __package__).__doc__.strip()
-        how = found.get("how") or f"Medians of {found['rounds']} rounds in slices of {found['seconds']} s."
-        parts.append(f"## {TITLES[name]}\n\n{about}\n\n{how}\n\n{part(name, found)}")
+
+def _section(name, found):
+    about = importlib.import_module(f".{name}", __package__).__doc__.strip()
+    how = found.get("how") or f"Medians of {found['rounds']} rounds in slices of {found['seconds']} s."
+    return f"## {TITLES[name]}\n\n{about}\n\n{how}\n\n{part(name, found)}"
+
+
+def page(figures, before=""):
+    """All sections: of these figures, or as they were in the page before where there are none."""
+    kept = _sections(before)
+    sections = [_section(name, figures[name]) if name in figures else kept.get(title) for name, title in TITLES.items()]
+    known = re.search(r"^versions: (.*?)\. A part alone", before, flags=re.MULTILINE)
+    versions = _versions(figures) or (known.group(1) if known else "")
     return f"""# Benchmarks
 
 Sealane beside its public peers, each part in one run on one machine. Absolute figures move from machine to machine and from run to
@@ -179,7 +302,8 @@ run; the ratios say where we stand. Contenders take turns in short slices. A rat
 rounds with their quartiles, 0.81 (0.78-0.85); where the quartiles span 1.0 it says "equal". Tools that count whole seconds (iperf3, sockperf) have slices of one.
 
 Made by `make bench` on {_machine()};
-versions: {_versions(figures)}. A part alone: `bench/run proxy`, `bench/run overlay`,
-`bench/run containers`, `bench/run convergence`, `bench/run dns`, `bench/run starts` or `bench/run watch`; `bench/run --help` names the settings. Raw figures of every round are in `target/bench/`.
+versions: {versions}. A part alone: `bench/run proxy`, `bench/run overlay`,
+`bench/run containers`, `bench/run convergence`, `bench/run dns`, `bench/run starts`, `bench/run watch` or `bench/run scale`; `bench/run --help` names
+the settings. Raw figures of every round are in `target/bench/`.
 
-""" + "\n\n".join(parts) + "\n"
+""" + "\n\n".join(filter(None, sections)) + "\n"

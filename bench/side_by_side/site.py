@@ -71,9 +71,9 @@ def start(command, place=None, cpu=None, log=None, env=None):
     return process
 
 
-def attend(command, env=None, **streams):
+def attend(command, env=None, stdin=subprocess.DEVNULL, **streams):
     """Starts a program that is looked at as it goes; it ends with the benchmark, or before."""
-    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, **streams)
+    process = subprocess.Popen([str(word) for word in command], stdin=stdin, env={**os.environ, **(env or {})}, **streams)
     atexit.register(process.kill)
     return process
 

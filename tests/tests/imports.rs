@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Our crates and what of ours they may import.
-const RULES: [(&str, &[&str]); 14] = [
+const RULES: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("sys", &[]),
     ("keep", &["sys"]),
@@ -23,6 +23,7 @@ const RULES: [(&str, &[&str]); 14] = [
     ("fuzz", &["proto", "keep", "fabric", "agent", "proxy", "cli"]),
     ("micro", &["proto", "control", "agent", "proxy"]),
     ("sim", &["proto", "control", "agent"]),
+    ("scale", &["base", "proto"]),
 ];
 
 /// Foreign crates that only these of ours may see.
@@ -33,11 +34,11 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("clap", &["cli"]),
     ("comfy-table", &["cli"]),
     ("anyhow", &[]),
-    ("tonic", &["proto", "control", "agent", "cli"]),
-    ("prost", &["proto", "control", "agent", "micro"]),
+    ("tonic", &["proto", "control", "agent", "cli", "scale"]),
+    ("prost", &["proto", "control", "agent", "micro", "scale"]),
     ("netlink-packet-route", &["fabric"]),
     ("redb", &["control"]),
-    ("rcgen", &["control", "agent", "proto"]),
+    ("rcgen", &["control", "agent", "proto", "scale"]),
     ("h2", &["proxy"]),
     ("httparse", &["proxy"]),
 ];
