@@ -219,8 +219,9 @@ def _scale_returns(shapes):
                 rows.append([
                     _mesh(shape), title, _number(step.get("listens_after"), 2), _seconds(step["welcomed"]),
                     missing or _seconds(step["settled"]), "10" if name == "restart" else "",
-                    step.get("failed_after_listening", step["failed_connects"]), step["states"], _number(step["control_cpu_seconds"], 1)])
-    head = ["mesh", "after", "listens, s", "all streams, s", "all settled, s", "goal", "failed connects", "states sent", "CPU s"]
+                    step.get("failed_after_listening", step["failed_connects"]), step["states"] + step["deltas"],
+                    _number(step["control_cpu_seconds"], 1)])
+    head = ["mesh", "after", "listens, s", "all streams, s", "all settled, s", "goal", "failed connects", "states and deltas sent", "CPU s"]
     return _table(head, rows)
 
 

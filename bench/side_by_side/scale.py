@@ -1,6 +1,6 @@
 """Thousands of hosts at one control plane, which keeps its store on a disk and has the machine together with the load. The hosts are
 simulated in one process (the crate `scale`): each joins with a key of its own, has a connection with mutual TLS and a stream, sends signs
-of life, reports its endpoints and acknowledges each state at once, without applying it. There is no peer for this; `--base BINARY`
+of life, reports its endpoints and acknowledges each state and delta at once, without applying it. There is no peer for this; `--base BINARY`
 measures another revision's binary by the same load and compares.
 
 A change is one of three in turn: a new endpoint, another readiness, the end of an endpoint. It has settled when control says that every host

@@ -152,15 +152,18 @@ impl Course {
     /// Waits until no news of networks come any more; false if they do for longer than the plan's patience.
     async fn rest(&self) -> bool {
         let deadline = Instant::now() + self.common.plan.patience();
-        let mut last = (self.common.counters.counts().states, Instant::now());
+        let news = || {
+            let counts = self.common.counters.counts();
+            counts.states + counts.deltas
+        };
+        let mut last = (news(), Instant::now());
         while last.1.elapsed() < REST {
             if Instant::now() > deadline {
                 return false;
             }
             sleep(LOOK).await;
-            let states = self.common.counters.counts().states;
-            if states != last.0 {
-                last = (states, Instant::now());
+            if news() != last.0 {
+                last = (news(), Instant::now());
             }
         }
         true

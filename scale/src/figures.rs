@@ -16,6 +16,10 @@ const COMPLAINTS: usize = 32;
 pub(crate) struct Counters {
     /// States of networks that came.
     pub(crate) states: AtomicU64,
+    /// Deltas of networks that came.
+    pub(crate) deltas: AtomicU64,
+    /// Deltas that led on from nothing that the host had.
+    pub(crate) astray: AtomicU64,
     /// Bytes of all messages that came.
     pub(crate) bytes: AtomicU64,
     /// Acknowledgements that went.
@@ -33,6 +37,8 @@ pub(crate) struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
     pub(crate) states: u64,
+    pub(crate) deltas: u64,
+    pub(crate) astray: u64,
     pub(crate) bytes: u64,
     pub(crate) acks: u64,
     pub(crate) lost_streams: u64,
@@ -45,6 +51,8 @@ impl Counters {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             states: self.states.load(Relaxed),
+            deltas: self.deltas.load(Relaxed),
+            astray: self.astray.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             acks: self.acks.load(Relaxed),
             lost_streams: self.lost_streams.load(Relaxed),
@@ -76,6 +84,8 @@ impl std::ops::Sub for Counts {
     fn sub(self, earlier: Self) -> Self {
         Self {
             states: self.states - earlier.states,
+            deltas: self.deltas - earlier.deltas,
+            astray: self.astray - earlier.astray,
             bytes: self.bytes - earlier.bytes,
             acks: self.acks - earlier.acks,
             lost_streams: self.lost_streams - earlier.lost_streams,

@@ -206,12 +206,7 @@ impl Host {
         self.counters.bytes.fetch_add(message.encoded_len() as u64, Relaxed);
         let heard = message::read(message).map_err(|error| Ended::Lost(error.to_string()))?;
         match heard {
-            Heard::Network { name, generation } => {
-                self.counters.states.fetch_add(1, Relaxed);
-                self.counters.acks.fetch_add(1, Relaxed);
-                self.applied.insert(name.clone(), generation);
-                say(up, message::ack(name, generation)).await?;
-            }
+            Heard::Network { name, generation, from } => self.follow(up, name, generation, from).await?,
             Heard::Gone(network) => drop(self.applied.remove(&network)),
             Heard::Reported { sequence, refused, reason } => {
                 self.progress.answered(sequence);
@@ -224,6 +219,26 @@ impl Host {
             Heard::Welcome | Heard::Other => {}
         }
         Ok(())
+    }
+
+    /// Takes in news of a network and acknowledges them, unless they lead on from what the host has not got.
+    async fn follow(
+        &mut self,
+        up: &Up,
+        name: String,
+        generation: v1::Generation,
+        from: Option<u64>,
+    ) -> Result<(), Ended> {
+        let count = if from.is_some() { &self.counters.deltas } else { &self.counters.states };
+        count.fetch_add(1, Relaxed);
+        let leads = |known: &v1::Generation| known.epoch == generation.epoch && from <= Some(known.revision);
+        if from.is_some() && !self.applied.get(&name).is_some_and(leads) {
+            self.counters.astray.fetch_add(1, Relaxed);
+            return say(up, message::missing(name)).await;
+        }
+        self.counters.acks.fetch_add(1, Relaxed);
+        self.applied.insert(name.clone(), generation);
+        say(up, message::ack(name, generation)).await
     }
 
     async fn obey(&mut self, up: &Up, order: Option<Order>) -> Result<(), Ended> {
