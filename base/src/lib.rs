@@ -1,5 +1,5 @@
 //! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics, private sockets and the admin
-//! server.
+//! server; and maps whose copies share.
 //!
 //! Nothing here knows of meshes: no network, service or identity is named. Each of Sealane's processes
 //! is put together from these pieces in one `main`.
@@ -16,6 +16,7 @@ pub mod mutex;
 pub mod places;
 pub mod rate_limit;
 pub mod ready;
+pub mod shared_map;
 pub mod slack;
 pub mod socket;
 pub mod task;

@@ -37,6 +37,8 @@ pub(crate) struct Backend {
     pub(crate) port: Port,
     /// Handles of its metrics.
     pub(crate) traffic: Arc<Traffic>,
+    /// Meaning of the destination in the newest configuration.
+    meaning: RefCell<Destination>,
     protocol: Cell<Protocol>,
     balancer: RefCell<Balancer<Endpoint>>,
     budget: RefCell<RetryBudget>,
@@ -86,6 +88,7 @@ impl Backend {
             destination,
             port,
             traffic: telemetry.traffic(parties),
+            meaning: RefCell::new(meaning.clone()),
             protocol: Cell::new(protocol(meaning, destination)),
             balancer: RefCell::new(Balancer::new(endpoints(meaning, destination))),
             budget: RefCell::new(RetryBudget::new(Instant::now())),
@@ -93,8 +96,12 @@ impl Backend {
         }))
     }
 
-    /// Takes over a newer configuration; false when it is about something else, and a new backend is due.
+    /// Takes over a newer configuration; false when it is about something else, and a new backend is due. Where nothing has changed of
+    /// the destination, nothing is done.
     pub(crate) fn update(&self, meaning: &Destination) -> bool {
+        if meaning.is_still(&self.meaning.borrow()) {
+            return true;
+        }
         let (label, service) = match meaning {
             Destination::Service(route) => (route.service.as_str(), Some(&route.service)),
             Destination::Workload(route) => (route.label(), route.service.as_ref()),
@@ -105,6 +112,7 @@ impl Backend {
         }
         self.protocol.set(protocol(meaning, self.destination));
         self.balancer.borrow_mut().update(endpoints(meaning, self.destination));
+        self.meaning.replace(meaning.clone());
         true
     }
 

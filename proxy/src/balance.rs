@@ -10,6 +10,7 @@ mod ewma;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -99,12 +100,13 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         balancer
     }
 
-    /// The endpoints from now on; known ones keep what was learned of them.
+    /// The endpoints from now on, each once; known ones keep what was learned of them.
     pub(crate) fn update(&mut self, keys: impl IntoIterator<Item = (K, Weight)>) {
-        let mut known: Vec<_> = std::mem::take(&mut self.endpoints).into_iter().map(Some).collect();
+        let known = std::mem::take(&mut self.endpoints);
+        let mut known: HashMap<K, State<K>> =
+            known.into_iter().map(|state| (state.key.clone(), state)).collect();
         for (key, weight) in keys {
-            let before = known.iter_mut().find(|state| state.as_ref().is_some_and(|known| known.key == key));
-            let mut state = before.and_then(Option::take).unwrap_or_else(|| {
+            let mut state = known.remove(&key).unwrap_or_else(|| {
                 self.next_id += 1;
                 let (latency, ejection) = (PeakEwma::default(), Ejection::default());
                 let id = self.next_id;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sealane_proto::resource::NetworkContent;
+use sealane_proto::resource::{NetworkChange, NetworkContent};
 use sealane_proto::types::Weight;
 
 use crate::balance::{Balancer, Outcome};
@@ -38,7 +38,7 @@ pub fn is_detected(bytes: &[u8]) -> bool {
 }
 
 /// Routes of a network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Routing(Routes);
 
 impl Routing {
@@ -46,6 +46,14 @@ impl Routing {
     #[must_use]
     pub fn new(network: &NetworkContent) -> Self {
         Self(Routes::new(network))
+    }
+
+    /// The routes after a change, which share what has not changed.
+    #[must_use]
+    pub fn after(&self, change: &NetworkChange) -> Self {
+        let mut after = self.clone();
+        after.0.change(change);
+        after
     }
 
     /// Returns true if a call to this address leads to a service or a workload.
@@ -62,9 +70,13 @@ pub struct Balancing(Balancer<SocketAddr>);
 impl Balancing {
     /// A balancer over so many endpoints of the same weight.
     #[must_use]
-    pub fn over(endpoints: u8) -> Self {
-        let endpoint = |number| SocketAddr::new(Ipv4Addr::new(10, 42, 0, number).into(), 8080);
-        Self(Balancer::new((1..=endpoints).map(|number| (endpoint(number), Weight::default()))))
+    pub fn over(endpoints: u16) -> Self {
+        Self(Balancer::new(weighted(endpoints, false)))
+    }
+
+    /// Gives it so many endpoints, in the order of before or in the other one.
+    pub fn update(&mut self, endpoints: u16, turned: bool) {
+        self.0.update(weighted(endpoints, turned));
     }
 
     /// Picks an endpoint for a piece of work, which it answers.
@@ -75,4 +87,11 @@ impl Balancing {
         self.0.report(pick, outcome, now);
         self.0.release(pick);
     }
+}
+
+fn weighted(endpoints: u16, turned: bool) -> impl Iterator<Item = (SocketAddr, Weight)> {
+    (1..=endpoints).map(move |number| {
+        let [high, low] = (if turned { endpoints + 1 - number } else { number }).to_be_bytes();
+        (SocketAddr::new(Ipv4Addr::new(10, 42, high, low).into(), 8080), Weight::default())
+    })
 }

@@ -124,7 +124,9 @@ impl Core {
         if let Err(error) = self.tls.revoke(&config.network.revoked) {
             tracing::error!(%error, "revoked certificates are still accepted for new tunnels");
         }
-        self.work_by(config.sequence, Snapshot::new(config)).await;
+        let before = self.current.as_ref().map(|(_, before)| &**before);
+        let snapshot = Snapshot::new(config, before);
+        self.work_by(config.sequence, snapshot).await;
     }
 
     /// Works by the configuration that the change leads to, as [`Core::apply`] does; false when the change is not one of the present

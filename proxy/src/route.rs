@@ -1,12 +1,13 @@
 //! Routes of calls: from the address that the workload called to the endpoints that may serve it. Pure.
 //!
-//! [`Routes`] are built once per configuration and never change. Those that are made by a change share with the ones before what has not
-//! changed.
+//! [`Routes`] never change. Those that are made by a change share with the ones before what has not changed, and cost as much as what has:
+//! a service that no change touches has the same [`ServiceRoute`] in all of them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
+use sealane_base::shared_map::SharedMap;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
 use sealane_proto::types::{
@@ -14,16 +15,20 @@ use sealane_proto::types::{
 };
 
 use crate::telemetry::NO_SERVICE;
+use index::{Index, ServiceFront};
 
+mod index;
 #[cfg(test)]
 mod tests;
 
 /// Routes of a workload's calls, by the addresses that it calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    ports: HashMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
-    service_addresses: HashMap<Ipv4Addr, ServiceName>,
-    workloads: HashMap<Ipv4Addr, Arc<WorkloadRoute>>,
+    ports: SharedMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
+    service_addresses: SharedMap<Ipv4Addr, ServiceName>,
+    workloads: SharedMap<Ipv4Addr, Arc<WorkloadRoute>>,
+    /// The way from what a change names to what it is about.
+    index: Index,
     subnet6: Option<Subnet6>,
 }
 
@@ -72,8 +77,8 @@ pub(crate) struct Endpoint {
 /// Way to reach an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reach {
-    /// By a tunnel to its sidecar, which must be this principal.
-    Tunnel(Principal),
+    /// By a tunnel to its sidecar, which must be this principal; the instances of a service share it.
+    Tunnel(Arc<Principal>),
     /// Directly: it has no sidecar, or is outside every network.
     Plain,
 }
@@ -99,6 +104,16 @@ impl Routes {
         routes
     }
 
+    /// The same, with the services' ports of `before` in the place of equal ones: who follows them sees at once that nothing changed.
+    pub(crate) fn sharing(mut self, before: &Self) -> Self {
+        let known = |(port, route): (&(Ipv4Addr, u16), &Arc<ServiceRoute>)| {
+            Some((*port, before.ports.get(port).filter(|known| *known == route)?.clone()))
+        };
+        let same: Vec<_> = self.ports.iter().filter_map(known).collect();
+        self.ports.extend(same);
+        self
+    }
+
     /// Takes a change in.
     pub(crate) fn change(&mut self, change: &NetworkChange) {
         let NetworkChange { services, services_gone, workloads, workloads_gone } = change;
@@ -113,69 +128,95 @@ impl Routes {
     ) {
         let mut touched = self.take_workloads(workloads, workloads_gone);
         touched.extend(self.take_services(services, services_gone));
-        self.balance(&touched);
+        touched.iter().for_each(|service| self.balance(service));
     }
 
     /// Takes in these workloads, in place of those of their names; answers whose instances are other than before.
     fn take_workloads(&mut self, news: &[Workload], gone: &[WorkloadName]) -> HashSet<ServiceName> {
-        let others: HashSet<&WorkloadName> = news.iter().map(|workload| &workload.name).chain(gone).collect();
-        let mut touched = HashSet::new();
-        self.workloads.retain(|_, route| {
-            let stays = !others.contains(&route.name);
-            touched.extend(route.service.iter().filter(|_| !stays).cloned());
-            stays
+        let mut newcomers: HashMap<ServiceName, Vec<Arc<WorkloadRoute>>> = HashMap::new();
+        for name in news.iter().map(|workload| &workload.name).chain(gone) {
+            let Some(before) = self.index.forget_workload(name) else { continue };
+            if self.is_at_its_address(&before) {
+                self.workloads.remove(&before.address);
+            }
+            newcomers.extend(before.service.iter().map(|service| (service.clone(), Vec::new())));
+        }
+        for workload in news {
+            let route =
+                Arc::new(WorkloadRoute::new(workload, self.subnet6, self.reach(workload, &newcomers)));
+            self.workloads.insert(route.address, route.clone());
+            self.index.note_workload(route.clone());
+            if let Some(service) = &route.service {
+                newcomers.entry(service.clone()).or_default().push(route);
+            }
+        }
+        for (service, newcomers) in &newcomers {
+            let instances = self.index.instances(service).iter().chain(newcomers);
+            // Of two at one address, as there may be for a moment, the last is there.
+            let instances = instances.filter(|instance| self.is_at_its_address(instance)).cloned();
+            let instances = instances.collect();
+            self.index.note_instances(service, instances);
+        }
+        newcomers.into_keys().collect()
+    }
+
+    fn is_at_its_address(&self, route: &Arc<WorkloadRoute>) -> bool {
+        self.workloads.get(&route.address).is_some_and(|known| Arc::ptr_eq(known, route))
+    }
+
+    /// The way to a workload, whose principal is that of another instance of its service if there is one.
+    fn reach(&self, workload: &Workload, newcomers: &HashMap<ServiceName, Vec<Arc<WorkloadRoute>>>) -> Reach {
+        if !workload.sidecar {
+            return Reach::Plain;
+        }
+        let others = workload.service.as_ref().and_then(|service| {
+            let newcomers = newcomers.get(service).and_then(|newcomers| newcomers.last());
+            newcomers.or_else(|| self.index.instances(service).first())
         });
-        touched.extend(news.iter().filter_map(|workload| workload.service.clone()));
-        let subnet6 = self.subnet6;
-        let routes = news.iter().map(|workload| Arc::new(WorkloadRoute::new(workload, subnet6)));
-        self.workloads.extend(routes.map(|route| (route.address, route)));
-        touched
+        match others.map(|other| &other.reach) {
+            Some(shared @ Reach::Tunnel(_)) => shared.clone(),
+            Some(Reach::Plain) | None => Reach::Tunnel(Arc::new(workload.principal())),
+        }
     }
 
     /// Takes in these services, in place of those of their names, yet without endpoints; answers which they are.
     fn take_services(&mut self, news: &[Service], gone: &[ServiceName]) -> HashSet<ServiceName> {
         let others: HashSet<&ServiceName> = news.iter().map(|service| &service.name).chain(gone).collect();
-        self.ports.retain(|_, route| !others.contains(&route.service));
-        self.service_addresses.retain(|_, name| !others.contains(name));
+        for name in &others {
+            let Some(before) = self.index.forget_service(name) else { continue };
+            let is_its_own = |owner: Option<&ServiceName>| owner == Some(*name);
+            for port in before.ports() {
+                if is_its_own(self.ports.get(&port).map(|route| &route.service)) {
+                    self.ports.remove(&port);
+                }
+            }
+            if is_its_own(self.service_addresses.get(&before.vip)) {
+                self.service_addresses.remove(&before.vip);
+            }
+        }
         for service in news {
-            let vip = service.vip.to_ipv4();
-            self.service_addresses.insert(vip, service.name.clone());
-            self.ports.extend(carried(&service.ports).map(|offered| {
-                let route = ServiceRoute {
-                    service: service.name.clone(),
-                    port: offered.port,
-                    protocol: offered.protocol,
-                    outside: service.outside(offered.key()).map(plain).collect(),
-                    endpoints: Vec::new(),
-                };
-                ((vip, offered.port.get()), Arc::new(route))
-            }));
+            let front = Arc::new(ServiceFront::new(service));
+            self.service_addresses.insert(front.vip, service.name.clone());
+            let routes = carried(&service.ports).map(|offered| Arc::new(ServiceRoute::new(service, offered)));
+            self.ports.extend(front.ports().zip(routes));
+            self.index.note_service(&service.name, front);
         }
         others.into_iter().cloned().collect()
     }
 
-    /// Finds the endpoints of these services anew.
-    fn balance(&mut self, services: &HashSet<ServiceName>) {
-        let mut instances: HashMap<&ServiceName, Vec<&WorkloadRoute>> = HashMap::new();
-        for route in self.workloads.values() {
-            if let Some(service) = route.service.as_ref().filter(|service| services.contains(service)) {
-                instances.entry(service).or_default().push(route);
+    /// Finds the endpoints of this service anew; a port that has the same as before keeps its route.
+    fn balance(&mut self, service: &ServiceName) {
+        let Some(front) = self.index.service(service).cloned() else { return };
+        let instances = self.index.instances(service);
+        for port in front.ports() {
+            let Some(before) = self.ports.get(&port).filter(|route| route.service == *service) else {
+                continue;
+            };
+            let endpoints = before.endpoints_of(instances);
+            if endpoints != before.endpoints {
+                let route = Arc::new(before.with(endpoints));
+                self.ports.insert(port, route);
             }
-        }
-        instances.values_mut().for_each(|instances| instances.sort_by(|a, b| a.name.cmp(&b.name)));
-        for route in self.ports.values_mut().filter(|route| services.contains(&route.service)) {
-            let instances = instances.get(&route.service).into_iter().flatten();
-            let ServiceRoute { service, port, protocol, outside, .. } = &**route;
-            let inside = instances.filter_map(|instance| instance.endpoint(*port));
-            let others = outside.iter().map(|endpoint| (endpoint.clone(), Weight::default()));
-            let endpoints = inside.chain(others).collect();
-            *route = Arc::new(ServiceRoute {
-                service: service.clone(),
-                port: *port,
-                protocol: *protocol,
-                outside: outside.clone(),
-                endpoints,
-            });
         }
     }
 
@@ -198,7 +239,7 @@ impl Routes {
     pub(crate) fn has_sidecar(&self, address: IpAddr, principal: &Principal) -> bool {
         let IpAddr::V4(address) = address else { return false };
         self.workloads.get(&address).is_some_and(|route| match &route.reach {
-            Reach::Tunnel(expected) => expected == principal,
+            Reach::Tunnel(expected) => **expected == *principal,
             Reach::Plain => false,
         })
     }
@@ -238,8 +279,50 @@ fn plain(place: SocketAddrV4) -> Endpoint {
     Endpoint { address: place.into(), reach: Reach::Plain }
 }
 
+impl ServiceRoute {
+    /// A port of a service, yet without endpoints.
+    fn new(service: &Service, offered: &ServicePort) -> Self {
+        Self {
+            service: service.name.clone(),
+            port: offered.port,
+            protocol: offered.protocol,
+            outside: service.outside(offered.key()).map(plain).collect(),
+            endpoints: Vec::new(),
+        }
+    }
+
+    /// The endpoints that it has when these are the instances.
+    fn endpoints_of(&self, instances: &[Arc<WorkloadRoute>]) -> Vec<(Endpoint, Weight)> {
+        let inside = instances.iter().filter_map(|instance| instance.endpoint(self.port));
+        inside.chain(self.outside.iter().map(|endpoint| (endpoint.clone(), Weight::default()))).collect()
+    }
+
+    /// The same port with these endpoints.
+    fn with(&self, endpoints: Vec<(Endpoint, Weight)>) -> Self {
+        let Self { service, port, protocol, outside, .. } = self;
+        Self {
+            service: service.clone(),
+            port: *port,
+            protocol: *protocol,
+            outside: outside.clone(),
+            endpoints,
+        }
+    }
+}
+
+impl Destination {
+    /// Returns true if it is the very same as before: nothing has changed of the service's port, or of the workload.
+    pub(crate) fn is_still(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Service(now), Self::Service(before)) => Arc::ptr_eq(now, before),
+            (Self::Workload(now), Self::Workload(before)) => Arc::ptr_eq(now, before),
+            (Self::Service(_) | Self::Workload(_) | Self::Unmapped(_) | Self::Passthrough, _) => false,
+        }
+    }
+}
+
 impl WorkloadRoute {
-    fn new(workload: &Workload, subnet6: Option<Subnet6>) -> Self {
+    fn new(workload: &Workload, subnet6: Option<Subnet6>, reach: Reach) -> Self {
         let only6 = workload.ready6 && !workload.ready && !workload.sidecar;
         let ipv6 = subnet6.filter(|_| only6).map(|subnet6| subnet6.address(workload.address));
         Self {
@@ -247,7 +330,7 @@ impl WorkloadRoute {
             address: workload.address.to_ipv4(),
             place: ipv6.map_or_else(|| workload.address.to_ipv4().into(), IpAddr::from),
             service: workload.service.clone(),
-            reach: reach(workload),
+            reach,
             protocols: carried(&workload.ports).map(|port| (port.port, port.protocol)).collect(),
             weight: workload.takes_work().then_some(workload.weight),
         }
@@ -270,10 +353,6 @@ impl WorkloadRoute {
         let address = SocketAddr::new(self.address.into(), port.get());
         Some((Endpoint { address, reach: self.reach.clone() }, weight))
     }
-}
-
-fn reach(workload: &Workload) -> Reach {
-    if workload.sidecar { Reach::Tunnel(workload.principal()) } else { Reach::Plain }
 }
 
 /// Returns the name of a workload in metrics: that of its service.

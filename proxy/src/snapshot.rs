@@ -33,15 +33,19 @@ pub(crate) struct Own {
 }
 
 impl Snapshot {
-    /// Arranges a configuration.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// Arranges a configuration that comes after `before`.
+    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Self {
+        let routes = Routes::new(&config.network);
         Self {
             own: Own {
                 address: config.workload.address.to_ipv4(),
                 label: route::party(config.workload.service.as_ref()).to_owned(),
             },
             policy: Arc::new(Policy::new(config)),
-            routes: Routes::new(&config.network),
+            routes: match before {
+                Some(before) => routes.sharing(&before.routes),
+                None => routes,
+            },
         }
     }
 

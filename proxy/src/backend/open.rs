@@ -50,7 +50,7 @@ pub(crate) async fn open(
     match &work.endpoint.reach {
         Reach::Tunnel(expected) => {
             let address = SocketAddr::new(address.ip(), pools.tunnel_port);
-            let key = PeerKey { address, expected: expected.clone() };
+            let key = PeerKey { address, expected: (**expected).clone() };
             let header = OpenHeader {
                 protocol,
                 port: work.backend.port,

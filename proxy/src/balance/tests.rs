@@ -103,6 +103,30 @@ proptest! {
     }
 }
 
+/// The endpoints after an update, each with what it had learned before, found by looking through all of them for each.
+fn updated(before: &[(u32, u64)], keys: &[u32]) -> Vec<(u32, Option<u64>)> {
+    let learned = |key: u32| before.iter().find(|(known, _)| *known == key).map(|(_, id)| *id);
+    keys.iter().map(|&key| (key, learned(key))).collect()
+}
+
+proptest! {
+    #[test]
+    fn an_update_keeps_the_order_of_the_new_and_what_is_known_of_the_old(
+        rounds in proptest::collection::vec(proptest::collection::vec(0_u32..40, 0..60), 1..6),
+    ) {
+        let mut balancer = Balancer::new(weighted(0..10_u32));
+        for mut keys in rounds {
+            let mut seen = std::collections::HashSet::new();
+            keys.retain(|key| seen.insert(*key));
+            let before: Vec<_> = balancer.endpoints.iter().map(|state| (state.key, state.id)).collect();
+            let newest = balancer.next_id;
+            balancer.update(weighted(keys.iter().copied()));
+            let after = balancer.endpoints.iter().map(|state| (state.key, (state.id <= newest).then_some(state.id)));
+            prop_assert_eq!(after.collect::<Vec<_>>(), updated(&before, &keys));
+        }
+    }
+}
+
 fn shares(balancer: &mut Balancer<&'static str>, now: Instant) -> HashMap<&'static str, u32> {
     let mut shares = HashMap::new();
     let mut random = StdRng::seed_from_u64(1);

@@ -1,3 +1,5 @@
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use sealane_proto::sidecar::Config;
 
 use super::*;
@@ -46,7 +48,7 @@ fn a_service_port_leads_to_its_ready_instances() {
     assert_eq!(addresses(target.clone()), ["10.42.1.1:80", "10.42.1.2:80"]);
     let Destination::Service(route) = target else { panic!() };
     let expected = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
-    assert_eq!(route.endpoints[0].0.reach, Reach::Tunnel(expected));
+    assert_eq!(route.endpoints[0].0.reach, Reach::Tunnel(expected.into()));
     assert_eq!(route.endpoints[1].0.reach, Reach::Plain);
     assert_eq!(route.protocol, Protocol::Http);
 }
@@ -98,7 +100,7 @@ fn workloads_are_reached_by_their_own_address_and_strangers_passed_through() {
         panic!()
     };
     let expected = Principal::Workload("shop".parse().unwrap(), "web".parse().unwrap());
-    assert_eq!(route.reach, Reach::Tunnel(expected));
+    assert_eq!(route.reach, Reach::Tunnel(expected.into()));
     assert_eq!(route.label(), "web");
     let called = routes.label_of("10.42.2.1".parse().unwrap());
     assert_eq!(called, Some(NO_SERVICE), "names of workloads come and go, and would be labels without end");
@@ -168,12 +170,119 @@ fn what_a_change_does_not_touch_is_shared_with_the_configuration_before() {
     let db = workload("db-1", "10.42.3.1", Some("db"), &["5432"]);
     let after = config(own.clone(), services(), vec![api, db, own]);
     let change = NetworkChange::between(&before.network, &after.network).unwrap();
-    let before = routes(&before);
+    let (before, whole) = (routes(&before), after);
     let after = after_change(&before, &change);
-    let route =
-        |routes: &Routes, vip, port| routes.ports[&(std::net::Ipv4Addr::new(10, 42, 255, vip), port)].clone();
-    assert!(Arc::ptr_eq(&route(&before, 1, 80), &route(&after, 1, 80)));
-    assert_eq!(route(&after, 2, 5432).endpoints.len(), 1);
+    let meaning = |routes: &Routes, vip, port| {
+        routes.destination(SocketAddr::new(Ipv4Addr::new(10, 42, 255, vip).into(), port))
+    };
+    assert!(meaning(&after, 1, 80).is_still(&meaning(&before, 1, 80)));
+    assert!(!meaning(&after, 2, 5432).is_still(&meaning(&before, 2, 5432)));
+    assert_eq!(addresses(meaning(&after, 2, 5432)), ["10.42.3.1:5432"]);
+    let of_api = |routes: &Routes| routes.destination("10.42.1.1:80".parse().unwrap());
+    assert!(of_api(&after).is_still(&of_api(&before)));
+    let anew = routes(&whole).sharing(&before);
+    assert!(meaning(&anew, 1, 80).is_still(&meaning(&before, 1, 80)));
+    assert!(!meaning(&anew, 2, 5432).is_still(&meaning(&before, 2, 5432)));
+    assert_same(&anew, &after);
+}
+
+/// The endpoints of a service's port, found by looking through the whole network.
+fn endpoints_of(network: &NetworkContent, service: &Service, port: &ServicePort) -> Vec<String> {
+    let offers = |workload: &&Workload| {
+        let offers = carried(&workload.ports).any(|own| own.port == port.port);
+        workload.takes_work() && offers && workload.service.as_ref() == Some(&service.name)
+    };
+    let inside = network.workloads.iter().filter(offers);
+    let inside = inside.map(|workload| format!("{}:{} {}", workload.address, port.port, workload.weight));
+    let outside = service.outside(port.key()).map(|place| format!("{place} {}", Weight::default()));
+    inside.chain(outside).collect()
+}
+
+/// Asserts that the routes say of a network what looking through all of it says.
+fn assert_complete(routes: &Routes, network: &NetworkContent) {
+    for service in &network.services {
+        for port in &service.ports {
+            let called = SocketAddr::new(service.vip.to_ipv4().into(), port.port.get());
+            let expected = carried(&service.ports).any(|own| own == port);
+            match routes.destination(called) {
+                Destination::Service(route) => {
+                    let shown =
+                        |(endpoint, weight): &(Endpoint, Weight)| format!("{} {weight}", endpoint.address);
+                    let endpoints: Vec<String> = route.endpoints.iter().map(shown).collect();
+                    assert_eq!(endpoints, endpoints_of(network, service, port));
+                    assert_eq!((&route.service, route.protocol), (&service.name, port.protocol));
+                }
+                Destination::Unmapped(_) if !expected => {}
+                other @ (Destination::Workload(_) | Destination::Unmapped(_) | Destination::Passthrough) => {
+                    panic!("{called}: {other:?}")
+                }
+            }
+        }
+    }
+    for workload in &network.workloads {
+        let called = SocketAddr::new(workload.address.to_ipv4().into(), 9);
+        let Destination::Workload(route) = routes.destination(called) else { panic!("{called}") };
+        assert_eq!((&route.name, &route.service), (&workload.name, &workload.service));
+        assert_eq!(routes.has_sidecar(called.ip(), &workload.principal()), workload.sidecar);
+        assert_eq!(routes.is_leaving(called.ip()), !workload.takes_work());
+    }
+    assert_eq!(routes.workloads.len(), network.workloads.len());
+    assert_eq!(routes.service_addresses.len(), network.services.len());
+}
+
+/// A network of up to six services and so many workloads, by chance: names stay, all else about them changes.
+fn random_network(random: &mut StdRng, most: u8) -> Config {
+    const PORTS: [&str; 4] = ["80/http", "81", "53/udp", "5432/tcp"];
+    let some = |random: &mut StdRng| PORTS.into_iter().filter(|_| random.random()).collect::<Vec<_>>();
+    let mut places: Vec<u8> = (0..u8::MAX).collect();
+    let mut place = |random: &mut StdRng| places.swap_remove(random.random_range(0..places.len()));
+    let (mut services, mut workloads) = (Vec::new(), Vec::new());
+    for name in 0..6 {
+        if random.random_ratio(2, 3) {
+            let vip = format!("10.42.255.{}", place(random));
+            let mut service = service(&format!("s{name}"), &vip, &some(random));
+            if random.random_ratio(1, 4) {
+                service.external.instances = vec!["192.0.2.50".parse().unwrap()];
+            }
+            services.push(service);
+        }
+    }
+    for name in 0..most {
+        if random.random_ratio(3, 4) {
+            // Most stay where they are.
+            let last = if random.random_ratio(9, 10) { name } else { random.random_range(most..u8::MAX) };
+            let address = format!("10.42.{}.{last}", u8::from(last >= most) * (1 + name));
+            let of = random.random_range(0..9);
+            let of = (of < 7).then(|| format!("s{of}"));
+            let mut workload = workload(&format!("w{name:03}"), &address, of.as_deref(), &some(random));
+            workload.ready = random.random_ratio(4, 5);
+            workload.sidecar = random.random_ratio(4, 5);
+            workload.weight = Weight::try_from(random.random_range(1..4_u32)).unwrap();
+            workloads.push(workload);
+        }
+    }
+    config(workload("web", "10.43.2.1", None, &[]), services, workloads)
+}
+
+#[test]
+fn whatever_changes_routes_are_those_that_a_look_through_the_whole_network_finds() {
+    let mut random = StdRng::seed_from_u64(7);
+    for round in 0..200 {
+        let most = if round % 10 == 0 { 120 } else { 12 };
+        let mut before = random_network(&mut random, most);
+        let mut routes = routes(&before);
+        assert_complete(&routes, &before.network);
+        for _ in 0..8 {
+            let after = random_network(&mut random, most);
+            let change = NetworkChange::between(&before.network, &after.network).unwrap();
+            let kept = routes.clone();
+            routes.change(&change);
+            assert_complete(&routes, &after.network);
+            assert_complete(&kept, &before.network);
+            assert_same(&routes, &Routes::new(&after.network));
+            before = after;
+        }
+    }
 }
 
 #[test]
