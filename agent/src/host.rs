@@ -33,9 +33,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sealane_fabric::services::ServiceTables;
+use sealane_fabric::transition::{Instances, Transition};
 use sealane_proto::client::{CarriedNetworks, ClockPair, Rejection};
 use sealane_proto::identity::SerialPrefix;
-use sealane_proto::resource::{ControlAddr, HostPlaces, NetworkSnapshot, OwnerFacts, Whereabouts};
+use sealane_proto::resource::{
+    ControlAddr, HostPlaces, NetworkChange, NetworkSnapshot, OwnerFacts, Whereabouts,
+};
 use sealane_proto::sidecar::Told;
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::watch;
@@ -69,6 +72,8 @@ pub(crate) struct HostNetwork {
     pub(crate) told: Told,
     /// Steps that led to it from the states before.
     pub(crate) steps: Steps,
+    /// The instances of its services.
+    pub(crate) instances: Instances,
     /// The names.
     pub(crate) zone: Arc<Zone>,
     /// Tables that lead to the services' endpoints in workloads' namespaces.
@@ -80,34 +85,62 @@ pub(crate) struct HostNetwork {
 impl HostNetwork {
     /// Derives names and rules from the snapshot; shares everything that it has in common with the one before.
     pub(crate) fn new(sequence: u64, snapshot: Arc<NetworkSnapshot>, before: Option<&Self>) -> Self {
-        let told = Told::from(snapshot.clone());
         match before {
-            Some(same) if same.snapshot.content == snapshot.content => {
-                let Self { content, steps, zone, services, .. } = same;
-                Self {
-                    sequence,
-                    content: *content,
-                    snapshot,
-                    told,
-                    steps: steps.clone(),
-                    zone: zone.clone(),
-                    services: services.clone(),
-                    hindrance: None,
+            None => Self::first(sequence, snapshot),
+            Some(same) if same.snapshot.content == snapshot.content => Self {
+                sequence,
+                content: same.content,
+                told: Told::from(snapshot.clone()),
+                snapshot,
+                steps: same.steps.clone(),
+                instances: same.instances.clone(),
+                zone: same.zone.clone(),
+                services: same.services.clone(),
+                hindrance: None,
+            },
+            Some(before) => match NetworkChange::between(&before.snapshot, &snapshot) {
+                Some(change) if steps::is_short(&change, &snapshot) => {
+                    before.follow(sequence, snapshot, change)
                 }
-            }
-            _ => {
-                let zone = Arc::new(Zone::build(&snapshot));
-                let services = ServiceTables::build(&snapshot);
-                let services = match before {
-                    Some(before) => services.after(&before.services),
-                    None => services,
-                };
-                let led = |before: &Self| {
-                    before.steps.with([before.content, sequence], &before.snapshot, &snapshot)
-                };
-                let steps = before.map(led).unwrap_or_default();
-                Self { sequence, content: sequence, snapshot, told, steps, zone, services, hindrance: None }
-            }
+                Some(_) | None => {
+                    let first = Self::first(sequence, snapshot);
+                    Self { services: first.services.after(&before.services), ..first }
+                }
+            },
+        }
+    }
+
+    /// Derives everything from the snapshot alone.
+    fn first(sequence: u64, snapshot: Arc<NetworkSnapshot>) -> Self {
+        Self {
+            sequence,
+            content: sequence,
+            told: Told::from(snapshot.clone()),
+            steps: Steps::default(),
+            instances: Instances::in_network(&snapshot),
+            zone: Arc::new(Zone::build(&snapshot)),
+            services: ServiceTables::build(&snapshot),
+            snapshot,
+            hindrance: None,
+        }
+    }
+
+    /// Derives everything from the change that leads to the snapshot.
+    fn follow(&self, sequence: u64, snapshot: Arc<NetworkSnapshot>, change: NetworkChange) -> Self {
+        let instances = self.instances.after(&self.snapshot, &change);
+        let transition =
+            Transition { before: &self.snapshot, after: &snapshot, change: &change, instances: &instances };
+        let (zone, services) = (self.zone.follow(transition), self.services.follow(transition));
+        Self {
+            sequence,
+            content: sequence,
+            told: Told::from(snapshot.clone()),
+            snapshot,
+            steps: self.steps.with([self.content, sequence], change),
+            instances,
+            zone: Arc::new(zone),
+            services,
+            hindrance: None,
         }
     }
 }

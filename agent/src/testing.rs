@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-pub(crate) use sealane_fabric::testing::{block, service, snapshot, workload};
+pub(crate) use sealane_fabric::testing::{Chance, block, random_network, service, snapshot, workload};
 use sealane_proto::identity::{Principal, SpiffeId};
 
 use crate::certs::WorkloadIdentity;

@@ -17,6 +17,7 @@ pub mod seat;
 pub mod services;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transition;
 
 pub use attachment::{Attachment, AttachmentId};
 pub use pace::LookPace;

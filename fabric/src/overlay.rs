@@ -185,6 +185,8 @@ impl Overlay {
             let mtu = kernel.mtu(&snapshot.network, guard.others)?;
             let desired = plan::desired(&snapshot, here, &attachments, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
+            // The neighbours of a pass that got to its end are known.
+            let before = guard.settled.as_ref().map(|settled| settled.desired.neighbours.clone());
             // Also before a look: what is new is no drift.
             let mut applied = match guard.advance(&kernel, &snapshot, &desired) {
                 Some(applied) if reason == Reason::Change => applied,
@@ -194,7 +196,7 @@ impl Overlay {
             applied.too_long = kernel.too_long(&snapshot.network);
             applied.refused_rows = applied.refused_rows.or(shared);
             metrics.observe(&snapshot.network.name, &desired, started.elapsed().as_secs_f64());
-            let changed = guard.known.observe(announce::visible(&desired));
+            let changed = guard.known.observe(announce::visible(&desired, &before.unwrap_or_default()));
             guard.announce(kernel, &snapshot.network, &carried, changed);
             Ok(applied)
         })

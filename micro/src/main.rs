@@ -17,15 +17,28 @@ type Work = Box<dyn FnMut()>;
 type Core = (&'static str, fn() -> Work);
 
 /// All pieces of work.
-const CORES: [Core; 10] = [
+const CORES: [Core; 23] = [
     ("HTTP/1 request head", proxy::request_head),
     ("HTTP/1 request view", proxy::request_view),
     ("protocol detection", proxy::detection),
     ("route of a service", proxy::route),
+    ("routes, 1 of 1000 changed", || proxy::changed_routes(1_000)),
+    ("routes, 1 of 10000 changed", || proxy::changed_routes(10_000)),
+    ("routes, 1 of 100000 changed", || proxy::changed_routes(100_000)),
     ("balancing over 8 endpoints", proxy::balancing),
+    ("balancer of 1000, turned", || proxy::other_endpoints(1_000)),
+    ("balancer of 10000, turned", || proxy::other_endpoints(10_000)),
     ("tunnel frames of a request", proxy::frames),
     ("DNS answer of a service", names::service),
     ("DNS answer of nobody", names::nobody),
+    ("names, 1 of 1000 changed", || names::changed(1_000)),
+    ("names, 1 of 10000 changed", || names::changed(10_000)),
+    ("names, 1 of 100000 changed", || names::changed(100_000)),
+    ("tables, 1 of 1000 changed", || mesh::changed_tables(1_000)),
+    ("tables, 1 of 10000 changed", || mesh::changed_tables(10_000)),
+    ("tables, 1 of 100000 changed", || mesh::changed_tables(100_000)),
+    ("kernel's rows of 1000", || mesh::rows(1_000)),
+    ("kernel's rows of 10000", || mesh::rows(10_000)),
     ("report of 100 workloads", mesh::report),
     ("snapshot of 1000 workloads", mesh::snapshot),
 ];

@@ -7,8 +7,11 @@ use std::str::FromStr;
 
 use prost::Message as _;
 use sealane_control::core::{Change, Command as _, NetworkRecord, NodeRecord, Report, State, Timestamp};
+use sealane_fabric::overlay::plan;
+use sealane_fabric::services::ServiceTables;
+use sealane_fabric::transition::{Instances, Transition};
 use sealane_proto::resource::{
-    Block, Egress, Network, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+    Block, Egress, Network, NetworkChange, NetworkContent, NetworkSnapshot, Node, Service, Workload,
 };
 use sealane_proto::types::{Generation, MacAddr, Vni};
 use sealane_proto::wire::v1;
@@ -86,6 +89,89 @@ pub(crate) fn network() -> NetworkContent {
     services.sort_by(|one, next| one.name.cmp(&next.name));
     let workloads = (0..u16::from(SERVICES) * INSTANCES).map(workload).collect();
     NetworkContent { services, workloads, ..network.into() }
+}
+
+/// A network of which one endpoint is ready in turn, and not ready.
+pub(crate) struct ChangingNetwork {
+    states: [NetworkSnapshot; 2],
+    /// The changes that lead to each of the states.
+    changes: [NetworkChange; 2],
+    instances: [Instances; 2],
+    newest: usize,
+}
+
+impl ChangingNetwork {
+    /// One of so many endpoints, ten to a service.
+    pub(crate) fn of(endpoints: u32) -> Self {
+        let mut services: Vec<_> = (0..endpoints.div_ceil(10)).map(large_service).collect();
+        services.sort_by(|one, next| one.name.cmp(&next.name));
+        let workloads = (0..endpoints).map(large_workload).collect();
+        let content = NetworkContent { services, workloads, ..network().network.into() };
+        let ready = NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content };
+        let mut other = ready.clone();
+        other.workloads[endpoints as usize / 2].ready = false;
+        let states = [ready, other];
+        let between = |before: usize, after: usize| NetworkChange::between(&states[before], &states[after]);
+        let changes = [between(1, 0), between(0, 1)].map(Option::unwrap_or_default);
+        let instances = [0, 1].map(|at| Instances::in_network(&states[at]));
+        Self { states, changes, instances, newest: 0 }
+    }
+
+    /// The newest state.
+    pub(crate) fn state(&self) -> &NetworkSnapshot {
+        &self.states[self.newest]
+    }
+
+    /// The next change.
+    pub(crate) fn change(&mut self) -> Transition<'_> {
+        let before = self.newest;
+        self.newest = 1 - before;
+        Transition {
+            before: &self.states[before],
+            after: &self.states[self.newest],
+            change: &self.changes[self.newest],
+            instances: &self.instances[self.newest],
+        }
+    }
+}
+
+/// Service tables of the kernel after one of so many endpoints has changed.
+pub(crate) fn changed_tables(endpoints: u32) -> Work {
+    let mut network = ChangingNetwork::of(endpoints);
+    let mut tables = ServiceTables::build(network.state());
+    Box::new(move || tables = tables.follow(black_box(network.change())))
+}
+
+/// Rows of the kernel for so many endpoints.
+pub(crate) fn rows(endpoints: u32) -> Work {
+    let mut snapshot = ChangingNetwork::of(endpoints).state().clone();
+    let node =
+        |host| Node { name: parsed(&format!("host-{host}")), underlay: parsed("192.0.2.1"), mtu: None };
+    snapshot.nodes = (0..endpoints.div_ceil(100)).map(node).collect();
+    let here = (parsed("elsewhere"), parsed("192.0.2.2"));
+    Box::new(move || {
+        black_box(plan::desired(black_box(&snapshot), (&here.0, here.1), &[], 1450));
+    })
+}
+
+fn large_workload(number: u32) -> Workload {
+    let [a, b, c, d] = number.to_be_bytes();
+    Workload {
+        name: parsed(&format!("instance-{number:06}")),
+        node: parsed(&format!("host-{}", number / 100)),
+        address: Ipv4Addr::from_bits(0x0a00_0002 + number).into(),
+        mac: MacAddr::new([2, 0, a, b, c, d]),
+        service: Some(parsed(&format!("service-{}", number / 10))),
+        ..workload(0)
+    }
+}
+
+fn large_service(number: u32) -> Service {
+    Service {
+        name: parsed(&format!("service-{number}")),
+        vip: Ipv4Addr::from_bits(0x0aff_0000 + number).into(),
+        ..service(1)
+    }
 }
 
 fn service(number: u8) -> Service {

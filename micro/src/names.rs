@@ -8,7 +8,7 @@ use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::types::Generation;
 
 use crate::Work;
-use crate::mesh;
+use crate::mesh::{self, ChangingNetwork};
 
 /// Question for a service that has instances.
 pub(crate) fn service() -> Work {
@@ -32,4 +32,11 @@ fn answering(name: &[u8]) -> Work {
     Box::new(move || {
         black_box(answer(&view, black_box(&query), Transport::Udp, 7, &mut out));
     })
+}
+
+/// Names after one of so many endpoints has changed.
+pub(crate) fn changed(endpoints: u32) -> Work {
+    let mut network = ChangingNetwork::of(endpoints);
+    let mut zone = Zone::build(network.state());
+    Box::new(move || zone = zone.follow(black_box(network.change())))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sealane_proxy::benching::{self, Balancing, Framing, Routing};
 
 use crate::Work;
-use crate::mesh;
+use crate::mesh::{self, ChangingNetwork};
 
 /// Head of a request as browsers and libraries send it.
 const HEAD: &[u8] = b"GET /v1/orders/17?expand=items HTTP/1.1\r\nHost: api.shop:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
@@ -42,6 +42,22 @@ pub(crate) fn route() -> Work {
     let called = SocketAddr::new(Ipv4Addr::new(10, 42, 255, 7).into(), 8080);
     Box::new(move || {
         black_box(routing.leads_somewhere(black_box(called)));
+    })
+}
+
+/// Routes after one of so many endpoints has changed.
+pub(crate) fn changed_routes(endpoints: u32) -> Work {
+    let mut network = ChangingNetwork::of(endpoints);
+    let mut routing = Routing::new(network.state());
+    Box::new(move || routing = routing.after(black_box(network.change().change)))
+}
+
+/// So many other endpoints for a balancer that has them in another order.
+pub(crate) fn other_endpoints(endpoints: u16) -> Work {
+    let (mut balancing, mut turned) = (Balancing::over(endpoints), false);
+    Box::new(move || {
+        turned = !turned;
+        balancing.update(black_box(endpoints), turned);
     })
 }
 

@@ -21,7 +21,7 @@ const RULES: [(&str, &[&str]); 15] = [
     ("cli", &["base", "sys", "keep", "proto", "control", "fabric", "agent", "proxy", "lab"]),
     ("tests", &["lab", "sys"]),
     ("fuzz", &["proto", "keep", "fabric", "agent", "proxy", "cli"]),
-    ("micro", &["proto", "control", "agent", "proxy"]),
+    ("micro", &["proto", "control", "fabric", "agent", "proxy"]),
     ("sim", &["proto", "control", "agent"]),
     ("scale", &["base", "proto"]),
 ];

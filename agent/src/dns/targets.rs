@@ -30,7 +30,7 @@ pub(super) struct Ports<'a> {
 }
 
 /// A port of a service, and the ready instances that offer it; those outside every network have no name to be a target by.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct OfferedPort {
     name: Option<PortName>,
     number: u16,
@@ -39,7 +39,7 @@ pub(super) struct OfferedPort {
 }
 
 /// A ready instance that offers a port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OfferingInstance {
     address: Ipv4Addr,
     weight: u16,

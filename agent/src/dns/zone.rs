@@ -1,16 +1,20 @@
 //! The names of a network, immutable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice;
+use std::sync::Arc;
 
-use sealane_proto::resource::{Network, NetworkSnapshot, Service, Workload};
+use sealane_base::shared_map::SharedMap;
+use sealane_fabric::transition::{Members, Transition, workload};
+use sealane_proto::resource::{Network, NetworkContent, NetworkSnapshot, Service, Workload};
 use sealane_proto::types::{Alias, ExternalAddr, NetworkName, Port, Subnet, Subnet6, WorkloadName};
 
 use super::targets::{NameSelector, OfferedPort, Targets};
 
-/// The names of one network at one generation: its services and workloads, bare and as `<name>.<network>`.
-#[derive(Debug)]
+/// The names of one network at one generation: its services and workloads, bare and as `<name>.<network>`. One that is made by a change
+/// shares with the one before what has not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     network: NetworkName,
     /// True if nothing leaves the network, questions included.
@@ -18,12 +22,17 @@ pub struct Zone {
     pub(super) subnet: Subnet,
     pub(super) subnet6: Option<Subnet6>,
     /// By label, or by label and group.
-    names: HashMap<Box<[u8]>, ZoneEntry>,
+    names: SharedMap<Key, Arc<ZoneEntry>>,
+    /// The workloads that have a name as an alias, also where it is somebody else's.
+    aliases: Members<Key>,
     /// The groups of workloads that have one.
-    groups: HashMap<WorkloadName, Alias>,
+    groups: SharedMap<WorkloadName, Alias>,
     /// Wire-format names by address.
-    pointers: HashMap<Ipv4Addr, Box<[u8]>>,
+    pointers: SharedMap<Ipv4Addr, Arc<[u8]>>,
 }
+
+/// A label, or a label and a group.
+type Key = Box<[u8]>;
 
 /// Meaning of a name to an asker.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +67,7 @@ impl Addresses<'_> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum ZoneEntry {
     Service {
         vip: Ipv4Addr,
@@ -67,7 +76,7 @@ pub(super) enum ZoneEntry {
         /// The workloads that are ready at their IPv6 addresses.
         ready6: Box<[Ipv4Addr]>,
         /// In wire format.
-        name: Box<[u8]>,
+        name: Arc<[u8]>,
         offers: Box<[OfferedPort]>,
         /// By a document: its address is known before its first instance, for programs that look names up as they start.
         declared: bool,
@@ -87,18 +96,15 @@ impl Zone {
     #[must_use]
     pub fn build(snapshot: &NetworkSnapshot) -> Self {
         let network = &snapshot.network.name;
-        let (mut names, mut pointers) = (HashMap::new(), HashMap::new());
+        let (mut names, mut pointers) = (SharedMap::default(), SharedMap::default());
         let mut ready: HashMap<_, Vec<&Workload>> = HashMap::new();
         for workload in &snapshot.workloads {
             // The name of one that was renamed is another's to have.
-            let called = workload.aliases.called();
-            if called.is_none() {
-                names.insert(key(workload.name.as_str()), ZoneEntry::workload(workload));
+            if workload.aliases.called().is_none() {
+                names.insert(key(workload.name.as_str()), Arc::new(ZoneEntry::workload(workload)));
             }
-            let own = called.map_or(workload.name.as_str(), Alias::as_str);
-            pointers.insert(workload.address.to_ipv4(), wire_name(own, network));
-            let takes_work = workload.takes_work() || workload.takes_work6();
-            if let (true, Some(service)) = (takes_work, &workload.service) {
+            pointers.insert(workload.address.to_ipv4(), wire_name(own_name(workload), network));
+            if let (true, Some(service)) = (is_ready(workload), &workload.service) {
                 ready.entry(service).or_default().push(workload);
             }
         }
@@ -106,40 +112,110 @@ impl Zone {
             let ready = ready.remove(&service.name).unwrap_or_default();
             let name = wire_name(service.name.as_str(), network);
             pointers.insert(service.vip.to_ipv4(), name.clone());
-            names.insert(key(service.name.as_str()), ZoneEntry::service(service, name, &ready));
+            names.insert(key(service.name.as_str()), Arc::new(ZoneEntry::service(service, name, &ready)));
         }
+        let mut known: HashMap<Key, Vec<&Workload>> = HashMap::new();
         for workload in &snapshot.workloads {
-            let aliases = &workload.aliases;
-            let called = aliases.called().filter(|called| !aliases.contains(called));
-            for alias in aliases.iter().chain(called) {
-                let grouped = aliases
-                    .group()
-                    .map(|group| grouped_key(alias.as_str().as_bytes(), group.as_str().as_bytes()));
-                for key in [Some(key(alias.as_str())), grouped].into_iter().flatten() {
-                    let entry = names.entry(key).or_insert_with(|| ZoneEntry::Alias(Vec::new(), Vec::new()));
-                    if let ZoneEntry::Alias(v4, v6) = entry {
-                        let own = ZoneEntry::workload(workload);
-                        v4.extend(own.addresses(false));
-                        v6.extend(own.twins());
-                    }
-                }
+            alias_keys(workload).for_each(|key| known.entry(key).or_default().push(workload));
+        }
+        let aliases =
+            known.iter().flat_map(|(key, of)| of.iter().map(move |workload| (key.clone(), &workload.name)));
+        let aliases = Members::of(aliases);
+        for (key, of) in known {
+            if names.get(&key).is_none() {
+                names.insert(key, Arc::new(ZoneEntry::alias(of)));
             }
         }
         let Network { subnet, subnet6, egress, .. } = snapshot.network;
         let grouped = |workload: &Workload| Some((workload.name.clone(), workload.aliases.group()?.clone()));
         let groups = snapshot.workloads.iter().filter_map(grouped).collect();
         let (network, closed) = (network.clone(), egress.is_denied());
-        Self { network, closed, subnet, subnet6, names, groups, pointers }
+        Self { network, closed, subnet, subnet6, names, aliases, groups, pointers }
+    }
+
+    /// The names after a change: what it does not touch is not looked at.
+    #[must_use]
+    pub fn follow(&self, transition: Transition<'_>) -> Self {
+        let mut zone = self.clone();
+        zone.follow_aliases(transition);
+        zone.follow_addresses(transition);
+        let both = transition.workloads().flat_map(|(before, after)| before.into_iter().chain(after));
+        let of_workloads =
+            both.flat_map(|workload| alias_keys(workload).chain([key(workload.name.as_str())]));
+        let services = transition.services().filter_map(|(before, after)| before.or(after));
+        let of_services = services.map(|service| key(service.name.as_str()));
+        for key in of_workloads.chain(of_services).collect::<BTreeSet<_>>() {
+            match zone.meaning(&key, transition) {
+                Some(entry) => zone.names.insert(key, Arc::new(entry)),
+                None => zone.names.remove(&key),
+            };
+        }
+        zone
+    }
+
+    fn follow_aliases<'a>(&mut self, transition: Transition<'a>) {
+        let of = |workload: &'a Workload| alias_keys(workload).map(move |key| (key, &workload.name));
+        let before = transition.workloads().filter_map(|(before, _)| before).flat_map(of);
+        let since = transition.workloads().filter_map(|(_, after)| after).flat_map(of);
+        self.aliases.alter(before, since);
+        for (before, after) in transition.workloads() {
+            if let Some(before) = before {
+                self.groups.remove(&before.name);
+            }
+            if let Some((name, group)) = after.and_then(|after| Some((&after.name, after.aliases.group()?))) {
+                self.groups.insert(name.clone(), group.clone());
+            }
+        }
+    }
+
+    /// An address of a service is no workload's.
+    fn follow_addresses(&mut self, transition: Transition<'_>) {
+        let workloads = transition.workloads().filter_map(|(before, _)| Some(before?.address));
+        let services = transition.services().filter_map(|(before, _)| Some(before?.vip));
+        for before in workloads.chain(services) {
+            self.pointers.remove(&before.to_ipv4());
+        }
+        for after in transition.workloads().filter_map(|(_, after)| after) {
+            let name = wire_name(own_name(after), &self.network);
+            self.pointers.insert(after.address.to_ipv4(), name);
+        }
+        for after in transition.services().filter_map(|(_, after)| after) {
+            let name = wire_name(after.name.as_str(), &self.network);
+            self.pointers.insert(after.vip.to_ipv4(), name);
+        }
+    }
+
+    /// The meaning of a name in the content that the transition leads to, by the aliases of that.
+    fn meaning(&self, key: &[u8], transition: Transition<'_>) -> Option<ZoneEntry> {
+        let NetworkContent { services, workloads, .. } = transition.after;
+        if let Ok(found) = services.binary_search_by(|service| service.name.as_str().as_bytes().cmp(key)) {
+            let service = &services[found];
+            let ready: Vec<_> =
+                transition.instances_of(&service.name).filter(|known| is_ready(known)).collect();
+            return Some(ZoneEntry::service(
+                service,
+                wire_name(service.name.as_str(), &self.network),
+                &ready,
+            ));
+        }
+        let found = workloads.binary_search_by(|workload| workload.name.as_str().as_bytes().cmp(key));
+        let found = found.ok().map(|found| &workloads[found]);
+        if let Some(found) = found.filter(|found| found.aliases.called().is_none()) {
+            return Some(ZoneEntry::workload(found));
+        }
+        let names = self.aliases.names(key);
+        let of = names.iter().filter_map(|name| workload(transition.after, name));
+        (!names.is_empty()).then(|| ZoneEntry::alias(of))
     }
 
     /// The addresses that can be reached under a name; a service's are its instances'.
     #[cfg(feature = "simulation")]
     pub(crate) fn reached(&self, label: &str) -> Vec<Ipv4Addr> {
-        self.names.get(&key(label)).map(|entry| entry.addresses(false).to_vec()).unwrap_or_default()
+        self.find(label.as_bytes()).map(|entry| entry.addresses(false).to_vec()).unwrap_or_default()
     }
 
     pub(super) fn find(&self, label: &[u8]) -> Option<&ZoneEntry> {
-        self.names.get(label)
+        self.names.get(label).map(|entry| &**entry)
     }
 
     /// Whoever has the name `label` in the group `group`.
@@ -147,7 +223,7 @@ impl Zone {
         if self.groups.is_empty() {
             return None;
         }
-        self.names.get(&grouped_key(label, group))
+        self.find(&grouped_key(label, group))
     }
 
     /// Returns true if one of these workloads is in the group.
@@ -172,7 +248,7 @@ impl Zone {
 }
 
 impl ZoneEntry {
-    fn service(service: &Service, name: Box<[u8]>, ready: &[&Workload]) -> Self {
+    fn service(service: &Service, name: Arc<[u8]>, ready: &[&Workload]) -> Self {
         let of = |takes_work: fn(&Workload) -> bool| {
             let ready = ready.iter().filter(move |workload| takes_work(workload));
             ready.map(|workload| workload.address.to_ipv4())
@@ -195,6 +271,15 @@ impl ZoneEntry {
         let serves = workload.weight.kept().is_none();
         let reached = |ready: bool| ((ready && serves) || begins).then(|| workload.address.to_ipv4());
         Self::Workload { address: reached(workload.ready), address6: reached(workload.ready6) }
+    }
+
+    fn alias<'a>(of: impl IntoIterator<Item = &'a Workload>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for own in of.into_iter().map(Self::workload) {
+            v4.extend(own.addresses(false));
+            v6.extend(own.twins());
+        }
+        Self::Alias(v4, v6)
     }
 
     /// Returns the entry's rank among those of the same name: the lowest wins.
@@ -262,16 +347,37 @@ impl ZoneEntry {
     }
 }
 
-fn key(name: &str) -> Box<[u8]> {
+/// Returns true if a service's name leads to the workload.
+fn is_ready(workload: &Workload) -> bool {
+    workload.takes_work() || workload.takes_work6()
+}
+
+/// The name by which its address is told.
+fn own_name(workload: &Workload) -> &str {
+    workload.aliases.called().map_or(workload.name.as_str(), Alias::as_str)
+}
+
+fn key(name: &str) -> Key {
     name.as_bytes().into()
 }
 
+/// The keys of a workload's aliases, alone and in its group.
+fn alias_keys(workload: &Workload) -> impl Iterator<Item = Key> {
+    let aliases = &workload.aliases;
+    let called = aliases.called().filter(|called| !aliases.contains(called));
+    aliases.iter().chain(called).flat_map(move |alias| {
+        let grouped =
+            aliases.group().map(|group| grouped_key(alias.as_str().as_bytes(), group.as_str().as_bytes()));
+        [key(alias.as_str())].into_iter().chain(grouped)
+    })
+}
+
 /// No label that is asked for has a byte of nothing in it and is an alias.
-fn grouped_key(name: &[u8], group: &[u8]) -> Box<[u8]> {
+fn grouped_key(name: &[u8], group: &[u8]) -> Key {
     [name, group].join(&0).into()
 }
 
-fn wire_name(name: &str, network: &NetworkName) -> Box<[u8]> {
+fn wire_name(name: &str, network: &NetworkName) -> Arc<[u8]> {
     let mut wire = Vec::with_capacity(name.len() + network.as_str().len() + 3);
     for label in [name, network.as_str()] {
         // Labels have at most 63 bytes.

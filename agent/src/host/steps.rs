@@ -1,14 +1,19 @@
 //! Steps between the newest states of a network, so that a reader of one of them needs no more than what has changed
 //! since. Pure.
 
-use sealane_proto::resource::{NetworkChange, NetworkSnapshot};
+use sealane_proto::resource::{NetworkChange, NetworkContent};
 use sealane_proto::sidecar::Told;
 
 /// Number of steps that are kept. Who has fallen behind further is told the whole state.
 const MOST: usize = 8;
-/// A step is kept if it is no more than so many services and workloads, or than this part of the network has.
+/// A change is short if it is of no more than so many services and workloads, or than this part of the network has.
 const LONG: usize = 16;
 const PART: usize = 4;
+
+/// Returns true if it costs less to follow the change than to begin anew with the state that it leads to.
+pub(super) fn is_short(change: &NetworkChange, after: &NetworkContent) -> bool {
+    change.len() <= LONG.max((after.services.len() + after.workloads.len()) / PART)
+}
 
 /// Step from one content of a network to the next, each named by the sequence of the first state that had it.
 #[derive(Clone, Debug)]
@@ -27,17 +32,7 @@ pub(crate) struct Steps(Vec<Step>);
 
 impl Steps {
     /// Extends the steps to a new state of another content than the one before.
-    pub(super) fn with(
-        &self,
-        [since, content]: [u64; 2],
-        before: &NetworkSnapshot,
-        after: &NetworkSnapshot,
-    ) -> Self {
-        let Some(change) = NetworkChange::between(before, after) else { return Self::default() };
-        let all = after.services.len() + after.workloads.len();
-        if change.len() > LONG.max(all / PART) {
-            return Self::default();
-        }
+    pub(super) fn with(&self, [since, content]: [u64; 2], change: NetworkChange) -> Self {
         let oldest = (self.0.len() + 1).saturating_sub(MOST);
         let mut steps = self.0.get(oldest..).unwrap_or_default().to_vec();
         steps.push(Step { since, content, change: change.into() });
@@ -53,8 +48,13 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sealane_proto::resource::NetworkSnapshot;
+
     use super::*;
-    use crate::testing::{block, snapshot, workload};
+    use crate::host::HostNetwork;
+    use crate::testing::{Chance, block, random_network, snapshot, workload};
 
     /// A network with so many workloads.
     fn network(workloads: u8) -> NetworkSnapshot {
@@ -69,7 +69,10 @@ mod tests {
         let pairs = sizes.windows(2).enumerate();
         pairs.fold(Steps::default(), |steps, (at, pair)| {
             let at = at as u64;
-            steps.with([at, at + 1], &network(pair[0]), &network(pair[1]))
+            let after = network(pair[1]);
+            let change = NetworkChange::between(&network(pair[0]), &after).unwrap();
+            let steps = if is_short(&change, &after) { steps } else { return Steps::default() };
+            steps.with([at, at + 1], change)
         })
     }
 
@@ -98,9 +101,32 @@ mod tests {
 
     #[test]
     fn more_than_services_and_workloads_is_told_as_a_whole() {
-        let mut other = network(1);
+        let first = HostNetwork::new(1, Arc::new(network(1)), None);
+        let mut other = network(2);
         other.blocks.push(block(None, "10.42.255.0/24"));
-        let steps = Steps::default().with([1, 2], &network(1), &other);
-        assert_eq!(contents(&steps, 1), None);
+        let second = HostNetwork::new(2, Arc::new(other.clone()), Some(&first));
+        assert_eq!(contents(&second.steps, 1), None);
+        other.workloads.pop();
+        let third = HostNetwork::new(3, Arc::new(other), Some(&second));
+        assert_eq!(contents(&third.steps, 2), Some(vec![3]));
+    }
+
+    #[test]
+    fn what_is_derived_of_a_state_is_the_same_whatever_led_to_it() {
+        let mut chance = Chance::of(7);
+        let mut known = HostNetwork::new(0, Arc::new(random_network(&mut chance, 30)), None);
+        for sequence in 1..300 {
+            let mut snapshot = random_network(&mut chance, if sequence % 9 == 0 { 250 } else { 30 });
+            if sequence % 7 == 0 {
+                snapshot.blocks.push(block(Some("host-2"), "10.42.9.0/24"));
+            }
+            let alone = HostNetwork::new(sequence, Arc::new(snapshot.clone()), None);
+            known = HostNetwork::new(sequence, Arc::new(snapshot), Some(&known));
+            assert_eq!(known.instances, alone.instances);
+            assert_eq!(*known.zone, *alone.zone);
+            for sidecar in [false, true] {
+                assert_eq!(known.services.of(sidecar), alone.services.of(sidecar));
+            }
+        }
     }
 }

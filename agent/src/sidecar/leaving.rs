@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::metrics::Family;
+use sealane_fabric::transition;
 use sealane_proto::sidecar::{Config, Down, Up};
 use sealane_proto::types::{NodeName, TrustDomain};
 use tokio::sync::{oneshot, watch};
@@ -56,8 +57,7 @@ impl Feed {
 
     /// The newest state as a configuration; `None` once the workload is not in it any more.
     pub(super) fn config(&self, host_network: &HostNetwork) -> Option<Down> {
-        let own = &self.id.workload;
-        let workload = host_network.snapshot.workloads.iter().find(|workload| workload.name == *own)?.clone();
+        let workload = transition::workload(&host_network.snapshot, &self.id.workload)?.clone();
         Some(Down::Config(Box::new(Config {
             sequence: host_network.sequence,
             trust_domain: self.trust_domain.clone(),

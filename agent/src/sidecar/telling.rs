@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use sealane_fabric::transition;
 use sealane_proto::sidecar::{Change, Down, Hello};
 
 use super::leaving::Feed;
@@ -79,7 +80,7 @@ impl Telling {
     fn steps(&self, feed: &Feed, newest: &HostNetwork) -> Option<Vec<Down>> {
         let sent = self.sent.filter(|_| self.follows)?;
         let steps = newest.steps.since(sent.content)?;
-        let own = newest.snapshot.workloads.iter().find(|workload| workload.name == feed.id.workload)?;
+        let own = transition::workload(&newest.snapshot, &feed.id.workload)?;
         if steps.iter().any(|step| step.change.concerns(own)) {
             return None;
         }

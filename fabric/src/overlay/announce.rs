@@ -3,7 +3,7 @@
 //! A warm neighbour cache would send to the old one for up to half a minute. Linux ignores a new MAC within one
 //! second of the last (net.ipv4.neigh.*.locktime), so each announcement is made three times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -64,9 +64,12 @@ impl Known {
     }
 }
 
-/// All addresses that local workloads can have in their caches.
-pub(super) fn visible(desired: &Desired) -> impl Iterator<Item = (OverlayIp, MacAddr)> + '_ {
-    let remote = desired.neighbours.iter().filter_map(announced);
+/// The addresses that local workloads can have in their caches, without those of neighbours that were as they are before.
+pub(super) fn visible<'a>(
+    desired: &'a Desired,
+    before: &'a BTreeSet<NeighbourRow>,
+) -> impl Iterator<Item = (OverlayIp, MacAddr)> + 'a {
+    let remote = desired.neighbours.difference(before).filter_map(announced);
     remote.chain(desired.ports.iter().map(|port: &Port| (port.address, port.mac)))
 }
 

@@ -1,7 +1,8 @@
 //! Desired state of the kernel for a network, and its difference from the actual one. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node};
@@ -118,9 +119,9 @@ pub struct Desired {
     /// there is a second VXLAN device, which sends from there.
     pub other: Option<UnderlayAddr>,
     /// The VXLAN devices' forwarding tables, each row in that of its family: no MAC twice.
-    pub fdb: BTreeSet<FdbRow>,
+    pub fdb: Arc<BTreeSet<FdbRow>>,
     /// The neighbours of the network's first VXLAN device, which answers for all: no address twice.
-    pub neighbours: BTreeSet<NeighbourRow>,
+    pub neighbours: Arc<BTreeSet<NeighbourRow>>,
     /// Number of other hosts that are sent to.
     pub peers: usize,
     /// The other hosts that carry the network, at the addresses of their tunnels to this one: whose packets are let in.
@@ -229,14 +230,15 @@ pub fn desired(
     let ports: BTreeSet<Port> = of_network().map(Port::of).collect();
     let ending = of_network().filter(|attachment| attachment.ending);
     let ending = ending.map(|attachment| port_name(&attachment.workload.name)).collect();
-    let mut taken: BTreeSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
-    let mut taken_macs: BTreeSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
+    let mut taken: HashSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
+    let mut taken_macs: HashSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
     taken.insert(base.gateway);
     taken_macs.insert(base.gateway_mac);
 
     let ways = snapshot.nodes.iter().filter_map(|other| Some((&other.name, way(own, other)?)));
-    let underlay: BTreeMap<&NodeName, IpAddr> = ways.collect();
-    let (mut fdb, mut neighbours, mut peers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let underlay: HashMap<&NodeName, IpAddr> = ways.collect();
+    // Sets are made of lists: a set that is filled row by row looks for the place of each.
+    let (mut fdb, mut neighbours, mut peers) = (Vec::new(), Vec::new(), HashSet::new());
     for remote in snapshot.workloads.iter().filter(|workload| workload.node != *node) {
         let Some(&peer) = underlay.get(&remote.node) else { continue };
         if taken.contains(&remote.address) || taken_macs.contains(&remote.mac) {
@@ -244,11 +246,12 @@ pub fn desired(
         }
         taken.insert(remote.address);
         taken_macs.insert(remote.mac);
-        fdb.insert(FdbRow { mac: remote.mac, peer });
+        fdb.push(FdbRow { mac: remote.mac, peer });
         let addresses = snapshot.network.addresses(remote.address);
         neighbours.extend(addresses.map(|own| NeighbourRow { address: own.addr(), mac: remote.mac }));
         peers.insert(peer);
     }
+    let (fdb, neighbours) = (Arc::new(fdb.into_iter().collect()), Arc::new(neighbours.into_iter().collect()));
     let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);
     let carriers = carriers(snapshot, (node, own));
     let is_of_other =
@@ -285,13 +288,15 @@ fn way(own: UnderlayAddrs, other: &Node) -> Option<IpAddr> {
 #[must_use]
 pub fn diff<R: Row>(desired: &BTreeSet<R>, actual: &BTreeSet<R>) -> Diff<R> {
     let add: Vec<R> = desired.difference(actual).copied().collect();
-    let replaced: BTreeSet<R::Key> = add.iter().map(Row::key).collect();
-    let mut of_key: BTreeMap<R::Key, usize> = BTreeMap::new();
-    for row in actual {
-        *of_key.entry(row.key()).or_default() += 1;
+    let mut remove: Vec<R> = actual.difference(desired).copied().collect();
+    if !remove.is_empty() {
+        let replaced: BTreeSet<R::Key> = add.iter().map(Row::key).collect();
+        let mut of_key: BTreeMap<R::Key, usize> = BTreeMap::new();
+        for key in actual.iter().map(Row::key).filter(|key| replaced.contains(key)) {
+            *of_key.entry(key).or_default() += 1;
+        }
+        remove.retain(|row| of_key.get(&row.key()) != Some(&1));
     }
-    let stays = |row: &R| replaced.contains(&row.key()) && of_key.get(&row.key()) == Some(&1);
-    let remove = actual.difference(desired).filter(|row| !stays(row)).copied().collect();
     Diff { remove, add }
 }
 

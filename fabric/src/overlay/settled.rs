@@ -125,8 +125,8 @@ impl NetworkCache {
         let mut applied = Applied::default();
         let same_rows =
             settled.desired.fdb == desired.fdb && settled.desired.neighbours == desired.neighbours;
-        let told = |of: &Desired| (of.hosts.clone(), of.services.clone());
-        let same_told = told(&settled.desired) == told(desired);
+        let same_told =
+            settled.desired.hosts == desired.hosts && settled.desired.services == desired.services;
         if !(gone.is_empty() && freed.is_empty() && same_rows && same_told) {
             let changed = Pass::resume(kernel, &snapshot.network, &[]).and_then(|mut pass| {
                 pass.remove_ports(&gone)?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use sealane_proto::types::{NetworkName, Transport};
@@ -48,8 +49,8 @@ pub(super) fn comments(table: &ServiceTable) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The rows that lead from ports to their chains.
-pub(super) fn ports<'a>(ports: impl Iterator<Item = (&'a Mapped, &'a Backends)>) -> Vec<Element> {
-    let port = |(mapped, backends): (&Mapped, &Backends)| Element {
+pub(super) fn ports<'a>(ports: impl Iterator<Item = (&'a Mapped, &'a Arc<Backends>)>) -> Vec<Element> {
+    let port = |(mapped, backends): (&Mapped, &Arc<Backends>)| Element {
         key: vec![mapped.vip.into(), protocol(mapped.transport).into(), mapped.port.into()],
         verdict: Some(Verdict::Goto(backends.chain.clone())),
     };
@@ -148,24 +149,19 @@ pub(super) fn difference(name: &TableName, known: &ServiceTable, wanted: &Servic
     [first, second]
 }
 
-/// The ports of `b` that `a` does not have, or not so.
-fn other(a: &ServiceTable, b: &ServiceTable) -> Vec<(Mapped, Backends)> {
-    let ports = b.ports.iter().filter(|(mapped, backends)| a.ports.get(mapped) != Some(backends));
-    ports.map(|(mapped, backends)| (*mapped, backends.clone())).collect()
-}
-
 /// Adds the chains of ports that are new or other.
 fn prepare(changes: &mut Changes, name: &TableName, known: &ServiceTable, wanted: &ServiceTable) {
-    other(known, wanted).iter().for_each(|(_, backends)| changes.add_chain(name, port_chain(backends)));
+    let new = known.differences(wanted).filter_map(|(_, _, new)| new);
+    new.for_each(|backends| changes.add_chain(name, port_chain(backends)));
 }
 
 /// Leads ports to their chains, and removes those of before.
 fn advance(changes: &mut Changes, name: &TableName, known: &ServiceTable, wanted: &ServiceTable) {
-    let (gone, new) = (other(wanted, known), other(known, wanted));
-    let rows = |of: &[(Mapped, Backends)]| ports(of.iter().map(|(mapped, backends)| (mapped, backends)));
-    changes.remove_elements(name, &services(), rows(&gone));
-    changes.add_elements(name, &services(), rows(&new));
-    gone.iter().for_each(|(_, backends)| changes.remove_chain(name, &backends.chain));
+    let gone = || known.differences(wanted).filter_map(|(mapped, gone, _)| Some((mapped, gone?)));
+    let new = known.differences(wanted).filter_map(|(mapped, _, new)| Some((mapped, new?)));
+    changes.remove_elements(name, &services(), ports(gone()));
+    changes.add_elements(name, &services(), ports(new));
+    gone().for_each(|(_, backends)| changes.remove_chain(name, &backends.chain));
     changes.remove_elements(name, &vips(), addresses(known.vips.difference(&wanted.vips)));
     changes.add_elements(name, &vips(), addresses(wanted.vips.difference(&known.vips)));
 }

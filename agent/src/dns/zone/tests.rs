@@ -1,7 +1,9 @@
 //! A network to ask for.
 
-use sealane_proto::resource::{NetworkSnapshot, Service, Workload};
+use sealane_fabric::transition::Instances;
+use sealane_proto::resource::{NetworkChange, NetworkSnapshot, Service, Workload};
 
+use super::*;
 use crate::testing;
 
 /// The network `shop`: `api` with two ready instances and one that is not, `stats` for datagrams, `db` with nothing
@@ -55,5 +57,24 @@ pub(in crate::dns) fn workload(name: &str, [high, low]: [u8; 2], of: Option<&str
         ready,
         ready6: ready,
         ..testing::workload(name, &format!("10.42.{high}.{low}"))
+    }
+}
+
+#[test]
+fn names_that_follow_changes_are_those_of_the_state() {
+    let mut chance = testing::Chance::of(7);
+    for _ in 0..200 {
+        let mut before = testing::random_network(&mut chance, 20);
+        let (mut zone, mut instances) = (Zone::build(&before), Instances::in_network(&before));
+        for _ in 0..5 {
+            let after = testing::random_network(&mut chance, 20);
+            let change = NetworkChange::between(&before, &after).unwrap();
+            instances = instances.after(&before, &change);
+            let transition =
+                Transition { before: &before, after: &after, change: &change, instances: &instances };
+            zone = zone.follow(transition);
+            assert_eq!(zone, Zone::build(&after));
+            before = after;
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sealane_base::task::Task;
 use sealane_fabric::health::Families;
+use sealane_fabric::transition;
 use sealane_proto::types::{Check, Transport};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
@@ -86,7 +87,7 @@ impl Life {
         let of_service = || {
             let host_network = self.host_network.borrow();
             let service = self.attachment.workload.service.as_ref()?;
-            let known = host_network.snapshot.services.iter().find(|known| known.name == *service);
+            let known = transition::service(&host_network.snapshot, service);
             known?.external.check.clone()
         };
         self.own_check.clone().or_else(of_service)

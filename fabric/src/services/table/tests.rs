@@ -1,7 +1,10 @@
 use std::net::Ipv4Addr;
 
+use sealane_proto::resource::{NetworkChange, NetworkSnapshot};
+
 use super::*;
 use crate::testing;
+use crate::transition::Instances;
 
 /// `name ADDRESS service WEIGHT ports...`; a name that ends with `-` is not ready.
 pub(in crate::services) fn snapshot(services: &[&str], workloads: &[&str]) -> NetworkSnapshot {
@@ -157,4 +160,53 @@ fn instances_outside_every_network_are_endpoints_of_every_port_or_of_one_by_a_po
     let datagrams = |external| with(&["api 10.42.255.1 53/udp"], &[], &[external]);
     let (here, there) = (datagrams("192.0.2.9"), datagrams("192.0.2.9:5353"));
     assert!(there.strands(&here) && here.strands(&there) && !here.strands(&here));
+}
+
+#[test]
+fn tables_that_follow_changes_are_those_of_the_state_and_share_what_no_change_touches() {
+    let mut chance = testing::Chance::of(7);
+    for _ in 0..200 {
+        let mut before = testing::random_network(&mut chance, 20);
+        let mut tables = ServiceTables::build(&before);
+        let mut instances = Instances::in_network(&before);
+        for _ in 0..5 {
+            let after = testing::random_network(&mut chance, 20);
+            let change = NetworkChange::between(&before, &after).unwrap();
+            instances = instances.after(&before, &change);
+            let transition =
+                Transition { before: &before, after: &after, change: &change, instances: &instances };
+            let followed = tables.follow(transition);
+            let built = ServiceTables::build(&after);
+            assert_eq!(followed.of(false), built.of(false));
+            assert_eq!(followed.of(true), built.of(true));
+            for (mapped, backends) in &followed.of(false).ports {
+                let known = tables.of(false).ports.get(mapped).filter(|known| *known == backends);
+                assert!(known.is_none_or(|known| Arc::ptr_eq(known, backends)), "{mapped:?}");
+            }
+            assert_differs_by(tables.of(false), followed.of(false));
+            (before, tables) = (after, followed);
+        }
+    }
+}
+
+/// Asserts that the difference has what looking each port up in the other table finds.
+fn assert_differs_by(one: &ServiceTable, other: &ServiceTable) {
+    let found: BTreeSet<&Mapped> = one.differences(other).map(|(mapped, ..)| mapped).collect();
+    let all: BTreeSet<&Mapped> = one.ports.keys().chain(other.ports.keys()).collect();
+    let expected = all.into_iter().filter(|mapped| one.ports.get(mapped) != other.ports.get(mapped));
+    assert_eq!(found, expected.collect());
+    let leads = other.ports.iter().all(|(mapped, wanted)| {
+        one.ports.get(mapped).is_some_and(|known| known.chain == wanted.chain || known.meets(wanted))
+    });
+    assert_eq!(
+        one.leads_where(other),
+        leads && one.blocks == other.blocks && other.vips.is_subset(&one.vips)
+    );
+    let left = |transport| {
+        let mut of = one.ports.iter().filter(move |(mapped, _)| mapped.transport == transport);
+        of.any(|(mapped, known)| known.endpoints.iter().any(|known| !other.serves(*mapped, known.place())))
+    };
+    assert_eq!(other.strands_connections(one), left(Transport::Tcp));
+    let is_new = |mapped: &&Mapped| mapped.transport == Transport::Udp && !one.ports.contains_key(mapped);
+    assert_eq!(other.strands(one), left(Transport::Udp) || other.ports.keys().any(|mapped| is_new(&mapped)));
 }
