@@ -1,8 +1,11 @@
 //! Admission of connections to a port that everybody can reach: nothing before authentication costs more than a little.
 //!
-//! There are so many [`Places`] in all, and so many for each source. Nobody waits and no newcomer is refused: at a limit the
-//! source's oldest silent place is taken away. So who comes to talk gets in, however many sit there and say nothing. Handshakes have
-//! deadlines ([`greet`]).
+//! There are so many [`Places`] in all, and so many for each source. By [`Places::enter`], nobody waits and no newcomer is refused: at a
+//! limit the source's oldest silent place is taken away. So who comes to talk gets in, however many sit there and say nothing. By
+//! [`Places::turn`], those who talk wait for each other: of many who come at once none loses what it has begun.
+//! Handshakes have deadlines ([`greet`]).
+
+mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -19,18 +22,20 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::mutex::lock;
+use queue::Queue;
 
 /// Time for which a client may be silent at first: clients speak first, and have nothing to wait for.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 /// Limit for its handshake then.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Limit for the wait for a place, which clients do not wait for much longer either.
+const TURN: Duration = Duration::from_secs(10);
 /// Pause when no connection can be accepted.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A limited number of places.
 #[derive(Clone, Debug)]
-pub struct Places<S> {
-    limits: Limits,
+pub struct Places<S: Ord + Clone> {
     inner: Arc<Mutex<Inner<S>>>,
 }
 
@@ -71,10 +76,12 @@ pub enum Turned {
 }
 
 #[derive(Debug)]
-struct Inner<S> {
+struct Inner<S: Ord + Clone> {
+    limits: Limits,
     next: u64,
     occupants: BTreeMap<u64, Occupant>,
     sources: BTreeMap<S, BTreeSet<u64>>,
+    queue: Queue<S>,
 }
 
 #[derive(Debug)]
@@ -109,20 +116,54 @@ pub async fn greet<S: Ord + Clone, T, F: Future<Output = io::Result<T>>>(
     shake_hands: impl FnOnce(TcpStream) -> F,
 ) -> Result<T, Turned> {
     let spoke = place.spoke().clone();
-    let shaking = async {
-        // Not `readable`, which may return although there is nothing.
-        match timeout(FIRST_BYTE, stream.peek(&mut [0])).await {
-            Ok(Ok(_)) => spoke.note(),
-            Ok(Err(error)) => return Err(Turned::Failed(error)),
-            Err(_) => return Err(Turned::Silent),
-        }
-        match timeout(HANDSHAKE, shake_hands(stream)).await {
+    tokio::select! {
+        said = first_word(&stream, &spoke) => said?,
+        () = place.taken() => return Err(Turned::Displaced),
+    }
+    finish(place, shake_hands(stream)).await
+}
+
+/// As [`greet`], but once it has said something it gives its place up and waits for one of `turns`, in which it shakes hands.
+///
+/// # Errors
+/// When it is turned away.
+pub async fn greet_in_turn<S: Ord + Clone, T, F: Future<Output = io::Result<T>>>(
+    mut place: Place<S>,
+    turns: &Places<S>,
+    stream: TcpStream,
+    shake_hands: impl FnOnce(TcpStream) -> F,
+) -> Result<T, Turned> {
+    let spoke = place.spoke().clone();
+    tokio::select! {
+        said = first_word(&stream, &spoke) => said?,
+        () = place.taken() => return Err(Turned::Displaced),
+    }
+    let source = place.source.clone();
+    drop(place);
+    let turn = timeout(TURN, turns.turn(source)).await.map_err(|_| Turned::Late)?;
+    finish(turn.ok_or(Turned::Displaced)?, shake_hands(stream)).await
+}
+
+/// Waits for the first byte of a client, and notes that it came.
+async fn first_word(stream: &TcpStream, spoke: &Spoke) -> Result<(), Turned> {
+    // Not `readable`, which may return although there is nothing.
+    match timeout(FIRST_BYTE, stream.peek(&mut [0])).await {
+        Ok(Ok(_)) => spoke.note(),
+        Ok(Err(error)) => return Err(Turned::Failed(error)),
+        Err(_) => return Err(Turned::Silent),
+    }
+    Ok(())
+}
+
+async fn finish<S: Ord + Clone, T>(
+    mut place: Place<S>,
+    shaking: impl Future<Output = io::Result<T>>,
+) -> Result<T, Turned> {
+    tokio::select! {
+        shaken = timeout(HANDSHAKE, shaking) => match shaken {
             Ok(shaken) => shaken.map_err(Turned::Failed),
             Err(_) => Err(Turned::Late),
-        }
-    };
-    tokio::select! {
-        shaken = shaking => shaken,
+        },
         () = place.taken() => Err(Turned::Displaced),
     }
 }
@@ -155,32 +196,50 @@ impl<S: Ord + Clone> Places<S> {
     /// So many places, all free.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let inner = Inner { next: 0, occupants: BTreeMap::new(), sources: BTreeMap::new() };
-        Self { limits, inner: Arc::new(Mutex::new(inner)) }
+        Self::with_queue(limits, Limits { total: 0, each: 0 })
     }
 
     /// A place for somebody from there.
     #[must_use]
     pub fn enter(&self, source: S) -> Place<S> {
         let mut inner = lock(&self.inner);
-        if inner.sources.get(&source).is_some_and(|own| own.len() >= self.limits.each) {
+        if inner.is_full_for(&source) {
             inner.vacate(&source);
-        } else if inner.occupants.len() >= self.limits.total
+        } else if inner.is_full()
             && let Some(largest) = inner.largest()
         {
             inner.vacate(&largest);
         }
-        let id = inner.next;
-        inner.next += 1;
-        let (take_away, taken_away) = oneshot::channel();
-        let spoke = Spoke::default();
-        inner.occupants.insert(id, Occupant { spoke: spoke.clone(), take_away });
-        inner.sources.entry(source.clone()).or_default().insert(id);
-        Place { id, source, spoke, taken_away, inner: self.inner.clone() }
+        inner.occupy(&self.inner, source)
     }
 }
 
 impl<S: Ord + Clone> Inner<S> {
+    fn is_full(&self) -> bool {
+        self.occupants.len() >= self.limits.total
+    }
+
+    /// Returns true if the source has all the places that it may have.
+    fn is_full_for(&self, source: &S) -> bool {
+        self.count(source) >= self.limits.each
+    }
+
+    /// Returns the number of places that a source has.
+    fn count(&self, source: &S) -> usize {
+        self.sources.get(source).map_or(0, BTreeSet::len)
+    }
+
+    /// Gives a place, whatever the limits are.
+    fn occupy(&mut self, shared: &Arc<Mutex<Self>>, source: S) -> Place<S> {
+        let id = self.next;
+        self.next += 1;
+        let (take_away, taken_away) = oneshot::channel();
+        let spoke = Spoke::default();
+        self.occupants.insert(id, Occupant { spoke: spoke.clone(), take_away });
+        self.sources.entry(source.clone()).or_default().insert(id);
+        Place { id, source, spoke, taken_away, inner: shared.clone() }
+    }
+
     /// Returns the source with the most places.
     fn largest(&self) -> Option<S> {
         let largest = self.sources.iter().max_by_key(|(_, own)| own.len());
@@ -232,6 +291,7 @@ impl<S: Ord + Clone> Place<S> {
 impl<S: Ord + Clone> Drop for Place<S> {
     fn drop(&mut self) {
         lock(&self.inner).remove(&self.source, self.id);
+        queue::pass_on(&self.inner);
     }
 }
 

@@ -96,6 +96,25 @@ async fn hosts_get_in_beside_a_thousand_connections_that_say_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_come_at_once_from_one_address_all_shake_hands_in_turn() {
+    let Mesh { control, token, .. } = mesh().await;
+    let (address, pin, many) = (control.local_addr(), token.pin, 200);
+    let comers = (0..many).map(|_| async move { drop(connected(address, pinned(pin)).await.unwrap()) });
+    for comer in comers.map(|comer| task::spawn("comer", comer)).collect::<Vec<_>>() {
+        comer.await.unwrap();
+    }
+    let result =
+        |result| metric(&control, &format!("sealane_control_handshakes_total{{result=\"{result}\"}}"));
+    let begun = Instant::now();
+    while result("ok") + result("failed") < f64::from(many) {
+        assert!(begun.elapsed() < PATIENCE, "{} of {many} have shaken hands", result("ok"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!([result("displaced"), result("timeout"), result("silent")], [0.0; 3]);
+    control.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hosts_join_beside_strangers_who_shook_hands_and_say_no_more_and_those_are_ended() {
     let Mesh { control, token, .. } = mesh().await;
     let mut idle = vec![];

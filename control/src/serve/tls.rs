@@ -1,8 +1,10 @@
-//! TLS 1.3 for hosts: handshakes beside each other, each within deadlines; who says nothing gives place to who does.
+//! TLS 1.3 for hosts: handshakes beside each other, each within deadlines, and beyond a limit in turn; who says nothing gives place to who
+//! does.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -20,10 +22,13 @@ use crate::ca::{Authority, OwnCertificate};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// Handshakes under way.
-const HANDSHAKES: Limits = Limits { total: 1_024, each: 128 };
-/// Beside them, those from addresses of hosts of the mesh.
-const KNOWN_HANDSHAKES: Limits = Limits { total: 1_024, each: 32 };
+/// Connections that have said nothing so far.
+const SILENT: Limits = Limits { total: 1_024, each: 256 };
+/// Handshakes under way, and those that wait for their turn.
+const HANDSHAKES: [Limits; 2] = [Limits { total: 512, each: 128 }, Limits { total: 2_048, each: 1_024 }];
+/// Beside them, those from addresses of hosts of the mesh, which may all come at once.
+const KNOWN_SILENT: Limits = Limits { total: 8_192, each: 32 };
+const KNOWN_HANDSHAKES: [Limits; 2] = [Limits { total: 512, each: 32 }, Limits { total: 16_384, each: 32 }];
 /// Connections of hosts, each of which needs one, and two while it makes a new one.
 const HOSTS: Limits = Limits { total: 16_384, each: 8 };
 /// Connections without a certificate: hosts that join.
@@ -76,6 +81,7 @@ pub(crate) struct Acceptor {
     registry: Arc<Registry>,
     metrics: Metrics,
     ready: Ready,
+    silent: [Places<Source>; 2],
     handshakes: [Places<Source>; 2],
     hosts: Places<[u8; 32]>,
     strangers: [Places<Source>; 2],
@@ -101,7 +107,9 @@ impl Acceptor {
             registry,
             metrics,
             ready,
-            handshakes: [HANDSHAKES, KNOWN_HANDSHAKES].map(Places::new),
+            silent: [SILENT, KNOWN_SILENT].map(Places::new),
+            handshakes: [HANDSHAKES, KNOWN_HANDSHAKES]
+                .map(|[limits, waiting]| Places::with_queue(limits, waiting)),
             hosts: Places::new(HOSTS),
             strangers: [STRANGERS, KNOWN_STRANGERS].map(Places::new),
         }
@@ -113,8 +121,8 @@ impl Acceptor {
         loop {
             let (stream, addr) = admission::accept(&listener).await;
             let source = Source::from(addr.ip());
-            let known = known.has(&this.registry.directory(), source);
-            let place = this.handshakes[usize::from(known)].enter(source);
+            let known = known.has(&this.registry.directory().nodes, source, Instant::now());
+            let place = this.silent[usize::from(known)].enter(source);
             let newcomer = Newcomer { stream, addr, known };
             let greeting = this.clone().greet(newcomer, place);
             task::spawn("handshake", Box::pin(greeting)).detach();
@@ -123,7 +131,9 @@ impl Acceptor {
 
     async fn greet(self: Arc<Self>, newcomer: Newcomer, place: Place<Source>) {
         let Newcomer { stream, addr, known } = newcomer;
-        let shaken = admission::greet(place, stream, |stream| self.shake_hands(stream, addr, known)).await;
+        let turns = &self.handshakes[usize::from(known)];
+        let shake_hands = |stream| self.shake_hands(stream, addr, known);
+        let shaken = admission::greet_in_turn(place, turns, stream, shake_hands).await;
         if let Err(Turned::Failed(error)) = &shaken {
             tracing::debug!(%error, "handshake failed");
         }

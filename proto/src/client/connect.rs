@@ -18,8 +18,10 @@ use super::words;
 use crate::identity::{Expected, PeerVerifier, Principal, Trust};
 use crate::resource::ControlAddr;
 
-/// Limit for connecting and the TLS handshake together.
+/// Limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for the TLS handshake, which has to wait for its turn when all hosts return at once.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval of keepalives on a silent connection, and the limit for the answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(6));
 
@@ -126,9 +128,8 @@ pub(super) async fn tls_channel(
     mut config: ClientConfig,
 ) -> Result<Channel, ConnectError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let deadline = tokio::time::Instant::now() + CONNECT_TIMEOUT;
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let tcp = tokio::time::timeout_at(deadline, TcpStream::connect(&address.text))
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&address.text))
         .await
         .unwrap_or_else(|_| Err(late()))
         .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
@@ -136,7 +137,7 @@ pub(super) async fn tls_channel(
     // The peer is known by its SPIFFE identity; this name only fills the field.
     let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp);
-    let tls = tokio::time::timeout_at(deadline, tls)
+    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls)
         .await
         .unwrap_or_else(|_| Err(late()))
         .map_err(|source| ConnectError::Tls { address: address.clone(), source: in_words(source) })?;
