@@ -151,7 +151,7 @@ def _step(run, name):
 
 def _over(ours, theirs):
     """Our figure over another one, where both are there."""
-    return f"{ours / theirs:.2f}" if ours and theirs else ""
+    return f"{ours / theirs:.2g}" if ours and theirs else ""
 
 
 def _seconds(times, field="max"):
