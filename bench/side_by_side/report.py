@@ -161,7 +161,9 @@ def _seconds(times, field="max"):
 
 def _mesh(shape):
     networks = f"{shape['networks']} networks" if shape["networks"] > 1 else "1 network"
-    return f"{shape['hosts']:,} hosts, {networks}, {shape['endpoints']:,} endpoints"
+    came = _step(shape, "fill").get("hosts", shape["hosts"])
+    missing = f"; {came:,} hosts came in time" if came < shape["hosts"] else ""
+    return f"{shape['hosts']:,} hosts, {networks}, {shape['endpoints']:,} endpoints{missing}"
 
 
 def _settled(step):
