@@ -72,6 +72,7 @@ mod core;
 mod driver;
 mod error;
 pub(crate) mod frame;
+mod kin;
 mod link;
 mod liveness;
 mod open;

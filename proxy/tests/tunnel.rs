@@ -9,6 +9,8 @@ mod identity;
 mod lifetime;
 #[path = "tunnel/mesh.rs"]
 mod mesh;
+#[path = "tunnel/narrow.rs"]
+mod narrow;
 #[path = "tunnel/site.rs"]
 mod site;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sealane_base::timer::sleep_until;
+use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadRef};
 
 use super::life::settling::WORKED_BY;
@@ -98,10 +99,10 @@ impl Workloads {
                     "nothing is heard of the agent of {silent}: its workloads call as before until it is back"
                 ));
             }
-            return Some(
-                "not every connected host has confirmed it; `sealane node ls` shows which are behind"
-                    .to_owned(),
-            );
+            let why = self.hindrance(&networks).unwrap_or_default();
+            return Some(format!(
+                "not every connected host has confirmed it; `sealane node ls` shows which are behind{why}"
+            ));
         }
         let deaf = names(&hosts_of(&views.told.borrow(), &networks, |told| &told.deaf));
         let why = link.why_silent();
@@ -112,6 +113,19 @@ impl Workloads {
             hosts => format!(
                 "control is not there ({why}), and there is no channel to {hosts}: it hears of it when either is"
             ),
+        })
+    }
+
+    /// Describes a workload on another host whose sidecar that host may be waiting for.
+    fn hindrance(&self, networks: &BTreeSet<NetworkName>) -> Option<String> {
+        let known = self.context.host.views.networks.borrow();
+        networks.iter().filter_map(|network| known.get(network)).find_map(|network| {
+            let network = network.borrow();
+            let hinders = |workload: &&Workload| {
+                workload.node != self.context.node && workload.sidecar && !workload.finding.is_empty()
+            };
+            let Workload { node, name, finding, .. } = network.snapshot.workloads.iter().find(hinders)?;
+            Some(format!("; of workload {name}, host {node} says: {finding}"))
         })
     }
 

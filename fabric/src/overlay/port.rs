@@ -266,9 +266,12 @@ impl Pass<'_> {
         // minute; somebody else's namespace keeps what it has. Nothing of an old connection is still on its way within one
         // namespace, so a port need not rest a second (tcp_tw_reuse_delay, in ms, since Linux 6.14).
         let ports = [("tcp_tw_reuse", "1"), ("tcp_tw_reuse_delay", "10")];
-        let ports = ports.map(|(name, value)| Sysctl::optional(format!("net/ipv4/{name}"), value));
-        let ports = ports.into_iter().filter(|_| interface.owner() == Owner::Agent);
-        let settings = ipv6.chain(loopback).chain([forwarding, forwarding6]).chain(ports).collect();
+        // A connection whose packets are lost again and again tries shorter ones (RFC 4821), after a second or two in place of three: an
+        // agent finds a way that loses long ones within ten. Packets are never shorter than what a way of networks carries.
+        let probing = [("tcp_mtu_probing", "1"), ("tcp_retries1", "1"), ("tcp_mtu_probe_floor", "512")];
+        let own = ports.into_iter().chain(probing).filter(|_| interface.owner() == Owner::Agent);
+        let own = own.map(|(name, value)| Sysctl::optional(format!("net/ipv4/{name}"), value));
+        let settings = ipv6.chain(loopback).chain([forwarding, forwarding6]).chain(own).collect();
         let changed = Sysctl::ensure(&self.kernel.hopper, netns, settings)??;
         self.applied.count(Table::Link, changed);
         Ok(())

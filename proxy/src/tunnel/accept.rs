@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connect::prepare;
 use super::core::{Core, Side};
 use super::driver::Driver;
+use super::kin::Kin;
 use super::link::Link;
 use super::open::OpenHeader;
 use super::settings::Settings;
@@ -151,12 +152,13 @@ impl Acceptor {
         let side = Side::Accepting { max_streams: self.settings.max_streams };
         let core = Rc::new(RefCell::new(Core::new(side)));
         let share = (share.join(), address);
-        let driver = Driver::new(core.clone(), share, self.settings.clone(), self.stats.clone(), expires);
+        let (settings, stats) = (self.settings.clone(), self.stats.clone());
+        let driver = Driver::new(core.clone(), share, settings, stats, expires, Kin::default());
         let peer = TunnelPeer(Rc::new(peer));
-        let run = driver.run(link, |opened| {
+        let run = Box::pin(driver.run(link, |opened| {
             let stream = Stream::new(&core, opened.id);
             on_stream(Incoming { header: opened.header, stream, peer: peer.clone(), address });
-        });
+        }));
         tokio::select! {
             () = run_or_drain(run, &core, draining) => {}
             () = self.tls.revoked(serial) => tracing::warn!(%address, peer = %*peer, "tunnel of a revoked peer ended"),

@@ -22,6 +22,7 @@ use super::away::Away;
 use super::core::{Core, Side};
 use super::driver::Driver;
 use super::error::OpenError;
+use super::kin::{Family, Kin, Width};
 use super::link::Link;
 use super::pool::PeerKey;
 use super::settings::Settings;
@@ -39,6 +40,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Tunnel {
     pub(super) core: Rc<RefCell<Core>>,
     pub(super) task: Task,
+    pub(super) width: Width,
 }
 
 /// Parts that tunnels are made with.
@@ -51,15 +53,33 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) async fn connect(&self, key: &PeerKey) -> Result<Tunnel, OpenError> {
+    /// Makes a tunnel of `family`. A handshake has long packets: while they may be lost, one of short packets is tried as well, unless
+    /// this is one.
+    pub(super) async fn connect(
+        &self,
+        key: &PeerKey,
+        family: &Family,
+        width: Width,
+    ) -> Result<Tunnel, OpenError> {
         let (peer, began) = (key.address, Instant::now());
-        let (mut attempt, mut away) = (pin!(self.attempt(key)), self.away.watch());
+        let (mut attempt, mut away) = (pin!(self.attempt(key, family, width)), self.away.watch());
+        let mut narrow = Box::pin(async {
+            tokio::time::sleep_until(began + self.settings.connect_timeout / 2).await;
+            self.attempt(key, family, Width::Narrow).await
+        });
+        let mut may_be_narrow = width == Width::Full;
         loop {
             let is_away = away.has(peer.ip());
             let after = if is_away { self.settings.away_timeout } else { self.settings.connect_timeout };
             let late = if is_away { OpenError::Away { peer } } else { OpenError::Timeout { peer, after } };
             tokio::select! {
                 result = &mut attempt => return result,
+                result = &mut narrow, if may_be_narrow => {
+                    if result.is_ok() {
+                        return result;
+                    }
+                    may_be_narrow = false;
+                }
                 () = tokio::time::sleep_until(began + after) => {
                     self.stats.connects_failed.increment();
                     return Err(late);
@@ -69,11 +89,11 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self, key: &PeerKey) -> Result<Tunnel, OpenError> {
+    async fn attempt(&self, key: &PeerKey, family: &Family, width: Width) -> Result<Tunnel, OpenError> {
         let peer = key.address;
         let config = self.tls.client_config(&key.expected).map_err(|_| OpenError::NoIdentity)?;
         let expires = self.tls.not_after();
-        let tcp = connect_tcp(peer).await.map_err(|source| {
+        let tcp = connect_tcp(peer, width).await.map_err(|source| {
             self.stats.connects_failed.increment();
             OpenError::Connect { peer, source: Rc::new(source) }
         })?;
@@ -93,19 +113,24 @@ impl Connector {
         let expires = expires.into_iter().chain(peer_expires).min();
         let core = Rc::new(RefCell::new(Core::new(Side::Connecting)));
         let share = (Rc::<Share>::default().join(), peer);
-        let driver = Driver::new(core.clone(), share, self.settings.clone(), self.stats.clone(), expires);
+        let (settings, stats) = (self.settings.clone(), self.stats.clone());
+        let kin = Kin::new(family.clone(), width);
+        let driver = Driver::new(core.clone(), share, settings, stats, expires, kin);
         let task = task::spawn_local(driver.run(Link::new(tcp, tls.into()), |_| {}));
         // Held from here on, so that giving up ends the task.
-        let tunnel = Tunnel { core, task };
+        let tunnel = Tunnel { core, task, width };
         let greeted = poll_fn(|cx| tunnel.core.borrow_mut().poll_greeting(cx)).await;
         greeted.map_err(|reason| OpenError::Handshake { peer, reason })?;
         Ok(tunnel)
     }
 }
 
-async fn connect_tcp(peer: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_tcp(peer: SocketAddr, width: Width) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_mark(MARK)?;
+    if let Some(segment) = width.segment() {
+        socket.set_tcp_mss(segment)?;
+    }
     let tcp = TcpSocket::from_std_stream(socket.into()).connect(peer).await?;
     prepare(&tcp)?;
     Ok(tcp)

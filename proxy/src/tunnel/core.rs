@@ -78,6 +78,8 @@ pub(super) struct Core {
     doubted: bool,
     /// True if the peer's host cannot be reached, as this host's agent knows.
     away: bool,
+    /// True if the peer has left questions unanswered for a while.
+    stalled: bool,
     /// The peer's silence, while calls do not wait for its end.
     silence: Option<Silence>,
     /// Number of streams on which the last word is ours.
@@ -113,6 +115,7 @@ impl Core {
             going: false,
             doubted: false,
             away: false,
+            stalled: false,
             silence: None,
             waiting: 0,
             talked: false,
@@ -234,6 +237,27 @@ impl Core {
     /// Asks whether the peer is there.
     pub(super) fn ping(&mut self) {
         encode::ping(&mut self.output, [0; 8]);
+    }
+
+    /// Asks now whether the peer is there.
+    pub(super) fn ask(&mut self) {
+        self.ping();
+        self.notify();
+    }
+
+    /// The peer has left questions unanswered for a while, or has not.
+    pub(super) fn set_stalled(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
+    /// Returns true if streams fare better on another tunnel.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// The peer has spoken on another tunnel: its process works.
+    pub(super) fn handle_proof(&mut self) {
+        self.silence = self.silence.filter(|silence| !silence.is_of_process());
     }
 
     /// The peer may be about to go without a word, or is not.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::core::{Core, Counts, Opened};
+use super::kin::Kin;
 use super::link::{Link, LinkError};
 use super::liveness::{Liveness, Look, Verdict};
 use super::piece;
@@ -34,6 +35,7 @@ pub(super) struct Driver {
     settings: Rc<Settings>,
     stats: Arc<TunnelStats>,
     liveness: Liveness,
+    kin: Kin,
     born: Instant,
     expires: Option<SystemTime>,
     tick: Interval,
@@ -49,13 +51,14 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// For a tunnel of `share` with this peer, whose certificates end at `expires`.
+    /// For a tunnel of `share` with this peer, whose certificates end at `expires`, and which has these relatives.
     pub(super) fn new(
         core: Rc<RefCell<Core>>,
         (share, peer): (Member, SocketAddr),
         settings: Rc<Settings>,
         stats: Arc<TunnelStats>,
         expires: Option<SystemTime>,
+        kin: Kin,
     ) -> Self {
         let now = Instant::now();
         let mut tick = tokio::time::interval(settings.patience.look_every);
@@ -70,6 +73,7 @@ impl Driver {
             settings,
             stats,
             liveness,
+            kin,
             born: now,
             expires: expires.map(|expires| if connecting { in_good_time(expires) } else { expires }),
             tick,
@@ -138,6 +142,7 @@ impl Driver {
             match link.poll_read(cx, &mut turn, handle) {
                 Poll::Ready(Ok(length)) => {
                     self.heard = true;
+                    self.kin.note();
                     self.stats.bytes_received.add(length as u64);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
@@ -237,8 +242,11 @@ impl Driver {
             piece::shrink();
             (self.plain, self.sealed) = (Vec::new(), 0);
         }
+        let proven = self.kin.take_news() && !heard;
         if heard {
             core.resume();
+        } else if proven {
+            core.handle_proof();
         }
         let connecting = core.is_connecting();
         let look = Look {
@@ -248,7 +256,9 @@ impl Driver {
             waits: core.waits() && connecting,
             in_use: core.stream_count() > 0 || !connecting,
             away: core.is_away(),
-            traffic: if self.liveness.is_hasty() { link.traffic() } else { None },
+            proven,
+            accepts: !connecting,
+            traffic: if self.liveness.is_hasty() || !connecting { link.traffic() } else { None },
         };
         let patience = self.settings.patience(core.is_doubted());
         match self.liveness.check(Instant::now(), look, self.settings.idle_timeout, patience) {
@@ -263,14 +273,26 @@ impl Driver {
             Verdict::Lost => return Err(LinkError::Silent),
             Verdict::Idle => core.go_away(),
         }
-        let expired = self.expires.is_some_and(|expires| SystemTime::now() >= expires);
-        // The connecting side first, as with `expires`.
-        let max_age = self.settings.max_age;
-        let max_age = if core.is_connecting() { max_age } else { max_age + max_age / 4 };
-        if expired || self.born.elapsed() >= max_age {
+        if self.is_too_old(connecting) {
             core.go_away();
         }
+        core.set_stalled(self.liveness.is_stalled());
+        // The pool looks at this tunnel, too.
+        drop(core);
+        if self.liveness.take_doubt() {
+            self.kin.ask();
+        }
         Ok(())
+    }
+
+    /// Returns true if the tunnel has served its time.
+    fn is_too_old(&self, connecting: bool) -> bool {
+        let expired = self.expires.is_some_and(|expires| SystemTime::now() >= expires);
+        let narrow = self.kin.is_narrow();
+        let max_age = if narrow { self.settings.narrow_age } else { self.settings.max_age };
+        // The connecting side first, as with `expires`.
+        let max_age = if connecting { max_age } else { max_age + max_age / 4 };
+        expired || self.born.elapsed() >= max_age
     }
 }
 

@@ -5,6 +5,9 @@
 //! lost, and who does not answer several is frozen or hangs. A question that is not taken counts only where this host knows the peer's
 //! host to be away, or for long. A worker that was itself late counts nothing. The tunnel stays: whoever answers after all is
 //! called again.
+//!
+//! An answer also waits behind a packet of the same connection that is lost, for as long as that takes to arrive. So a peer that is
+//! silent here is asked on another connection as well, and one that speaks there lives.
 
 mod losses;
 
@@ -30,6 +33,12 @@ const MOST_LOSSES: u32 = 6;
 /// as this worker.
 const LATE: Duration = Duration::from_millis(50);
 const MOST_LATE: u32 = 2;
+/// Looks without a word after which the peer is asked on another connection.
+const PROOF: u32 = 3;
+/// Silence counts after so many times as long of a peer that speaks on another connection; and of one, on the side that accepts, whose
+/// kernel takes what is sent. TCP may send a lost packet again only after 13 s.
+const PROVEN: u32 = 4;
+const ACCEPTED: u32 = 3;
 /// Time that a peer has for an answer whose host is said to be away.
 const AWAY: Duration = Duration::from_millis(200);
 /// Time for which a peer that came back gets more questions the next time, twice as many for each time.
@@ -71,6 +80,14 @@ impl Silence {
             Self::Unknown => "nothing is heard of its sidecar",
         }
     }
+
+    /// Returns true if the peer's kernel works: its process does not answer.
+    pub(super) fn is_of_process(self) -> bool {
+        match self {
+            Self::Mute | Self::Frozen => true,
+            Self::Away | Self::Unknown => false,
+        }
+    }
 }
 
 /// Observations on a tunnel since the look before.
@@ -86,8 +103,19 @@ pub(super) struct Look {
     pub(super) in_use: bool,
     /// The peer's host cannot be reached, as this host's agent knows.
     pub(super) away: bool,
+    /// The peer has spoken on another connection.
+    pub(super) proven: bool,
+    /// This side accepts: it has nobody else to turn to.
+    pub(super) accepts: bool,
     /// Traffic of the connection, where the kernel tells.
     pub(super) traffic: Option<TcpTraffic>,
+}
+
+impl Look {
+    /// Returns true if the peer's kernel has taken all that was sent.
+    fn is_taken(&self) -> bool {
+        self.traffic.is_some_and(|traffic| traffic.unacknowledged == 0)
+    }
 }
 
 /// Memory of a tunnel's silence.
@@ -106,6 +134,8 @@ pub(super) struct Liveness {
     lapsed: Option<Instant>,
     /// True while something is expected.
     hasty: bool,
+    /// True if something was expected at the last look, and nothing was heard.
+    unheard: bool,
     /// Time at which the next look is due.
     due: Option<Instant>,
 }
@@ -117,7 +147,43 @@ struct Asked {
     taken: u32,
     late: u32,
     received: u32,
+    /// Looks since the peer was last asked on another connection, or spoke there.
+    unproven: u32,
+    /// Time at which it last spoke there.
+    proven: Option<Instant>,
+    stalled: bool,
     abandoned: Option<Silence>,
+}
+
+impl Asked {
+    fn new(now: Instant, received: u32) -> Self {
+        Self {
+            since: now,
+            taken: 0,
+            late: 0,
+            received,
+            unproven: 0,
+            proven: None,
+            stalled: false,
+            abandoned: None,
+        }
+    }
+
+    /// Takes in what came, and what was taken, since the look before.
+    fn note(&mut self, now: Instant, look: Look, late: bool) {
+        self.late += u32::from(late);
+        let received = look.traffic.map_or(self.received, |traffic| traffic.received);
+        if look.proven {
+            (self.taken, self.unproven, self.proven) = (0, 0, Some(now));
+            self.abandoned = self.abandoned.filter(|silence| !silence.is_of_process());
+        }
+        if received != self.received {
+            // Something has come whose turn is not yet, since something before it was lost: the peer lives.
+            (self.received, self.taken) = (received, 0);
+        } else if look.is_taken() && !late && !look.proven {
+            self.taken += 1;
+        }
+    }
 }
 
 impl Liveness {
@@ -132,6 +198,7 @@ impl Liveness {
             lapses: 0,
             lapsed: None,
             hasty: false,
+            unheard: false,
             due: None,
         }
     }
@@ -164,20 +231,37 @@ impl Liveness {
         }
         self.restless &= look.in_use;
         self.hasty = look.in_use && (look.waits || self.restless);
-        let quiet = !look.heard && !look.talked;
+        // Whoever goes on talking to a peer that says nothing asks, too.
+        let quiet = !look.heard && (!look.talked || self.unheard);
+        self.unheard = self.hasty && !look.heard;
         let verdict = match self.asked {
             Some(asked) => self.judge(now, look, late, asked, patience),
             None if settled => Verdict::Settled,
             None if now - self.used >= idle_timeout => Verdict::Idle,
             None if (self.hasty && quiet) || now - self.heard >= patience.ping_after => {
-                let received = look.traffic.unwrap_or_default().received;
-                self.asked = Some(Asked { since: now, taken: 0, late: 0, received, abandoned: None });
+                self.asked = Some(Asked::new(now, look.traffic.unwrap_or_default().received));
                 Verdict::Ping
             }
             None => Verdict::Fine,
         };
         self.due = Some(now + self.next(now, patience));
         verdict
+    }
+
+    /// Returns true if questions have been unanswered for a while: streams fare better on another connection.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.asked.is_some_and(|asked| asked.stalled)
+    }
+
+    /// Returns true if it is time to ask the peer on another connection, and takes in that this is done.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        match &mut self.asked {
+            Some(asked) if asked.unproven >= PROOF => {
+                asked.unproven = 0;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Time until the next look.
@@ -202,8 +286,7 @@ impl Liveness {
         }
         self.heard = now;
         let asked = self.asked.take();
-        let mute = [Some(Silence::Mute), Some(Silence::Frozen)];
-        if asked.is_some_and(|asked| mute.contains(&asked.abandoned)) {
+        if asked.and_then(|asked| asked.abandoned).is_some_and(Silence::is_of_process) {
             let recent = self.lapsed.is_some_and(|lapsed| now - lapsed < REMEMBERED);
             self.lapses = if recent { (self.lapses + 1).min(MOST_LAPSES) } else { 1 };
             self.lapsed = Some(now);
@@ -222,16 +305,8 @@ impl Liveness {
         mut asked: Asked,
         patience: Patience,
     ) -> Verdict {
-        asked.late += u32::from(late);
-        let taken = look.traffic.is_some_and(|traffic| traffic.unacknowledged == 0);
-        let received = look.traffic.map_or(asked.received, |traffic| traffic.received);
-        if received != asked.received {
-            // Something has come whose turn is not yet, since something before it was lost: the peer lives.
-            (asked.received, asked.taken) = (received, 0);
-        } else if taken && !late {
-            asked.taken += 1;
-        }
-        let (silent, lost_after) = (now - asked.since, self.lost_after(patience));
+        asked.note(now, look, late);
+        let (silent, lost_after) = (now - asked.since, self.lost_after(now, look, asked, patience));
         let unanswered = self.unanswered(asked.late, now);
         let silence = if silent >= lost_after {
             Some(Silence::Unknown)
@@ -245,6 +320,11 @@ impl Liveness {
         // What is known of it does not become less.
         let before = asked.abandoned.filter(|before| *before != Silence::Mute);
         asked.abandoned = before.or(silence.filter(|_| self.hasty)).or(asked.abandoned);
+        let in_doubt = matches!(asked.abandoned, None | Some(Silence::Mute)) && !look.away;
+        if self.hasty && in_doubt && !late {
+            asked.unproven += 1;
+            asked.stalled |= asked.unproven >= PROOF;
+        }
         self.asked = Some(asked);
         if silent >= lost_after && now - self.heard >= lost_after + patience.ping_after {
             return Verdict::Lost;
@@ -256,15 +336,24 @@ impl Liveness {
                 Verdict::Abandon(silence)
             }
             // A question behind one that was not taken would wait for that.
-            Some(_) | None if taken => Verdict::Ping,
+            Some(_) | None if look.is_taken() => Verdict::Ping,
             Some(_) | None => Verdict::Fine,
         }
     }
 
     /// Time after which silence counts although questions are not taken: twice as much where segments are sent again, as TCP pauses for
-    /// more than three seconds between these (RFC 6298, section 5.5).
-    fn lost_after(&self, patience: Patience) -> Duration {
-        if self.losses.lately() > 0 { 2 * patience.lost_after } else { patience.lost_after }
+    /// more than three seconds between these (RFC 6298, section 5.5), and more yet where the peer is known to live.
+    fn lost_after(&self, now: Instant, look: Look, asked: Asked, patience: Patience) -> Duration {
+        let times = if asked.proven.is_some_and(|proven| now - proven < patience.lost_after) {
+            PROVEN
+        } else if look.accepts && look.is_taken() {
+            ACCEPTED
+        } else if self.losses.lately() > 0 {
+            2
+        } else {
+            1
+        };
+        times * patience.lost_after
     }
 
     /// Number of questions that a peer may leave unanswered.

@@ -1,6 +1,6 @@
 //! Tunnels to peers, shared by all calls of one worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -14,6 +14,7 @@ use sealane_proto::identity::Principal;
 use super::away::{Away, AwayPeers};
 use super::connect::{Connector, Tunnel};
 use super::error::OpenError;
+use super::kin::{Family, Width};
 use super::open::OpenHeader;
 use super::settings::Settings;
 use super::stats::TunnelStats;
@@ -38,17 +39,27 @@ pub struct TunnelPool(Rc<Pool>);
 
 type Connecting = Shared<LocalBoxFuture<'static, Result<(), OpenError>>>;
 
+/// The tunnels of one worker.
 #[derive(Debug)]
-struct Pool {
+pub(super) struct Pool {
     connector: Rc<Connector>,
     peers: RefCell<HashMap<PeerKey, Peer>>,
-    draining: std::cell::Cell<bool>,
+    draining: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     tunnels: Vec<Tunnel>,
+    /// Number of times that the peer has spoken on any of them.
+    words: Rc<Cell<u64>>,
     connecting: Option<(Connecting, Rc<Task>)>,
+}
+
+impl Peer {
+    /// Returns true if it is known not to answer.
+    fn is_silent(&self) -> bool {
+        self.tunnels.iter().any(|tunnel| tunnel.core.borrow().is_silent())
+    }
 }
 
 impl TunnelPool {
@@ -88,7 +99,7 @@ impl TunnelPool {
             if self.is_silent(key) {
                 return Err(OpenError::Silent { peer: key.address });
             }
-            let (connecting, _task) = self.connecting(key)?;
+            let (connecting, _task) = self.connecting(key, Width::Full)?;
             connecting.await?;
             wasted += usize::from(!self.has_live(key));
         }
@@ -104,9 +115,7 @@ impl TunnelPool {
 
     /// Returns true if the peer is known not to answer.
     fn is_silent(&self, key: &PeerKey) -> bool {
-        let peers = self.0.peers.borrow();
-        let silent = |tunnel: &Tunnel| tunnel.core.borrow().is_silent();
-        peers.get(key).is_some_and(|peer| peer.tunnels.iter().any(silent))
+        self.0.peers.borrow().get(key).is_some_and(Peer::is_silent)
     }
 
     /// Opens a stream on a tunnel that is there already.
@@ -114,15 +123,22 @@ impl TunnelPool {
         let (core, crowded) = {
             let mut peers = self.0.peers.borrow_mut();
             let peer = peers.get_mut(key)?;
-            let open = peer.tunnels.iter().filter(|tunnel| tunnel.core.borrow().can_open());
-            let tunnel = open.min_by_key(|tunnel| tunnel.core.borrow().stream_count())?;
+            // Where a peer is silent on one tunnel, it has not spoken on the narrow one either.
+            let silent = peer.is_silent();
+            let usable = |tunnel: &&Tunnel| !silent || tunnel.width == Width::Full;
+            let open = peer.tunnels.iter().filter(usable).filter(|tunnel| tunnel.core.borrow().can_open());
+            // One that is silent last; one of short packets is slower.
+            let tunnel = open.min_by_key(|tunnel| {
+                let core = tunnel.core.borrow();
+                (core.is_stalled(), tunnel.width, core.stream_count())
+            })?;
             let core = tunnel.core.clone();
             let crowded = core.borrow().stream_count() >= self.settings().streams_per_tunnel as usize;
             (core, crowded && peer.connecting.is_none())
         };
         if crowded {
             // The next stream may have it better; this one does not wait, and full is no error yet.
-            let _ = self.connecting(key);
+            let _ = self.connecting(key, Width::Full);
         }
         let id = core.borrow_mut().open(header);
         self.0.connector.stats.streams_opened.increment();
@@ -133,21 +149,23 @@ impl TunnelPool {
     }
 
     /// The handshake that is under way, or a new one.
-    fn connecting(&self, key: &PeerKey) -> Result<(Connecting, Rc<Task>), OpenError> {
+    fn connecting(&self, key: &PeerKey, width: Width) -> Result<(Connecting, Rc<Task>), OpenError> {
         let mut peers = self.0.peers.borrow_mut();
         let peer = peers.entry(key.clone()).or_default();
         if let Some(connecting) = &peer.connecting {
             return Ok(connecting.clone());
         }
         peer.tunnels.retain(|tunnel| !tunnel.task.is_finished());
-        let tunnels = peer.tunnels.iter().filter(|tunnel| tunnel.core.borrow().accepts_work()).count();
-        if tunnels >= self.settings().tunnels_per_peer {
+        let counts = |tunnel: &&Tunnel| tunnel.width == Width::Full && tunnel.core.borrow().accepts_work();
+        let tunnels = peer.tunnels.iter().filter(counts).count();
+        if width == Width::Full && tunnels >= self.settings().tunnels_per_peer {
             return Err(OpenError::Saturated { peer: key.address, tunnels });
         }
         let (done, outcome) = tokio::sync::oneshot::channel();
         let (pool, connector, key) = (Rc::downgrade(&self.0), self.0.connector.clone(), key.clone());
+        let family = Family::new(peer.words.clone(), pool.clone(), key.clone());
         let task = task::spawn_local(async move {
-            let result = Box::pin(connector.connect(&key)).await;
+            let result = Box::pin(connector.connect(&key, &family, width)).await;
             // An error means that nobody waits any more.
             let _ = done.send(settle(&pool, &key, result));
         });
@@ -204,6 +222,22 @@ impl TunnelPool {
     }
 }
 
+/// Has a peer speak that is silent on a tunnel: on one of short packets, which is made if there is none. New streams go by that.
+pub(super) fn ask_elsewhere(pool: &Weak<Pool>, key: &PeerKey) {
+    let Some(pool) = pool.upgrade().map(TunnelPool).filter(|pool| !pool.0.draining.get()) else { return };
+    let narrow = {
+        let peers = pool.0.peers.borrow();
+        let Some(peer) = peers.get(key) else { return };
+        let usable = |tunnel: &&Tunnel| tunnel.width == Width::Narrow && tunnel.core.borrow().accepts_work();
+        peer.tunnels.iter().find(usable).map(|tunnel| tunnel.core.clone())
+    };
+    match narrow {
+        Some(core) => core.borrow_mut().ask(),
+        // An error says that there are enough.
+        None => drop(pool.connecting(key, Width::Narrow)),
+    }
+}
+
 /// Puts a new tunnel where streams find it.
 fn settle(pool: &Weak<Pool>, key: &PeerKey, result: Result<Tunnel, OpenError>) -> Result<(), OpenError> {
     let Some(pool) = pool.upgrade() else {
@@ -217,6 +251,7 @@ fn settle(pool: &Weak<Pool>, key: &PeerKey, result: Result<Tunnel, OpenError>) -
     match result {
         Ok(tunnel) => {
             tunnel.core.borrow_mut().set_away(pool.connector.away.has(key.address.ip()));
+            peer.tunnels.iter().for_each(|other| other.core.borrow_mut().handle_proof());
             peer.tunnels.push(tunnel);
             Ok(())
         }

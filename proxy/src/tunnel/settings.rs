@@ -11,7 +11,7 @@ pub struct Settings {
     pub streams_per_tunnel: u32,
     /// Connecting: how many tunnels to one peer at most.
     pub tunnels_per_peer: usize,
-    /// Connecting: for TCP, TLS and the peer's greeting together.
+    /// Connecting: for TCP, TLS and the peer's greeting together. After half of it, the same is tried by short packets.
     pub connect_timeout: Duration,
     /// Connecting: the same to a peer whose host cannot be reached, as this host's agent knows.
     pub away_timeout: Duration,
@@ -25,6 +25,8 @@ pub struct Settings {
     pub doubted: Patience,
     /// A tunnel takes no new streams after this long, so that keys and certificates are renewed.
     pub max_age: Duration,
+    /// The same of a tunnel of short packets, which is made while longer ones may be lost.
+    pub narrow_age: Duration,
 }
 
 /// Bounds of a peer's silence.
@@ -66,6 +68,7 @@ impl Default for Settings {
                 look_every: Duration::from_millis(500),
             },
             max_age: Duration::from_secs(24 * 3600),
+            narrow_age: Duration::from_secs(30),
         }
     }
 }

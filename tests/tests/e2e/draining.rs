@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sealane_lab::isolated;
 use sealane_tests::{Load, Mesh, PATIENCE, Running, Site, eventually, testapp};
 
@@ -79,6 +80,33 @@ fn a_drain_waits_for_a_host_whose_agent_is_away_and_names_it() {
     assert!(!answers_some("api-2", mesh.site(1), "web"));
     web.await_further(100);
     let _ = web.stop().ok();
+}
+
+#[test]
+fn a_drain_waits_for_a_sidecar_that_is_stopped_and_names_it() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 2);
+    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
+    web.await_further(50);
+    let drain = |patience: &str| {
+        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
+    };
+    let sidecars = mesh.site(1).processes("proxy");
+    let signal = |signal| {
+        sidecars.iter().for_each(|pid| kill(Pid::from_raw(pid.cast_signed()), signal).unwrap());
+    };
+    signal(Signal::SIGSTOP);
+    // Another one takes its place after 15 s.
+    let early = drain("12s");
+    let named =
+        ["host host-1 says: its process", "kill -CONT"].iter().all(|words| early.stderr.contains(words));
+    assert!(early.code() == 1 && named, "{early}");
+    signal(Signal::SIGCONT);
+    let _ = drain("30s").ok();
+    assert!(!answers_some("api-2", mesh.site(1), "web"));
+    web.await_further(100);
 }
 
 #[test]

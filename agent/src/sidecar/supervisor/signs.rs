@@ -32,8 +32,10 @@ impl Run {
         if alive >= Alive::Silent && self.silence.borrow().is_none() {
             tracing::warn!(pid = process.pid(), workload = %self.parts.id, "the sidecar does not answer");
             self.silence.send_replace(Some(process.pid()));
-            // Nobody waits for it.
-            self.applied.send_replace(None);
+        }
+        if alive == Alive::Lost {
+            // It may go on any time, and work by what it had; but nobody waits for it for longer.
+            self.applied.send_if_modified(|applied| applied.take().is_some());
         }
         if alive == Alive::Lost && self.may_follow() {
             tracing::warn!(pid = process.pid(), workload = %self.parts.id,

@@ -6,7 +6,17 @@ use super::super::settings::Settings;
 use super::*;
 
 const WAITS: Look =
-    Look { heard: false, talked: false, waits: true, in_use: true, away: false, traffic: Some(taken(0)) };
+    Look { heard: false, talked: false, waits: true, in_use: true, traffic: Some(taken(0)), ..SILENT };
+const SILENT: Look = Look {
+    heard: false,
+    talked: false,
+    waits: false,
+    in_use: false,
+    away: false,
+    proven: false,
+    accepts: false,
+    traffic: None,
+};
 const QUIET: Look = Look { waits: false, ..WAITS };
 const HEARD: Look = Look { heard: true, ..QUIET };
 
@@ -111,6 +121,14 @@ fn a_call_leaves_a_frozen_peer_within_a_second_and_a_peer_that_came_back_has_mor
 }
 
 #[test]
+fn a_frozen_peer_is_left_in_time_although_calls_to_it_go_on_to_begin() {
+    let mut tunnel = Tunnel::new();
+    tunnel.look(0, Look { heard: true, talked: true, ..WAITS });
+    let (at, verdict, asked) = tunnel.until_verdict(200, Look { talked: true, ..WAITS });
+    assert_eq!((at, verdict, asked), (1_000, Verdict::Abandon(Silence::Mute), 6));
+}
+
+#[test]
 fn a_peer_that_does_not_answer_twice_as_long_is_frozen() {
     for look in [WAITS, QUIET] {
         let mut tunnel = Tunnel::new();
@@ -209,6 +227,66 @@ fn a_way_that_loses_packets_and_a_worker_that_is_late_do_not_accuse_a_peer_soon(
     for at in 0..40 {
         let verdict = holes.look(300 + at * 100, Look { traffic: Some(taken(at as u32 / 4)), ..WAITS });
         assert!([Verdict::Fine, Verdict::Ping].contains(&verdict), "at {at}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_speaks_on_another_connection_is_waited_for_and_asked_there_again_and_again() {
+    let mut tunnel = Tunnel::new();
+    tunnel.look(0, Look { heard: true, talked: true, ..WAITS });
+    let mut doubts = Vec::new();
+    let mut lost = None;
+    for at in (200..30_000).step_by(100) {
+        // It answers there within a look, until it freezes.
+        let proven = at < 10_000 && doubts.last() == Some(&(at - 100));
+        let verdict = tunnel.look(at, Look { proven, ..WAITS });
+        if tunnel.liveness.take_doubt() {
+            doubts.push(at);
+        }
+        assert_eq!(tunnel.liveness.is_stalled(), at >= 500, "at {at}");
+        if !matches!(verdict, Verdict::Fine | Verdict::Ping) {
+            lost = Some((at, verdict));
+            break;
+        }
+    }
+    assert_eq!(doubts[..3], [500, 800, 1_100]);
+    let (at, verdict) = lost.unwrap();
+    assert_eq!(verdict, Verdict::Abandon(Silence::Mute));
+    assert!((10_000..10_700).contains(&at), "{at}");
+    // A word there makes up for that.
+    assert_eq!(tunnel.look(at + 200, Look { proven: true, ..WAITS }), Verdict::Ping);
+}
+
+#[test]
+fn a_peer_that_speaks_on_another_connection_for_ever_is_given_up_here_after_long() {
+    for traffic in [Some(taken(0)), Some(lost(9)), None] {
+        let mut tunnel = Tunnel::new();
+        tunnel.look(0, Look { heard: true, talked: true, ..WAITS });
+        let (at, verdict, _) = tunnel.until_verdict(200, Look { proven: true, traffic, ..WAITS });
+        assert_eq!((at, verdict), (20_200, Verdict::Abandon(Silence::Unknown)));
+    }
+}
+
+#[test]
+fn nobody_is_asked_on_another_connection_whose_host_is_away_or_of_whom_nothing_is_expected() {
+    for look in [Look { away: true, traffic: Some(lost(1)), ..WAITS }, QUIET] {
+        let mut tunnel = Tunnel::new();
+        tunnel.look(0, HEARD);
+        for at in (200..20_000).step_by(100) {
+            tunnel.look(at, look);
+            assert!(!tunnel.liveness.take_doubt() && !tunnel.liveness.is_stalled(), "at {at}");
+        }
+    }
+}
+
+#[test]
+fn the_side_that_accepts_waits_for_long_for_whose_kernel_takes_its_questions() {
+    for (traffic, expected) in [(Some(taken(0)), 18), (None, 8)] {
+        let mut tunnel = Tunnel::new();
+        let accepts = Look { accepts: true, traffic, ..QUIET };
+        tunnel.look(0, Look { heard: true, ..accepts });
+        let at = (1..60).find(|at| tunnel.look(at * 1_000, accepts) == Verdict::Lost);
+        assert_eq!(at, Some(expected));
     }
 }
 
