@@ -2,8 +2,9 @@
 //!
 //! While nothing is lost, an echo of the greatest length is sent from time to time, and nothing else. If such echoes are lost in
 //! a row while short ones are answered, the way is a black hole for them (section 4.3), and the greatest length that passes is
-//! looked for by halves, between what is taken for granted and what was lost. The found length is confirmed by echoes as the
-//! greatest was; after a while greater ones are tried again, as the way may have grown (PMTU_RAISE_TIMER).
+//! looked for by halves, between what is taken for granted and what was lost; at the end the greatest is tried once more. The found
+//! length is confirmed by echoes as the greatest was; after a while greater ones are tried again, as the way may have grown
+//! (PMTU_RAISE_TIMER).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -78,8 +79,12 @@ struct Search {
     passes: u32,
     /// A greater one that does not.
     lost: u32,
+    /// The greatest length of all.
+    most: u32,
     next: Candidate,
     attempts: u32,
+    /// True if the greatest length is to be tried once more before the end: something has passed since it was lost.
+    looks_again: bool,
 }
 
 /// Length that is tried next.
@@ -91,15 +96,19 @@ enum Candidate {
     Above,
     /// Half way between what passes and what is lost.
     Middle,
+    /// The greatest of all, at the end: the way may have grown meanwhile.
+    Last,
 }
 
 impl Search {
-    fn down(passes: u32, lost: u32) -> Self {
-        Self { passes, lost, next: Candidate::Middle, attempts: ATTEMPTS }
+    fn down(passes: u32, lost: u32, most: u32) -> Self {
+        let (next, attempts) = (Candidate::Middle, ATTEMPTS);
+        Self { passes, lost, most, next, attempts, looks_again: false }
     }
 
     fn up(passes: u32, most: u32) -> Self {
-        Self { passes, lost: most.saturating_add(1), next: Candidate::Most, attempts: ATTEMPTS_UP }
+        let (lost, next, attempts) = (most.saturating_add(1), Candidate::Most, ATTEMPTS_UP);
+        Self { passes, lost, most, next, attempts, looks_again: false }
     }
 
     fn length(&self) -> u32 {
@@ -107,6 +116,7 @@ impl Search {
             Candidate::Most => self.lost - 1,
             Candidate::Above => self.passes + 1,
             Candidate::Middle => self.passes + (self.lost - self.passes) / 2,
+            Candidate::Last => self.most,
         }
     }
 
@@ -114,19 +124,24 @@ impl Search {
         self.passes = self.passes.max(length);
         // A late answer to what was taken for lost.
         self.lost = self.lost.max(length.saturating_add(1));
-        self.next = Candidate::Middle;
+        (self.next, self.looks_again) = (Candidate::Middle, true);
     }
 
     fn handle_lost(&mut self) {
-        self.lost = self.length();
-        self.next = match self.next {
-            Candidate::Most => Candidate::Above,
-            Candidate::Above | Candidate::Middle => Candidate::Middle,
+        (self.lost, self.next) = match self.next {
+            Candidate::Most => (self.length(), Candidate::Above),
+            Candidate::Above | Candidate::Middle => (self.length(), Candidate::Middle),
+            Candidate::Last => (self.lost, Candidate::Middle),
         };
     }
 
-    fn is_over(&self) -> bool {
-        self.lost <= self.passes + 1
+    /// Returns true once the length is found and nothing is to be tried any more.
+    fn poll_over(&mut self) -> bool {
+        let is_found = self.lost <= self.passes + 1;
+        if is_found && std::mem::take(&mut self.looks_again) {
+            self.next = Candidate::Last;
+        }
+        is_found && self.next != Candidate::Last
     }
 }
 
@@ -277,7 +292,7 @@ impl PathSearch {
             Phase::Whole | Phase::Narrow { .. } => {
                 let lost = self.settled.unwrap_or(most);
                 if self.missing >= MISSING && lost > least {
-                    self.phase = Phase::Searching(Search::down(least, lost));
+                    self.phase = Phase::Searching(Search::down(least, lost, most));
                     self.missing = 0;
                     self.settle(now);
                 }
@@ -287,10 +302,11 @@ impl PathSearch {
 
     /// Ends a search that is over.
     fn settle(&mut self, now: Instant) {
-        let Phase::Searching(search) = &self.phase else { return };
-        if search.is_over() {
-            self.confirmed = self.lengths.is_some_and(|lengths| search.passes > lengths.least);
-            self.settled = Some(search.passes);
+        let Phase::Searching(search) = &mut self.phase else { return };
+        if search.poll_over() {
+            let passes = search.passes;
+            self.confirmed = self.lengths.is_some_and(|lengths| passes > lengths.least);
+            self.settled = Some(passes);
             (self.phase, self.next) = (Phase::Narrow { raise: now + RAISE }, Some(now + USUAL));
         }
     }

@@ -172,6 +172,25 @@ fn a_way_that_grows_is_used_in_full_within_the_time_of_a_turn() {
 }
 
 #[test]
+fn a_way_that_grows_while_it_is_searched_is_not_called_narrow() {
+    let is_last =
+        |search: &PathSearch| matches!(&search.phase, Phase::Searching(Search { next: Candidate::Last, .. }));
+    for steps in 0.. {
+        let mut world = World::new(LENGTHS, 1_380);
+        world.run(WHILE, PathSearch::is_searching);
+        (0..steps).for_each(|_| world.step(true));
+        if is_last(&world.search) {
+            assert!(steps > 20, "the search takes a while, and not {steps} steps");
+            return;
+        }
+        world.limit = 1_500;
+        let took = world.run(WHILE, |search| search.lost().is_none() || search.settled().is_some());
+        assert_eq!((world.search.lost(), world.search.settled()), (None, None), "after {steps} steps");
+        assert!(took < Duration::from_secs(2), "{took:?} after {steps} steps");
+    }
+}
+
+#[test]
 fn what_an_earlier_agent_found_stays_until_more_passes() {
     let mut world = World::new(LENGTHS, 1_350);
     world.search = PathSearch::default();
