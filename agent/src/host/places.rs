@@ -4,6 +4,7 @@
 //! An address is one host's. One that control has told of keeps it against whoever else says it is there, until it says itself that
 //! it is elsewhere, or has fallen silent on its channel and answers no echoes either; among hosts that say so themselves, who was
 //! there first. Whoever comes too early is nowhere until then: nothing is sent to where it was, or to where somebody else may be.
+//! Who is nowhere is not asked by echoes, and is as it was last found until there is a channel to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,14 +24,19 @@ pub(super) struct PlaceWords {
     /// Hosts to which there is no channel, and since when that is known: none that is heard.
     silent: BTreeMap<NodeName, Instant>,
     heard: BTreeSet<NodeName>,
+    /// Hosts that are nowhere, and answered no echoes as they were somewhere.
+    away: BTreeSet<NodeName>,
     count: u64,
 }
+
+/// Position of the words from before the start.
+const RECALLED: u64 = 0;
 
 /// A proven word.
 #[derive(Clone, Copy, Debug)]
 struct Word {
     place: Whereabouts,
-    /// Position among all words that were heard; 0 of one from before the start.
+    /// Position among all words that were heard, or [`RECALLED`].
     sequence: u64,
 }
 
@@ -109,6 +115,7 @@ impl PlaceWords {
     /// There is a channel to the host; returns true if there was none.
     pub(super) fn find(&mut self, host: &NodeName) -> bool {
         self.silent.remove(host);
+        self.away.remove(host);
         self.heard.insert(host.clone())
     }
 
@@ -117,9 +124,9 @@ impl PlaceWords {
         self.heard.remove(host);
     }
 
-    /// Takes in a word from before the start.
+    /// Takes in a word from before the start, by which this host went.
     pub(super) fn recall(&mut self, owner: NodeName, place: Whereabouts) {
-        self.words.insert(owner, Word { place, sequence: 0 });
+        self.words.insert(owner, Word { place, sequence: RECALLED });
     }
 
     /// Forgets everybody of whom control does not tell, and notes who is silent from now on.
@@ -127,6 +134,7 @@ impl PlaceWords {
         self.words.retain(|host, _| told.contains_key(host));
         self.silent.retain(|host, _| told.contains_key(host));
         self.heard.retain(|host| told.contains_key(host));
+        self.away.retain(|host| told.contains_key(host));
         self.rumours.retain(|host, rumour| {
             let known = self.words.get(host).map(|word| word.place.edition);
             let told = told.get(host);
@@ -166,14 +174,76 @@ impl PlaceWords {
         self.rumours.get(host).map(|rumour| rumour.underlay)
     }
 
-    /// The places by which this host, which is `own` at `here`, goes, of those others that are anywhere.
+    /// The hosts that are nowhere and answered no echoes before.
+    pub(super) fn away(&self) -> &BTreeSet<NodeName> {
+        &self.away
+    }
+
+    /// The places by which this host, which is `own` at `here`, goes, of those others that are anywhere. Of those, `unreachable` answer
+    /// no echoes.
     pub(super) fn settle(
+        &mut self,
+        told: &ToldPlaces,
+        (own, here): (&NodeName, UnderlayAddrs),
+        unreachable: &BTreeSet<NodeName>,
+        now: Instant,
+    ) -> BTreeMap<NodeName, UnderlayAddrs> {
+        let settled = self.settled(told, (own, here), unreachable, now);
+        let nowhere = told.keys().filter(|host| *host != own && !settled.contains_key(*host));
+        let away = nowhere.filter(|host| {
+            unreachable.contains(*host) || self.away.contains(*host) || self.had_yielded(host, told, &settled)
+        });
+        self.away = away.cloned().collect();
+        settled
+    }
+
+    /// Returns true if the host had yielded its place before the start to who is there now.
+    fn had_yielded(
+        &self,
+        host: &NodeName,
+        told: &ToldPlaces,
+        settled: &BTreeMap<NodeName, UnderlayAddrs>,
+    ) -> bool {
+        let Some(at) = told.get(host).and_then(|told| told.underlay) else { return false };
+        let mut there = settled.iter().filter(|(_, place)| place.overlaps(at));
+        let recalled = |other| self.words.get(other).is_some_and(|word| word.sequence == RECALLED);
+        !self.heard.contains(host) && there.any(|(other, _)| recalled(other))
+    }
+
+    fn settled(
         &self,
         told: &ToldPlaces,
         (own, here): (&NodeName, UnderlayAddrs),
         unreachable: &BTreeSet<NodeName>,
         now: Instant,
     ) -> BTreeMap<NodeName, UnderlayAddrs> {
+        let lost = |host: &NodeName| {
+            let since = self.silent.get(host);
+            let silent = since.is_some_and(|since| now.saturating_duration_since(*since) >= LOST);
+            silent && (unreachable.contains(host) || self.away.contains(host))
+        };
+        let mut settled: BTreeMap<NodeName, UnderlayAddrs> = BTreeMap::new();
+        let mut taken: BTreeMap<UnderlayAddr, &NodeName> = BTreeMap::new();
+        for Claim { host, underlay, by_owner } in self.claims(told, (own, here)) {
+            let holders: BTreeSet<&NodeName> =
+                underlay.iter().filter_map(|address| taken.get(&address).copied()).collect();
+            if let Some(sequence) = by_owner {
+                // Before the start, they had yielded.
+                let recalled = |holder: &NodeName| sequence == RECALLED && !self.heard.contains(holder);
+                if !holders.iter().all(|holder| (lost(holder) || recalled(holder)) && !lost(host)) {
+                    continue;
+                }
+                taken.retain(|_, holder| !holders.contains(holder));
+                settled.retain(|holder, _| !holders.contains(holder));
+            }
+            taken.extend(underlay.iter().map(|address| (address, host)));
+            settled.insert(host.clone(), underlay);
+        }
+        settled
+    }
+
+    /// Who is where, in the order in which they are heard: control's words first.
+    fn claims<'a>(&self, told: &'a ToldPlaces, (own, here): (&NodeName, UnderlayAddrs)) -> Vec<Claim<'a>> {
         let claim = |(host, told)| {
             Some(match self.newer(host, told) {
                 Some(word) => Claim { host, underlay: word.place.underlay, by_owner: Some(word.sequence) },
@@ -186,27 +256,7 @@ impl PlaceWords {
         });
         let mut claims: Vec<Claim<'_>> = others.filter_map(claim).collect();
         claims.sort_by_key(|claim| claim.by_owner);
-        let lost = |host: &NodeName| {
-            let since = self.silent.get(host);
-            let silent = since.is_some_and(|since| now.saturating_duration_since(*since) >= LOST);
-            silent && unreachable.contains(host)
-        };
-        let mut settled: BTreeMap<NodeName, UnderlayAddrs> = BTreeMap::new();
-        let mut taken: BTreeMap<UnderlayAddr, &NodeName> = BTreeMap::new();
-        for Claim { host, underlay, by_owner } in claims {
-            let holders: BTreeSet<&NodeName> =
-                underlay.iter().filter_map(|address| taken.get(&address).copied()).collect();
-            if by_owner.is_some() {
-                if !holders.iter().all(|holder| lost(holder) && !lost(host)) {
-                    continue;
-                }
-                taken.retain(|_, holder| !holders.contains(holder));
-                settled.retain(|holder, _| !holders.contains(holder));
-            }
-            taken.extend(underlay.iter().map(|address| (address, host)));
-            settled.insert(host.clone(), underlay);
-        }
-        settled
+        claims
     }
 }
 

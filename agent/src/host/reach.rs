@@ -1,6 +1,7 @@
 //! Hosts that cannot be reached from here: their instances get no calls of this host's workloads, as long as there are others. Pure.
 //!
-//! Desired state is as it was, and every other host sees for itself. An instance of no service is its name's only one, and stays.
+//! Neither can those to which nothing is sent, as nobody knows where they are. Desired state is as it was, and every other host sees
+//! for itself. An instance of no service is its name's only one, and stays.
 
 use std::collections::BTreeSet;
 
@@ -25,19 +26,30 @@ impl Mesh {
         concerned.map(|(network, _)| network).collect()
     }
 
-    /// The hosts that cannot be reached.
-    pub(super) fn unreachable(&self) -> &BTreeSet<NodeName> {
-        &self.unreachable
+    /// The hosts that cannot be reached: what is under way to them ends, and nobody waits for their word. One that is nowhere for a
+    /// moment, as while it swaps places with another one, is none of them.
+    pub(super) fn unreachable(&self) -> BTreeSet<NodeName> {
+        self.unreachable.union(self.away()).cloned().collect()
+    }
+
+    /// Returns true if calls to the host's instances do not reach it.
+    fn is_called_in_vain(&self, host: &NodeName) -> bool {
+        self.unreachable.contains(host) || self.nowhere().contains(host)
+    }
+
+    /// Returns true if calls reach every other host.
+    fn is_whole(&self) -> bool {
+        self.unreachable.is_empty() && self.nowhere().is_empty()
     }
 
     /// Makes instances on such hosts unready where their service has another one that is ready; the last ones stay.
     pub(super) fn leave_unreachable(&self, snapshot: &mut NetworkSnapshot) {
-        if self.unreachable.is_empty() {
+        if self.is_whole() {
             return;
         }
         let served: BTreeSet<ServiceName> = self.served_elsewhere(snapshot).cloned().collect();
         for workload in &mut snapshot.content.workloads {
-            let away = self.unreachable.contains(&workload.node);
+            let away = self.is_called_in_vain(&workload.node);
             if away && workload.service.as_ref().is_some_and(|service| served.contains(service)) {
                 (workload.ready, workload.ready6) = (false, false);
             }
@@ -49,7 +61,7 @@ impl Mesh {
         &'a self,
         snapshot: &'a NetworkSnapshot,
     ) -> impl Iterator<Item = &'a ServiceName> {
-        let serves = |workload: &&Workload| is_called(workload) && !self.unreachable.contains(&workload.node);
+        let serves = |workload: &&Workload| is_called(workload) && !self.is_called_in_vain(&workload.node);
         let inside =
             snapshot.workloads.iter().filter(serves).filter_map(|workload| workload.service.as_ref());
         let outside = |service: &&Service| !service.external.instances.is_empty();
@@ -58,7 +70,7 @@ impl Mesh {
 
     /// Names the services of a network none of whose instances can be reached, for a sentence.
     pub(super) fn out_of_reach(&self, snapshot: &NetworkSnapshot) -> Option<String> {
-        if self.unreachable.is_empty() {
+        if self.is_whole() {
             return None;
         }
         let served: BTreeSet<&ServiceName> = self.served_elsewhere(snapshot).collect();

@@ -75,6 +75,7 @@ impl HostCore {
 
     /// Progress of other hosts with this host's words, by network.
     pub(crate) fn told(&self) -> BTreeMap<NetworkName, HeardWords> {
+        let unreachable = self.mesh.unreachable();
         let of = |(network, facts): (&NetworkName, &Arc<OwnerFacts>)| {
             let mut told = HeardWords { version: self.mesh.version(), ..HeardWords::default() };
             let snapshot = self.mesh.snapshot(network);
@@ -88,7 +89,7 @@ impl HostCore {
                         let heard = if newest { told.version } else { self.told.heard(network, edition) };
                         told.version = told.version.min(heard);
                     }
-                    None if self.mesh.unreachable().contains(name) => {}
+                    None if unreachable.contains(name) => {}
                     None => {
                         told.deaf.insert(name.clone());
                         if without.is_some_and(|without| !without.contains(name)) {

@@ -34,6 +34,8 @@ pub(super) const HASTY: usize = 2 * SAMPLE;
 /// Number of long echoes per interval, and number of peers whose way is searched hastily at once.
 const LONG: usize = 32;
 const SEARCHES: usize = 16;
+/// Number of hosts that are remembered as unreachable while they are not watched.
+const LEFT: usize = 1_024;
 /// Echoes in a row without an answer that make a peer unreachable.
 const MISSING: u32 = 24;
 
@@ -121,6 +123,8 @@ pub(super) struct LivenessCore {
     random: StdRng,
     /// Knowledge of an earlier agent of this host about its peers.
     before: BTreeMap<NodeName, Reach>,
+    /// Peers that were unreachable as they ceased to be peers: where they are may be known again.
+    left: BTreeSet<NodeName>,
     watched: BTreeMap<NodeName, Watched>,
     peers: BTreeMap<NodeName, Peer>,
     /// Peers to which an echo is under way, or that are asked hastily.
@@ -158,6 +162,7 @@ impl LivenessCore {
             pace: Pace::new(timeout, now),
             random: StdRng::from_seed(seed),
             before,
+            left: BTreeSet::new(),
             watched: BTreeMap::new(),
             peers: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -178,6 +183,13 @@ impl LivenessCore {
     /// Watches these hosts, and nobody else. New ones have the next turn.
     pub(super) fn handle_peers(&mut self, watched: &BTreeMap<NodeName, Watched>) {
         let before: Vec<Reach> = self.peers.values().map(Peer::reach).collect();
+        let lost = |(name, peer): &(&NodeName, &Peer)| {
+            !watched.contains_key(*name) && peer.reach() == Reach::Unreachable
+        };
+        let room = LEFT.saturating_sub(self.left.len());
+        let left: Vec<NodeName> =
+            self.peers.iter().filter(lost).map(|(name, _)| name.clone()).take(room).collect();
+        self.left.extend(left);
         self.peers.retain(|name, _| watched.contains_key(name));
         self.active.retain(|name| watched.contains_key(name));
         self.turns.retain(|name| watched.contains_key(name));
@@ -186,7 +198,10 @@ impl LivenessCore {
             match self.peers.get_mut(name) {
                 Some(peer) => peer.handle_watched(watched),
                 None => {
-                    self.peers.insert(name.clone(), Peer::new(watched, self.before.remove(name)));
+                    // One that does not say that it answers may never do so.
+                    let left = self.left.remove(name) && watched.speaks;
+                    let before = if left { Some(Reach::Unreachable) } else { self.before.remove(name) };
+                    self.peers.insert(name.clone(), Peer::new(watched, before));
                     new.push(name.clone());
                 }
             }

@@ -35,7 +35,7 @@ fn await_instances(site: &Site, ready: u64, began: Instant) -> Duration {
 }
 
 /// A workload without a sidecar that only sleeps.
-fn plain(site: &Site) -> Running {
+pub(crate) fn plain(site: &Site) -> Running {
     let flags = ["--network", "shop", "--no-sidecar", "--name", "plain"];
     let program = testapp();
     let mut plain = site.run(&flags, &[program.to_str().unwrap(), "http", "9999", "plain"]);
@@ -44,7 +44,7 @@ fn plain(site: &Site) -> Running {
 }
 
 /// Calls the service from a workload again and again: all succeed, and nobody else than these answers.
-fn all_are_answered_by(site: &Site, workload: &str, instances: &[&str]) {
+pub(crate) fn all_are_answered_by(site: &Site, workload: &str, instances: &[&str]) {
     for _ in 0..20 {
         let answer = site.curl_as(workload, "http://api:8080/").ok().stdout;
         assert!(instances.contains(&answer.as_str()), "{workload} is answered by {answer}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sealane_lab::isolated;
 use sealane_tests::{Load, Mesh, PATIENCE, Running, eventually};
 
+use crate::liveness::{all_are_answered_by, plain};
 use crate::moves::{await_places, await_row, give};
 
 /// Hosts with an instance each that all of them call, and no control.
@@ -16,7 +17,8 @@ struct Alone {
 
 impl Alone {
     fn of(hosts: usize) -> Self {
-        let (mut mesh, servers) = Mesh::serving(hosts, hosts);
+        let (mesh, servers) = Mesh::serving(hosts, hosts);
+        let mut mesh = mesh.permissive();
         let load = |from| mesh.site(from).load(&format!("caller-{from}"), &["http://api:8080/"]);
         let loads: Vec<Load> = (1..=hosts).map(load).collect();
         for site in mesh.sites() {
@@ -139,4 +141,73 @@ fn an_agent_that_starts_again_with_another_address_without_control_tells_the_oth
     let took = alone.await_rows(&[(1, "api-2", "192.0.2.62"), (3, "api-2", "192.0.2.62")]);
     println!("both others send to the new address {took:?} after the agent's start");
     alone.await_control_back(&["192.0.2.11", "192.0.2.62", "192.0.2.13"]);
+}
+
+/// Time without a channel after which a dead host yields its address.
+const LOST: Duration = Duration::from_secs(5);
+
+/// A host dies, and after so long another one gets its address, as leases are given anew: it is found there within `bound`, and the
+/// dead host's instance does not come back. Returns the time that it took.
+#[track_caller]
+fn a_dead_hosts_address_is_taken(after: Duration, bound: Duration) -> Duration {
+    let mut alone = Alone::of(3);
+    let _plain = plain(alone.mesh.site(1));
+    alone.mesh.site(3).host.cut().unwrap();
+    let cut = Instant::now();
+    alone.mesh.site(1).await_instances("api", 2);
+    eventually(PATIENCE, "the host is dead for a while", || (cut.elapsed() >= after).then_some(()));
+    give(&alone.mesh, 2, "192.0.2.13");
+    let took = alone.await_rows(&[(1, "api-2", "192.0.2.13")]);
+    assert!(took < bound, "{took:?}");
+    let is_right = |mesh: &Mesh| {
+        let one = mesh.site(1);
+        for caller in ["plain", "caller-1"] {
+            all_are_answered_by(one, caller, &["api-1", "api-2"]);
+            assert_eq!(one.curl_as(caller, "http://api-2:8080/").ok().stdout, "api-2");
+        }
+        assert_eq!(one.instances("api"), 2);
+        eventually(PATIENCE, "the dead one alone is out of reach", || {
+            let nodes = one.json(&["node", "ls"]);
+            let reach = |number: usize| nodes[number - 1]["reach"].clone();
+            (reach(2) == "reachable" && reach(3) == "unreachable").then_some(())
+        });
+    };
+    is_right(&alone.mesh);
+    let said = alone.mesh.site(1).problems();
+    assert!(
+        said.contains(
+            "node host-3 cannot be reached from this host, and node host-2 is at its address 192.0.2.13 now"
+        ),
+        "{said}"
+    );
+
+    // An agent that starts again goes by what it has heard, and by who had yielded.
+    alone.mesh.site_mut(1).agent.kill9();
+    alone.mesh.site_mut(1).agent.start();
+    alone.mesh.site_mut(1).await_ready();
+    is_right(&alone.mesh);
+    is_right(&alone.mesh);
+
+    // The dead one comes back elsewhere.
+    give(&alone.mesh, 3, "192.0.2.63");
+    alone.mesh.site(3).host.heal().unwrap();
+    alone.await_rows(&[(1, "api-3", "192.0.2.63"), (1, "api-2", "192.0.2.13")]);
+    alone.await_control_back(&["192.0.2.11", "192.0.2.13", "192.0.2.63"]);
+    took
+}
+
+#[test]
+fn a_host_that_gets_the_address_of_one_that_has_just_died_is_found_there_without_control() {
+    if isolated() {
+        let took = a_dead_hosts_address_is_taken(Duration::from_secs(1), LOST + LOST);
+        println!("found at the address of one that died a second ago after {took:?}");
+    }
+}
+
+#[test]
+fn a_host_that_gets_the_address_of_one_that_is_long_dead_is_found_there_without_control() {
+    if isolated() {
+        let took = a_dead_hosts_address_is_taken(LOST * 2 + Duration::from_secs(1), LOST);
+        println!("found at the address of one that died long ago after {took:?}");
+    }
 }

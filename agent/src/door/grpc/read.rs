@@ -115,7 +115,7 @@ impl Read for ReadApi {
         let (unreached, lost) = (self.unreached(&networks).await, self.views.link.borrow().lost.clone());
         let lost = lost.unwrap_or_default();
         let (idle, owners) = (self.idle(&networks).await, self.workloads.beginnings());
-        let is_out_of_reach = self.is_out_of_reach();
+        let unreachable = self.views.unreachable.borrow().clone();
         let view = |workload: &Workload, hindrance: Option<&String>| {
             let id = AttachmentId::of(workload);
             let own = workload.node == self.node;
@@ -127,7 +127,7 @@ impl Read for ReadApi {
             let hindered = hindrance
                 .filter(|_| own)
                 .map(|why| format!("network {} cannot be set up on this host: {why}", workload.network));
-            let away = is_out_of_reach(&workload.node);
+            let away = unreachable.contains(&workload.node);
             let away = away.then(|| format!("its node {} cannot be reached from this host", workload.node));
             let other = away.or(gone.clone()).or(hindered);
             let problem = refused.or(other).or_else(|| idle.get(&id).cloned()).or_else(silent);
@@ -224,8 +224,8 @@ impl ReadApi {
         let drained = own
             .filter_map(|own| Some(format!("workload {}: {}", own.shown(), v1::WorkloadView::drained(own)?)));
         let lost = self.views.link.borrow().lost.clone().unwrap_or_default();
-        let is_away = self.is_out_of_reach();
-        let told = |name: &NodeName| lost.contains_key(name) || is_away(name);
+        let unreachable = self.views.unreachable.borrow().clone();
+        let told = |name: &NodeName| lost.contains_key(name) || unreachable.contains(name);
         let channels = channels::notes(&self.channels.borrow(), told, SystemTime::now());
         undecided.chain(self.overlay.recent_drift()).chain(drained.take(MOST_IDLE)).chain(channels).collect()
     }
@@ -238,10 +238,12 @@ impl ReadApi {
     /// Collects the problems of this host, and those that it sees at others.
     fn problems(&self, networks: &[Arc<HostNetwork>], unreached: &[Unreached]) -> Vec<String> {
         let link = self.views.link.borrow().clone();
-        let mut problems = self.views.complaints.borrow().clone();
         if link.refused {
-            problems.push(link.problem.clone());
-        } else if link.channel.is_none() {
+            // All else that is wrong follows from that.
+            return vec![link.problem.clone()];
+        }
+        let mut problems = self.views.complaints.borrow().clone();
+        if link.channel.is_none() {
             let why = link.why_silent();
             problems.push(format!(
                 "control is not there ({why}); what runs goes on, other hosts learn by their channels what starts or ends here, \
@@ -283,8 +285,9 @@ impl ReadApi {
         let is_away = self.is_out_of_reach();
         let lost = link.lost.iter().flatten().filter(|(name, _)| shared(name) && !is_away(name));
         problems.extend(lost.map(|(name, since)| others::lost(name, *since, now)));
-        let told =
-            |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name)) || is_away(name);
+        let unreachable = self.views.unreachable.borrow().clone();
+        let is_lost = |name: &NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(name));
+        let told = |name: &NodeName| is_lost(name) || unreachable.contains(name);
         problems.extend(channels::problems(&self.channels.borrow(), told, now));
         let unreached: Vec<Unreached> = unreached.iter().filter(|one| !is_away(&one.node)).cloned().collect();
         problems.extend(others::sentences(&unreached, &self.node));
@@ -373,9 +376,35 @@ impl ReadApi {
                 view.workloads += count(here);
             }
         }
+        for (name, view) in self.views_of_away() {
+            views.entry(name.to_string()).or_insert(view);
+        }
         let channels = self.channels.borrow();
         views.values_mut().for_each(|view| channels::describe(view, &channels));
         views
+    }
+
+    /// The hosts to which nothing is sent, as another one is where they were.
+    fn views_of_away(&self) -> Vec<(NodeName, v1::NodeView)> {
+        let (peers, unreachable) =
+            (self.views.peers.borrow().clone(), self.views.unreachable.borrow().clone());
+        let view = |name: &NodeName| {
+            let peer = peers.get(name)?;
+            let node = Node { name: name.clone(), underlay: peer.underlay, mtu: None };
+            let networks = peer.networks.iter().map(ToString::to_string).collect();
+            let reach = Reach::Unreachable.word().to_owned();
+            Some((
+                name.clone(),
+                v1::NodeView {
+                    node: Some((&node).into()),
+                    networks,
+                    reach,
+                    by_hearsay: true,
+                    ..Default::default()
+                },
+            ))
+        };
+        unreachable.iter().filter_map(view).collect()
     }
 }
 

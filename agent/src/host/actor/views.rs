@@ -139,9 +139,7 @@ impl Shown {
     /// Tells control and the other hosts of this host's workloads, and control by what the host works.
     pub(super) fn tell(&mut self, core: &HostCore) {
         // Calls under way do not wait for the kernel's pass.
-        if **self.unreachable.borrow() != *core.mesh.unreachable() {
-            self.unreachable.send_replace(Arc::new(core.mesh.unreachable().clone()));
-        }
+        show(&self.unreachable, Arc::new(core.mesh.unreachable()));
         show(&self.facts, Arc::new(core.mesh.facts().clone()));
         let version = core.mesh.version();
         self.report.send_if_modified(|report| {

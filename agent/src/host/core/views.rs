@@ -65,7 +65,7 @@ impl HostCore {
             let own = if of_kernel { self.mesh.names_in(network) } else { Vec::new() };
             trouble.sentence(network, error) + &trouble::concerned(&own)
         };
-        self.problems.iter().map(sentence).chain(self.mesh.doubts()).collect()
+        self.problems.iter().map(sentence).chain(self.mesh.doubts()).chain(self.mesh.displaced()).collect()
     }
 
     pub(super) fn publish(&mut self, network: NetworkName, snapshot: Arc<NetworkSnapshot>) {

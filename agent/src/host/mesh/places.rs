@@ -15,6 +15,8 @@ use crate::host::places::{PlaceWords, ToldPlaces, told};
 
 /// Number of hosts of which others are told where they are.
 const TOLD: usize = 300;
+/// Number of hosts that are named.
+const NAMED: usize = 8;
 /// Interval at which it is looked whether a host may be where it says, while it may not.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,8 @@ pub(super) struct KnownPlaces {
     told: ToldPlaces,
     /// The places by which this host goes.
     settled: BTreeMap<NodeName, UnderlayAddrs>,
+    /// The others, to which nothing is sent.
+    nowhere: BTreeSet<NodeName>,
     /// True if something was said since the last look.
     touched: bool,
     /// Time of the last look.
@@ -45,6 +49,7 @@ impl KnownPlaces {
             words: PlaceWords::default(),
             told: ToldPlaces::new(),
             settled: BTreeMap::new(),
+            nowhere: BTreeSet::new(),
             touched: true,
             looked: None,
             version: 0,
@@ -160,6 +165,8 @@ impl Mesh {
         known.words.retain(&known.told, now);
         known.settled =
             known.words.settle(&known.told, (&self.node.name, known.own.underlay), &self.unreachable, now);
+        let nowhere = |host: &&NodeName| **host != self.node.name && !known.settled.contains_key(*host);
+        known.nowhere = known.told.keys().filter(nowhere).cloned().collect();
         let mut changed = BTreeSet::new();
         for (name, carried) in &mut self.networks {
             let nodes = carried.nodes_at(&known.settled, (&self.node.name, known.own.underlay));
@@ -176,6 +183,32 @@ impl Mesh {
             };
         }
         changed
+    }
+
+    /// The hosts to which nothing is sent, as nobody knows where they are or another one may be there.
+    pub(in crate::host) fn nowhere(&self) -> &BTreeSet<NodeName> {
+        &self.places.nowhere
+    }
+
+    /// Those of them that answered no echoes before.
+    pub(in crate::host) fn away(&self) -> &BTreeSet<NodeName> {
+        self.places.words.away()
+    }
+
+    /// The hosts whose address another one has while they are away, a sentence each.
+    pub(in crate::host) fn displaced(&self) -> impl Iterator<Item = String> {
+        let known = &self.places;
+        let sentence = |host: &NodeName| {
+            let at = known.told.get(host)?.underlay?;
+            let there = known.settled.iter().find(|(_, place)| place.overlaps(at)).map(|(other, _)| other);
+            let own = at.overlaps(known.own.underlay).then_some(&self.node.name);
+            let other = there.or(own)?;
+            Some(format!(
+                "node {host} cannot be reached from this host, and node {other} is at its address {at} now: its instances get no calls \
+                 from here where others are ready; it is found when its agent calls from where it is, or control knows that"
+            ))
+        };
+        self.away().iter().filter_map(sentence).take(NAMED)
     }
 
     /// Control's last word on every network, with its hosts where this host goes by.

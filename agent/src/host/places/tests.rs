@@ -44,14 +44,18 @@ fn state(control: &Control, tells: bool) -> NetworkSnapshot {
 struct Observer {
     words: PlaceWords,
     told: ToldPlaces,
+    /// Hosts that answer no echoes.
     unreachable: BTreeSet<NodeName>,
+    /// Those of them that are nowhere, and are sent none.
+    left: BTreeSet<NodeName>,
     now: Instant,
 }
 
 impl Observer {
     fn of(control: &Control) -> Self {
         let (words, told) = (PlaceWords::default(), told([&state(control, true)].into_iter()));
-        let mut observer = Self { words, told, unreachable: BTreeSet::new(), now: Instant::now() };
+        let mut observer =
+            Self { words, told, unreachable: BTreeSet::new(), left: BTreeSet::new(), now: Instant::now() };
         for host in 1..=HOSTS {
             observer.words.find(&name(host));
         }
@@ -69,14 +73,25 @@ impl Observer {
         self.now += LOST;
     }
 
+    fn finds(&mut self, host: u8) {
+        self.words.find(&name(host));
+        self.unreachable.remove(&name(host));
+        self.left.remove(&name(host));
+    }
+
+    /// Looks where hosts are. Those that are somewhere are sent echoes from then on, and are as they were before the first answer.
     fn look(&mut self) -> BTreeMap<NodeName, UnderlayAddrs> {
         self.words.retain(&self.told, self.now);
-        self.words.settle(&self.told, (&name(0), at(99)), &self.unreachable, self.now)
+        let settled = self.words.settle(&self.told, (&name(0), at(99)), &self.unreachable, self.now);
+        let lost = self.unreachable.union(&self.left).cloned();
+        (self.unreachable, self.left) = lost.partition(|host| settled.contains_key(host));
+        settled
     }
 
     /// The last octets of the hosts' places; 0 for who is nowhere.
     fn sees(&mut self) -> [u8; HOSTS as usize] {
         let settled = self.look();
+        assert_eq!(self.look(), settled, "nothing was said in between");
         std::array::from_fn(|host| {
             let host = name(u8::try_from(host).unwrap() + 1);
             let octet = |at: &UnderlayAddrs| at.to_string().rsplit('.').next().unwrap().parse().unwrap();
@@ -182,6 +197,54 @@ fn an_address_is_kept_by_who_has_a_channel_or_answers_echoes_and_yielded_by_who_
     assert_eq!(observer.sees(), [1, 3, 0, 4]);
     observer.words.find(&name(3));
     assert_eq!(observer.sees(), [1, 0, 3, 4], "it is back, and was there first");
+}
+
+#[test]
+fn who_has_yielded_is_nowhere_until_there_is_a_channel_to_it_though_it_is_sent_no_echoes_any_more() {
+    let mut observer = Observer::of(&control());
+    observer.hears(2, word(3, 2));
+    observer.loses(3);
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    assert_eq!((observer.unreachable.len(), observer.words.away()), (0, &BTreeSet::from([name(3)])));
+    observer.now += LOST * 100;
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    // The other one goes on, and it is where control has it, if anywhere.
+    observer.hears(2, word(52, 3));
+    assert_eq!(observer.sees(), [1, 52, 3, 4]);
+    assert_eq!((observer.unreachable.len(), observer.words.away().len()), (1, 0), "it is asked again");
+    observer.hears(2, word(3, 4));
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    observer.finds(3);
+    assert_eq!((observer.sees(), observer.words.away().len()), ([1, 0, 3, 4], 0));
+    observer.hears(3, word(63, 2));
+    assert_eq!(observer.sees(), [1, 3, 63, 4]);
+}
+
+#[test]
+fn two_that_are_lost_do_not_take_turns() {
+    let mut observer = Observer::of(&control());
+    observer.hears(2, word(3, 2));
+    observer.loses(3);
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    observer.loses(2);
+    for _ in 0..4 {
+        assert_eq!(observer.sees(), [1, 0, 3, 4], "who was there first");
+        observer.now += LOST;
+    }
+    observer.finds(2);
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+}
+
+#[test]
+fn who_had_yielded_before_a_start_has_yielded_after_it_until_there_is_a_channel_to_it() {
+    let mut observer = Observer::of(&control());
+    observer.words = PlaceWords::default();
+    observer.words.recall(name(2), word(3, 2));
+    assert_eq!((observer.sees(), observer.words.away()), ([1, 3, 0, 4], &BTreeSet::from([name(3)])));
+    observer.finds(2);
+    assert_eq!(observer.sees(), [1, 3, 0, 4]);
+    observer.finds(3);
+    assert_eq!(observer.sees(), [1, 0, 3, 4]);
 }
 
 #[test]
@@ -307,13 +370,20 @@ impl World {
         self.observer.hears(host, word(to, edition));
     }
 
+    /// The observer's agent starts again with its record: hosts that were somewhere are there.
     fn restart(&mut self) {
+        let (seen, settled) = (self.observer.sees(), self.observer.look());
         let kept: Vec<(NodeName, Whereabouts)> = {
             let news = self.observer.words.news(&self.observer.told);
-            news.map(|(host, place)| (host.clone(), place)).collect()
+            let there = news.filter(|(host, place)| settled.get(*host) == Some(&place.underlay));
+            there.map(|(host, place)| (host.clone(), place)).collect()
         };
         self.observer.words = PlaceWords::default();
         kept.into_iter().for_each(|(host, place)| self.observer.words.recall(host, place));
+        (self.observer.unreachable, self.observer.left) = Default::default();
+        for (before, after) in seen.into_iter().zip(self.observer.sees()) {
+            assert!(before == after || before == 0, "{before} {after}");
+        }
     }
 
     fn go_on(&mut self, step: &Step) {
@@ -333,10 +403,7 @@ impl World {
             Step::Hear(host) => self.hear(host),
             Step::Tell => self.observer.told = told([&state(&self.control, true)].into_iter()),
             Step::Lose(host) => self.observer.loses(host),
-            Step::Find(host) => {
-                self.observer.words.find(&name(host));
-                self.observer.unreachable.remove(&name(host));
-            }
+            Step::Find(host) => self.observer.finds(host),
             Step::Restart => self.restart(),
         }
     }

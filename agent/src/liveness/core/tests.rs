@@ -396,6 +396,28 @@ fn answers_that_nobody_asked_for_and_echoes_that_were_not_sent_say_nothing() {
 }
 
 #[test]
+fn a_host_that_was_lost_and_is_no_peer_for_a_while_is_lost_until_it_answers() {
+    for speaks in [true, false] {
+        let mut world = World::new(3, SECOND, 15);
+        world.run(2 * SECOND, |_| false);
+        world.dead.insert(name(0));
+        world.run(3 * SECOND, |world| world.is_lost(0));
+        world.core.handle_peers(&watched(1..3, true));
+        assert!(!world.is_lost(0), "nobody asks it");
+        world.core.handle_peers(&watched(0..3, speaks));
+        assert_eq!(world.is_lost(0), speaks, "one of before says nothing of echoes");
+        world.run(3 * SECOND, |_| false);
+        assert_eq!(world.is_lost(0), speaks);
+        world.dead.clear();
+        world.run(SECOND, |world| world.reach(0) == Reach::Reachable);
+        assert_eq!(world.reach(0), Reach::Reachable);
+        world.core.handle_peers(&watched(1..3, speaks));
+        world.core.handle_peers(&watched(0..3, speaks));
+        assert!(!world.is_lost(0), "it was there");
+    }
+}
+
+#[test]
 fn a_host_that_is_no_peer_any_more_is_forgotten() {
     let mut world = World::new(3, SECOND, 11);
     world.run(2 * SECOND, |_| false);

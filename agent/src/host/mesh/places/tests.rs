@@ -248,6 +248,42 @@ fn who_says_that_it_is_where_somebody_else_may_be_is_looked_at_again_and_again_u
 }
 
 #[test]
+fn who_has_yielded_is_out_of_reach_with_its_instances_until_there_is_a_channel_to_it() {
+    let (mut mesh, now) = (mesh(), Instant::now());
+    let instance = |number: u8| Workload {
+        node: host(number),
+        service: Some("api".parse().unwrap()),
+        ready: true,
+        ..testing::workload(&format!("api-{number}"), &format!("10.42.{number}.7"))
+    };
+    let mut told = told(2, &[]);
+    told.workloads = vec![instance(2), instance(3)];
+    mesh.accept(told);
+    mesh.settle_places(now);
+    let ready = |mesh: &Mesh| -> Vec<String> {
+        let known = mesh.overlaid(&shop()).unwrap();
+        known.workloads.iter().filter(|one| one.ready).map(|one| one.name.to_string()).collect()
+    };
+    hear(&mut mesh, 2, word(3, 2));
+    mesh.settle_places(now);
+    assert_eq!((seen(&mesh), ready(&mesh)), ([1, 0, 3, 4], vec!["api-3".to_owned()]));
+    assert!(mesh.unreachable().is_empty(), "that is for a moment, and nothing under way ends");
+    mesh.set_unreachable([host(3)].into());
+    assert_eq!((mesh.settle_places(now + LONG).len(), seen(&mesh)), (1, [1, 3, 0, 4]));
+    // It is sent no echoes from now on.
+    mesh.set_unreachable(BTreeSet::new());
+    assert_eq!((mesh.settle_places(now + LONG).len(), seen(&mesh)), (0, [1, 3, 0, 4]));
+    assert_eq!((mesh.unreachable(), ready(&mesh)), ([host(3)].into(), vec!["api-2".to_owned()]));
+    let said: Vec<String> = mesh.displaced().collect();
+    let expected =
+        "node host-3 cannot be reached from this host, and node host-2 is at its address 192.0.2.3 now: ";
+    assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+    mesh.note_channel(&host(3), true);
+    assert_eq!((mesh.settle_places(now + LONG).len(), seen(&mesh)), (1, [1, 0, 3, 4]));
+    assert_eq!((mesh.unreachable().len(), mesh.displaced().count()), (0, 0));
+}
+
+#[test]
 fn a_control_plane_that_tells_no_ages_is_behind_a_host_only_while_there_is_a_channel_to_it() {
     let (mut mesh, now) = (mesh(), Instant::now());
     let mut silent = told(2, &[]);
