@@ -61,11 +61,19 @@ pub(crate) fn push(line: &mut String, c: char) {
     }
 }
 
-/// Returns true for a character that cannot be shown: controls (Unicode Cc), line and paragraph separators, and those
-/// that turn the direction of what follows.
-pub(crate) fn is_unfit(c: char) -> bool {
+/// Returns true for a character that cannot be shown: controls (Unicode's Cc), line and paragraph separators (Zl, Zp), and formats (Cf),
+/// which turn the direction of what follows or are not seen at all.
+#[must_use]
+pub fn is_unfit(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{180e}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -94,6 +102,8 @@ mod tests {
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
             ("\u{1b}[2J\u{7f}\u{9b}", "\\u{1b}[2J\\u{7f}\\u{9b}"),
             ("a\u{2028}b\u{202e}c", "a\\u{2028}b\\u{202e}c"),
+            ("a\u{200b}b\u{feff}c\u{e0041}", "a\\u{200b}b\\u{feff}c\\u{e0041}"),
+            ("\u{2010}\u{202f}\u{2065}\u{1f600}", "\u{2010}\u{202f}\u{2065}\u{1f600}"),
         ];
         for (text, expected) in table {
             assert_eq!(one_line(text, 100), expected);

@@ -47,7 +47,7 @@ pub fn run_scene(seed: u64) -> Result<Tally, Box<Failure>> {
     run_scene_of(seed, 100, &scenes(2_u8..10, 30))
 }
 
-/// Lives through the scene of a seed among two hundred hosts.
+/// Lives through the scene of a seed among eighty hosts.
 ///
 /// # Errors
 /// When an invariant did not hold.

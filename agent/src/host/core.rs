@@ -293,8 +293,12 @@ impl HostCore {
         }
         self.reported.version = self.reported.version.max(version);
         if self.reported.refused != refused {
-            self.reported.refused = refused;
+            let before = std::mem::replace(&mut self.reported.refused, refused);
             self.said = None;
+            // Names that they have in common with others are no news any more, or are news.
+            let concerned: BTreeSet<NetworkName> =
+                before.iter().chain(&self.reported.refused).map(|it| it.network.clone()).collect();
+            concerned.into_iter().for_each(|network| self.handle_change(network));
         }
     }
 
@@ -355,6 +359,8 @@ impl HostCore {
         self.note(network, NetworkTrouble::CutOff, (!cut_off.is_empty()).then(|| cut_off.join(", ")));
         // Also where nothing else changes: its instances stay as they are.
         self.note(network, NetworkTrouble::OutOfReach, self.mesh.out_of_reach(&snapshot));
+        let namesakes = self.mesh.namesakes(network, &self.reported.refused);
+        self.note(network, NetworkTrouble::Namesakes, namesakes);
         let unchanged = self
             .published
             .get(network)

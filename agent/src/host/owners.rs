@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use doubt::Doubt;
 use sealane_proto::resource::{Edition, NetworkContent, OwnerFacts, Workload};
-use sealane_proto::types::{NetworkName, NodeName};
+use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
 /// Number of workloads of one host in one network that others keep, as control bounds it.
 const MOST_WORKLOADS: usize = 4_096;
@@ -218,6 +218,44 @@ pub(super) fn merge(
     content.workloads.sort_by(|a, b| a.name.cmp(&b.name));
     // Nobody who follows this host compares ages.
     (content.reported, content.placed) = (None, None);
+}
+
+/// Another host's workload that has the name of one of this host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Namesake {
+    pub(super) name: WorkloadName,
+    /// The other host.
+    pub(super) owner: NodeName,
+    /// True if all other hosts go by this host's.
+    pub(super) is_ours: bool,
+}
+
+/// Finds the names of `local`, workloads of this host `node`, that other hosts say of theirs as well, by words newer than `content`,
+/// which is as control says.
+pub(super) fn namesakes(
+    content: &NetworkContent,
+    node: &NodeName,
+    local: &[&Workload],
+    words: Option<&BTreeMap<NodeName, Word>>,
+) -> Vec<Namesake> {
+    let ours: BTreeMap<&WorkloadName, &Workload> = local.iter().map(|own| (&own.name, *own)).collect();
+    let rank = |owner: &NodeName, workload: &Workload| {
+        claim(content, &content.workloads, owner, workload).map(|(backing, _)| backing)
+    };
+    let mut found = Vec::new();
+    let newer = words
+        .into_iter()
+        .flatten()
+        .filter(|(owner, word)| *owner != node && is_member(content, owner) && word.is_newer(content, owner));
+    for (owner, word) in newer {
+        for theirs in &word.facts.workloads {
+            let Some(own) = ours.get(&theirs.name) else { continue };
+            let Some(their_rank) = rank(owner, theirs) else { continue };
+            let is_ours = rank(node, own).is_some_and(|rank| (rank, node) < (their_rank, owner));
+            found.push(Namesake { name: theirs.name.clone(), owner: owner.clone(), is_ours });
+        }
+    }
+    found
 }
 
 impl Word {

@@ -19,6 +19,8 @@ pub(super) enum NetworkTrouble {
     Packets,
     /// Workloads have lost their way into it.
     CutOff,
+    /// Workloads have the names of others.
+    Namesakes,
     /// Services have no instance within reach.
     OutOfReach,
     /// The network cannot be kept on disk.
@@ -62,6 +64,11 @@ impl NetworkTrouble {
             Self::CutOff => format!(
                 "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
                  their namespaces: {error}; end them and start them again"
+            ),
+            Self::Namesakes => format!(
+                "workloads of network {network} have one name on two hosts, which were started while the hosts did not hear each other: \
+                 {error}; the one by which other hosts do not go is cut off from them: end it and start it under another name, or \
+                 control accepts one of the two when it is back"
             ),
             Self::OutOfReach => format!(
                 "services of network {network} have no instance that can be reached from here, and keep those that they have: \

@@ -161,7 +161,7 @@ impl NodeView {
             (Some(true), _) => "connected".to_owned(),
             (Some(false), Some(seen)) => format!("lost {}", printer::ago(seen, now)),
             (Some(false), None) => "not connected".to_owned(),
-            (None, _) => "unknown: control has not told this host yet".to_owned(),
+            (None, _) => "unknown: control tells this host nothing now".to_owned(),
         };
         let drained = if self.drained { ", drained" } else { "" };
         let unreached = self.unreached.as_ref().map_or("", |_| ", calls to it fail");
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(serde_json::to_value(&view).unwrap()["connected"], connected);
         };
         let by_hearsay = v1::NodeView { by_hearsay: true, ..Default::default() };
-        let unknown = "unknown: control has not told this host yet";
+        let unknown = "unknown: control tells this host nothing now";
         check(by_hearsay.clone(), unknown, serde_json::Value::Null);
         let drained = v1::NodeView { drained: true, ..by_hearsay.clone() };
         check(drained, &format!("{unknown}, drained"), serde_json::Value::Null);

@@ -31,7 +31,7 @@ impl v1::WorkloadView {
     #[must_use]
     pub fn idle(workload: &Workload) -> String {
         if !workload.finding.is_empty() {
-            return format!("not ready: {}", workload.finding);
+            return format!("not ready, {} says: {}", workload.node, workload.finding);
         }
         let ports = workload.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol.transport()));
         let ports: Vec<String> = ports.collect();

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sealane_base::text::is_unfit;
+
 /// A line of a host about what keeps a workload of its own from being ready, of at most [`Finding::MOST`] octets; empty: nothing is
 /// said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -11,11 +13,12 @@ impl Finding {
     /// The longest one, in octets.
     pub const MOST: usize = 256;
 
-    /// Takes as much of the text as is kept; what controls a terminal becomes a blank.
+    /// Takes as much of the text as is kept; what controls a terminal, turns the line around or is not
+    /// seen becomes a blank.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let end = text.floor_char_boundary(Self::MOST);
-        let plain = text[..end].chars().map(|one| if one.is_control() { ' ' } else { one });
+        let plain = text[..end].chars().map(|one| if is_unfit(one) { ' ' } else { one });
         Self(plain.collect::<String>().trim().into())
     }
 
@@ -49,6 +52,8 @@ mod tests {
             ("status 500", "status 500"),
             ("\u{1b}[31mred\nline\u{9b}2", "[31mred line 2"),
             (" \t ", ""),
+            ("not \u{202e}ydaer\u{2028}h1: all\u{200b}well", "not  ydaer h1: all well"),
+            ("\u{feff}gr\u{f6}\u{df}er", "gr\u{f6}\u{df}er"),
         ] {
             assert_eq!(Finding::new(text).as_str(), expected);
         }

@@ -75,7 +75,7 @@ fn instances_of_a_service_get_calls_while_its_check_over_http_passes() {
     await_problem(mesh.site(1), "web-2", "status 503, where 200-299 is expected");
     let known =
         mesh.sealane(&["service", "endpoints", "web.shop", "--socket", "/run/sealane/control.sock"]).ok();
-    assert!(known.stdout.contains("not ready: its check http:/health"), "{known}");
+    assert!(known.stdout.contains("not ready, host-2 says: its check http:/health"), "{known}");
     // The next agent takes neither of them for what it is not.
     for number in 1..=2 {
         mesh.site_mut(number).agent.kill9();

@@ -55,8 +55,11 @@ fn a_removed_host_is_out_of_names_balancing_and_reach_until_it_joins_anew() {
     assert_eq!(load.stop().ok().answers.keys().collect::<Vec<_>>(), ["api-1"]);
     eventually(PATIENCE, "the removed host says so", || {
         let status = mesh.site(2).json(&["status"]);
-        let told = status["problems"].to_string();
-        (told.contains("was removed from the mesh") && told.contains("sealane clean")).then_some(())
+        let told = &status["problems"];
+        let says = |words: &str| told[0].as_str().is_some_and(|told| told.contains(words));
+        (says("was removed from the mesh") && says("sealane clean")).then(|| {
+            assert_eq!(told.as_array().unwrap().len(), 1, "all else follows from that: {told}");
+        })
     });
     let late = mesh.site(2).shop(&["true"]).wait();
     assert!(late.code() == 125 && late.stderr.contains("was removed from the mesh"), "{late}");

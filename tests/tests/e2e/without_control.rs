@@ -94,3 +94,58 @@ fn without_control_an_instance_starts_more_often_than_its_host_has_addresses() {
     mesh.control.start();
     stranger.wait_for("listening");
 }
+
+/// Begins a workload `twin` that answers with `body`.
+fn twin(site: &Site, body: &str) -> Running {
+    let program = testapp();
+    let flags = ["--network", "shop", "--no-sidecar", "--name", "twin"];
+    let mut twin = site.run(&flags, &[program.to_str().unwrap(), "http", "8080", body]);
+    twin.wait_for("listening");
+    twin
+}
+
+#[test]
+fn a_name_that_two_hosts_give_without_control_is_one_workloads_everywhere_else_and_named_on_both() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(3, 3);
+    let mut mesh = mesh.permissive();
+    let _client = crate::liveness::plain(mesh.site(3));
+    mesh.control.kill9();
+    mesh.site(2).host.cut().unwrap();
+    let mut twins = [twin(mesh.site(1), "twin-1"), twin(mesh.site(2), "twin-2")];
+    mesh.site(2).host.heal().unwrap();
+    let said = |site: &Site, words: &str| site.problems().contains(words);
+    for (host, words) in [
+        (1, "twin is on host-2, too, and the other hosts go by this host's"),
+        (2, "twin is on host-1, too, and the other hosts go by that one"),
+    ] {
+        eventually(PATIENCE, "both hosts name it", || said(mesh.site(host), words).then_some(()));
+    }
+    let node = |mesh: &Mesh, host| mesh.site(host).workload("twin").map(|twin| twin["node"].clone());
+    assert_eq!([1, 2, 3].map(|host| node(&mesh, host).unwrap()), ["host-1", "host-2", "host-1"]);
+    for _ in 0..10 {
+        assert_eq!(mesh.site(3).curl_as("plain", "http://twin:8080/").ok().stdout, "twin-1");
+    }
+
+    mesh.control.start();
+    mesh.await_control();
+    let refused = "workload name twin in network shop is in use on host-";
+    let loser = eventually(PATIENCE, "control accepts one of the two", || {
+        [1, 2].into_iter().find(|host| said(mesh.site(*host), refused))
+    });
+    let winner = 3 - loser;
+    eventually(PATIENCE, "all others go by that one, and nobody names it any more", || {
+        let owner = Some(serde_json::Value::from(format!("host-{winner}")));
+        let agree = [winner, 3].iter().all(|host| node(&mesh, *host) == owner);
+        (agree && ![1, 2].iter().any(|host| said(mesh.site(*host), "twin is on"))).then_some(())
+    });
+    let body = format!("twin-{winner}");
+    assert_eq!(mesh.site(3).curl_as("plain", "http://twin:8080/").ok().stdout, body);
+    assert!(twins.iter_mut().all(Running::runs), "nobody is ended");
+    twins[loser - 1].kill9();
+    for site in mesh.sites() {
+        eventually(PATIENCE, "nothing is wrong any more", || (site.problems() == "[]").then_some(()));
+    }
+}

@@ -12,6 +12,9 @@ use sealane_proto::types::{NetworkName, NodeName};
 use super::{Mesh, owners};
 use crate::attachment::AttachmentId;
 
+/// Number of workloads that are named in a sentence.
+const NAMED: usize = 8;
+
 impl Mesh {
     /// Facts about this host's own workloads, per network that it carries.
     #[must_use]
@@ -135,6 +138,26 @@ impl Mesh {
     /// Words of other hosts that this one does not go by, a sentence each.
     pub(crate) fn doubts(&self) -> impl Iterator<Item = String> {
         self.words.doubts()
+    }
+
+    /// Names the workloads of this host in a network whose name another host has given to one of its own, with who goes by whose, for a
+    /// sentence. One that control does not accept is named elsewhere.
+    pub(crate) fn namesakes(&self, network: &NetworkName, refused: &[Rejection]) -> Option<String> {
+        let known = self.snapshot(network)?;
+        let is_refused =
+            |own: &Workload| refused.iter().any(|it| it.network == *network && it.workload == own.name);
+        let own = self.hosted_in(network).filter(|hosted| !hosted.ending).map(|hosted| &hosted.workload);
+        let own: Vec<&Workload> = own.filter(|own| !is_refused(own)).collect();
+        let found = owners::namesakes(&known.content, &self.node.name, &own, self.words.of(network));
+        let said = found.iter().take(NAMED).map(|owners::Namesake { name, owner, is_ours }| {
+            let whose = if *is_ours { "this host's" } else { "that one" };
+            format!("{name} is on {owner}, too, and the other hosts go by {whose}")
+        });
+        let mut said: Vec<String> = said.collect();
+        said.extend(
+            found.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("{more} more")),
+        );
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// The number of words of other hosts that were not taken since the last call, as they or there were too many.

@@ -1,4 +1,5 @@
 mod ages;
+mod namesakes;
 
 use proptest::prelude::*;
 use sealane_proto::resource::{Edition, NetworkSnapshot, Node};
