@@ -190,6 +190,10 @@ impl LivenessCore {
         let left: Vec<NodeName> =
             self.peers.iter().filter(lost).map(|(name, _)| name.clone()).take(room).collect();
         self.left.extend(left);
+        if watched.is_empty() {
+            // Nobody knows how long that will be so.
+            self.left.clear();
+        }
         self.peers.retain(|name, _| watched.contains_key(name));
         self.active.retain(|name| watched.contains_key(name));
         self.turns.retain(|name| watched.contains_key(name));
