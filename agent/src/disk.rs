@@ -5,6 +5,7 @@
 
 mod container;
 mod incarnation;
+mod log;
 mod messages;
 mod places;
 mod records;
@@ -26,7 +27,9 @@ pub(crate) use container::StoredContainer;
 pub(crate) use incarnation::Incarnations;
 pub(crate) use places::{PLACES, places_from_bytes, places_to_bytes};
 pub use records::RecordError;
-pub(crate) use records::{NodeIdentity, StoredIdentity, network_from_bytes, network_to_bytes};
+pub(crate) use records::{
+    NodeIdentity, StoredIdentity, delta_to_bytes, led_on, network_from_bytes, network_to_bytes,
+};
 pub(crate) use words::{words_from_bytes, words_to_bytes};
 pub(crate) use workload::{StoredAnchor, StoredHold, StoredPath, StoredProcess, StoredWorkload};
 
@@ -115,11 +118,16 @@ impl Folder {
         write().map_err(|source| {
             // The half-written file is of no use to anybody; that it cannot be removed changes nothing.
             let _ = fs::remove_file(&new);
-            if let Some(disk) = &self.disk {
-                disk.failed(payload.len(), &source);
-            }
+            self.note_failed(payload.len(), &source);
             DiskError::Write { path, source }
         })
+    }
+
+    /// Tells the disk of a write that failed.
+    fn note_failed(&self, octets: usize, source: &io::Error) {
+        if let Some(disk) = &self.disk {
+            disk.failed(octets, source);
+        }
     }
 
     /// Reads `name`; `None` when there is no such file.

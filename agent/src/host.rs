@@ -49,7 +49,7 @@ use crate::dns::Zone;
 
 pub(crate) use actor::{HostParts, start};
 #[cfg(feature = "simulation")]
-pub(crate) use core::{HostCore, Job, News, Outcome, Pass};
+pub(crate) use core::{HostCore, Job, News, Outcome, Pass, Unsaved};
 pub(crate) use error::RequestError;
 pub(crate) use handle::HostHandle;
 pub(crate) use mesh::{AdmitError, DataPlane, Mesh};

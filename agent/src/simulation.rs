@@ -22,10 +22,12 @@ use sealane_proto::types::{
 
 use crate::attachment::{AttachmentId, AttachmentSpec};
 use crate::disk::{
-    StoredAnchor, StoredProcess, StoredWorkload, network_from_bytes, network_to_bytes, words_from_bytes,
-    words_to_bytes,
+    StoredAnchor, StoredProcess, StoredWorkload, delta_to_bytes, led_on, network_from_bytes, network_to_bytes,
+    words_from_bytes, words_to_bytes,
 };
-use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass};
+use crate::host::{
+    AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass, Unsaved,
+};
 use crate::ipam::IpamError;
 pub use crate::liveness::simulation::SimulatedWatch;
 pub use crate::peer::simulation::{Memory, SimulatedTalk, Voice};
@@ -79,6 +81,8 @@ pub struct Programmed {
 struct Machine {
     kernel: BTreeMap<NetworkName, Programmed>,
     networks: BTreeMap<NetworkName, Vec<u8>>,
+    /// What has changed since those were written, and before.
+    logs: BTreeMap<NetworkName, Vec<Vec<u8>>>,
     workloads: BTreeMap<Id, Vec<u8>>,
     incarnation: u64,
     words: BTreeMap<NetworkName, Vec<u8>>,
@@ -118,10 +122,10 @@ impl SimulatedHost {
         let clock = clock.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         machine.incarnation = (machine.incarnation + 1).max(clock);
         let mut mesh = Mesh::new(node.clone(), machine.incarnation);
-        for bytes in machine.networks.values() {
-            mesh.recall_network(
-                network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}")),
-            );
+        for (name, bytes) in &machine.networks {
+            let read = network_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
+            let log = machine.logs.get(name).map_or(&[][..], Vec::as_slice);
+            mesh.recall_network((led_on(read.0, log), read.1));
         }
         for bytes in machine.words.values() {
             let words = words_from_bytes(bytes).unwrap_or_else(|error| panic!("the disk: {error}"));
@@ -158,7 +162,7 @@ impl SimulatedHost {
     pub fn handle_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::State(snapshot) => self.core.handle_state(*snapshot),
-            LinkEvent::Delta(delta) => self.core.handle_delta(&delta),
+            LinkEvent::Delta(delta) => self.core.handle_delta(*delta),
             LinkEvent::Gone(network) => self.core.handle_gone(&network),
             LinkEvent::Reported { version, refused } => self.core.handle_reported(version, refused),
             LinkEvent::Settled { version } => self.core.handle_settled(version),
@@ -330,12 +334,27 @@ impl SimulatedHost {
                     self.published.remove(&network);
                     if self.core.mesh.snapshot(&network).is_none() {
                         self.machine.networks.remove(&network);
+                        self.machine.logs.remove(&network);
                     }
                 }
             }
         }
-        for (network, snapshot, offered) in self.core.poll_unsaved() {
-            self.machine.networks.insert(network.clone(), network_to_bytes(&snapshot, &offered));
+        for (network, unsaved) in self.core.poll_unsaved() {
+            let logs = &mut self.machine.logs;
+            match (unsaved, self.core.mesh.snapshot(&network)) {
+                (Unsaved::Deltas(deltas), Some(_)) => {
+                    logs.entry(network.clone()).or_default().extend(deltas.iter().map(delta_to_bytes));
+                }
+                // The newest of the log stays until the next time, as after a kill between the two.
+                (Unsaved::Whole, Some(snapshot)) => {
+                    if let Some(log) = logs.get_mut(&network) {
+                        log.drain(..log.len().saturating_sub(3));
+                    }
+                    let bytes = network_to_bytes(snapshot, &self.core.mesh.offered(&network));
+                    self.machine.networks.insert(network.clone(), bytes);
+                }
+                (Unsaved::Deltas(_) | Unsaved::Whole, None) => {}
+            }
             self.core.handle_saved(network, Ok(()));
         }
         for (network, words) in self.core.poll_words() {

@@ -5,8 +5,7 @@ Starts and ends, one after another and in turn, each of another container: from 
 resolved by its name and answers over HTTP in a container on another host (0: before), and from the death of its process until its name
 is gone there. Deaths and returns of a host: a service has an instance on each of two hosts and is called by its name 100 times a second
 from the third; then the switch drops all frames of one of the two, without a word, and later passes them again, for all contenders at
-once. A call has failed that is not answered within 1 s; the last failed call before the return counts by its begin. The
-number of failed calls has those after the return, too, until the returned host has answered all contenders."""
+once. A call has failed that is not answered within 1 s; the last failed call counts by its begin."""
 
 import collections
 import subprocess
@@ -20,8 +19,6 @@ from . import containers, engine, mesh, site
 ALONE_PAUSE = 8
 # So many calls in a row that are answered are an end of failures.
 STEADY = 150
-# After so many seconds a call is known to have failed, also on a busy machine.
-KNOWN = 1.5
 # In ms, but for the number of calls that failed.
 START_FIGURES, DEATH_FIGURES = ("start", "end"), ("death", "failed", "return")
 SERVER = "/usr/bin/python3 /bench/server.py {port} {name} /said/{name}"
@@ -131,22 +128,17 @@ def _death(options, switch, victim, calls):
         each.await_true(lambda: time.monotonic() > died + 3 and _steady(each, died), options.patience)
     returned = time.monotonic()
     switch.heal(victim)
+    figures = {}
     for contender, each in calls.items():
         each.await_true(lambda: _answers(each, contender.far, returned), options.patience)
-    time.sleep(KNOWN)
-    return {contender: _figures(options, contender, each.since(died), died, returned) for contender, each in calls.items()}
-
-
-def _figures(options, contender, made, died, returned):
-    """What calls from a death on say of it and of the return."""
-    answered = [began for began, said in made if said == contender.far and began >= returned]
-    back = answered[0] if answered else returned + options.patience
-    failed = [began for began, said in made if said == "-"]
-    before = [began for began in failed if began < returned]
-    return {
-        "death": (before[-1] - died if before else 0.0) * 1e3, "failed": len(failed), "return": (back - returned) * 1e3,
-        "failures": [round(began - died, 3) for began in failed], "returned": round(returned - died, 3),
-    }
+        failed = [began for began, said in each.since(died) if said == "-" and began < returned]
+        back = _answers(each, contender.far, returned)
+        figures[contender] = {
+            "death": (max(failed) - died if failed else 0.0) * 1e3, "failed": len(failed),
+            "return": (back[0] - returned if back else options.patience) * 1e3,
+            "failures": [round(began - died, 3) for began in failed],
+        }
+    return figures
 
 
 def _deaths(options, contenders, hosts, switch, callers, phase):

@@ -151,7 +151,7 @@ def _step(run, name):
 
 def _over(ours, theirs):
     """Our figure over another one, where both are there."""
-    return f"{ours / theirs:.2g}" if ours and theirs else ""
+    return f"{ours / theirs:.2f}" if ours and theirs else ""
 
 
 def _seconds(times, field="max"):
@@ -161,9 +161,7 @@ def _seconds(times, field="max"):
 
 def _mesh(shape):
     networks = f"{shape['networks']} networks" if shape["networks"] > 1 else "1 network"
-    came = _step(shape, "fill").get("hosts", shape["hosts"])
-    missing = f"; {came:,} hosts came in time" if came < shape["hosts"] else ""
-    return f"{shape['hosts']:,} hosts, {networks}, {shape['endpoints']:,} endpoints{missing}"
+    return f"{shape['hosts']:,} hosts, {networks}, {shape['endpoints']:,} endpoints"
 
 
 def _settled(step):

@@ -15,7 +15,7 @@ use super::Config;
 use crate::attachment::{AttachmentId, Reservation};
 use crate::certs::Certs;
 use crate::disk::{
-    DiskError, Folder, Incarnations, NodeIdentity, PLACES, StoredWorkload, network_from_bytes,
+    DiskError, Folder, Incarnations, NodeIdentity, PLACES, StoredWorkload, led_on, network_from_bytes,
     places_from_bytes, words_from_bytes,
 };
 use crate::door::docker;
@@ -153,7 +153,10 @@ pub(super) async fn recall(
     let mut mesh = Mesh::new(identity.node.clone(), incarnations.next(SystemTime::now())?);
     for name in networks.names()? {
         match networks.read(&name) {
-            Ok(Some(bytes)) => mesh.recall_network(network_from_bytes(&bytes)?),
+            Ok(Some(bytes)) => {
+                let (snapshot, offered) = network_from_bytes(&bytes)?;
+                mesh.recall_network((led_on(snapshot, &networks.records(&name)?), offered));
+            }
             Ok(None) => {}
             // Control sends it again; until then its workloads wait.
             Err(error) => tracing::error!(%error, network = name, "a network's stored state is lost"),

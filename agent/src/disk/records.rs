@@ -8,7 +8,7 @@ use prost::Message;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_fabric::overlay::{ParseChoiceError, UnderlayChoice, UnderlayChoices};
 use sealane_proto::identity::SpiffeId;
-use sealane_proto::resource::{NetworkSnapshot, Node};
+use sealane_proto::resource::{NetworkDelta, NetworkSnapshot, Node};
 use sealane_proto::types::{TrustDomain, UnderlayAddrs};
 use sealane_proto::wire::v1;
 
@@ -150,6 +150,31 @@ pub(crate) fn network_to_bytes(snapshot: &NetworkSnapshot, offered: &BTreeSet<Ip
     let offered = offered.iter().map(ToString::to_string).collect();
     bytes.extend(OffersMessage { offered }.encode_to_vec());
     bytes
+}
+
+/// What has changed in a network since its state was written, for [`super::Folder::append`].
+#[must_use]
+pub(crate) fn delta_to_bytes(delta: &NetworkDelta) -> Vec<u8> {
+    v1::NetworkDelta::from(delta).encode_to_vec()
+}
+
+/// Leads a network's state on by the records of [`super::Folder::records`], as far as they follow from it; those that were
+/// written before the state do not.
+#[must_use]
+pub(crate) fn led_on(snapshot: NetworkSnapshot, records: &[Vec<u8>]) -> NetworkSnapshot {
+    let read = |record: &Vec<u8>| v1::NetworkDelta::decode(record.as_slice()).ok()?.try_into().ok();
+    let mut way: Option<NetworkDelta> = None;
+    for delta in records.iter().filter_map(read) {
+        match &mut way {
+            None if NetworkDelta::leads_from(&delta, snapshot.generation) => way = Some(delta),
+            Some(way) if delta.leads_from(way.to) => way.extend(&delta),
+            None | Some(_) => {}
+        }
+    }
+    match way.map(|way| way.applied(&snapshot)) {
+        Some(Ok(led)) => led,
+        None | Some(Err(_)) => snapshot,
+    }
 }
 
 /// A network's state from [`super::Folder::read`].

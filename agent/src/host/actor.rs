@@ -2,6 +2,7 @@
 
 mod calls;
 mod deferred;
+mod network_records;
 mod place_record;
 mod views;
 mod word_records;
@@ -33,6 +34,7 @@ use crate::attachment::{Claim, Hold, Reservation};
 use crate::disk::{DiskError, Folder, Incarnations, network_to_bytes};
 use crate::host::RequestError;
 use deferred::{Answer, Deferred};
+use network_records::NetworkRecords;
 use place_record::PlaceRecord;
 use views::{Shown, show};
 use word_records::WordRecords;
@@ -93,7 +95,7 @@ pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
     let host = HostActor {
         core: HostCore::new(mesh),
         overlay,
-        folder,
+        network_records: NetworkRecords::new(folder),
         workloads,
         reservations,
         incarnations,
@@ -116,7 +118,7 @@ pub(crate) fn start<F: Fabric>(parts: HostParts<F>) -> (HostHandle, Task) {
 struct HostActor<F> {
     core: HostCore,
     overlay: Arc<F>,
-    folder: Folder,
+    network_records: NetworkRecords,
     workloads: Folder,
     reservations: Folder,
     incarnations: Incarnations,
@@ -262,7 +264,7 @@ impl<F: Fabric> HostActor<F> {
                     self.shown.withdraw(&network);
                     self.shown.outside(&self.core);
                     if self.core.mesh.snapshot(&network).is_none()
-                        && let Err(error) = self.folder.remove(network.as_str())
+                        && let Err(error) = self.network_records.remove(&network)
                     {
                         tracing::error!(%error, %network, "cannot forget the network");
                     }
@@ -272,8 +274,8 @@ impl<F: Fabric> HostActor<F> {
         self.place_record.keep(&self.core.mesh);
         self.shown.tell(&self.core);
         // After everybody works by them.
-        for (network, snapshot, offered) in self.core.poll_unsaved() {
-            let saved = self.folder.write(network.as_str(), &network_to_bytes(&snapshot, &offered));
+        for (network, unsaved) in self.core.poll_unsaved() {
+            let saved = self.network_records.keep(&self.core, &network, &unsaved);
             self.core.handle_saved(network, saved.map_err(|error| error.to_string()));
         }
         self.shown.complain(&self.core);
@@ -288,7 +290,7 @@ impl<F: Fabric> HostActor<F> {
     fn give_back(&mut self) {
         for (network, ranges) in self.core.poll_offers(Instant::now()) {
             let Some(snapshot) = self.core.mesh.snapshot(&network) else { continue };
-            let written = self.folder.write(network.as_str(), &network_to_bytes(snapshot, &ranges));
+            let written = self.network_records.write(&network, &network_to_bytes(snapshot, &ranges));
             match written {
                 Ok(()) => self.core.handle_offered(&network, &ranges),
                 Err(error) => tracing::error!(%error, %network, "cannot give addresses back"),

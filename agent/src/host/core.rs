@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ipnet::Ipv4Net;
 use sealane_fabric::overlay::{Applied, Reason};
 use sealane_proto::client::{Followed, Rejection};
 use sealane_proto::resource::{Astray, NetworkDelta, NetworkSnapshot, OwnerFacts};
@@ -66,6 +65,31 @@ pub(crate) enum News {
     Gone(NetworkName),
 }
 
+/// News of a network that are not on disk.
+#[derive(Debug)]
+pub(crate) enum Unsaved {
+    /// The state.
+    Whole,
+    /// What has changed since that was written, in this order.
+    Deltas(Vec<NetworkDelta>),
+}
+
+impl Unsaved {
+    /// What is not on disk after one more delta.
+    fn after(before: Option<Self>, delta: NetworkDelta) -> Self {
+        match before {
+            // The addresses that this host gives back are written with the state alone, and follow from its blocks.
+            _ if !delta.blocks.is_empty() => Self::Whole,
+            Some(Self::Whole) => Self::Whole,
+            Some(Self::Deltas(mut deltas)) => {
+                deltas.push(delta);
+                Self::Deltas(deltas)
+            }
+            None => Self::Deltas(vec![delta]),
+        }
+    }
+}
+
 /// The host.
 #[derive(Debug)]
 pub(crate) struct HostCore {
@@ -79,7 +103,7 @@ pub(crate) struct HostCore {
     /// Networks of which a delta came that leads from nothing that is known here.
     astray: BTreeSet<NetworkName>,
     /// Networks whose newest state is not on disk.
-    unsaved: BTreeSet<NetworkName>,
+    unsaved: BTreeMap<NetworkName, Unsaved>,
     problems: BTreeMap<(NetworkName, NetworkTrouble), String>,
     /// Workloads that were attached when the job that is under way began, by network.
     stood: BTreeMap<NetworkName, BTreeSet<WorkloadName>>,
@@ -116,7 +140,7 @@ impl HostCore {
             news: Vec::new(),
             returning: BTreeMap::new(),
             astray: BTreeSet::new(),
-            unsaved: BTreeSet::new(),
+            unsaved: BTreeMap::new(),
             problems: BTreeMap::new(),
             stood: BTreeMap::new(),
             reported: Reported::default(),
@@ -241,18 +265,24 @@ impl HostCore {
             if self.again.arrives(&name) {
                 self.mesh.tell_anew();
             }
-            self.unsaved.insert(name.clone());
+            self.unsaved.insert(name.clone(), Unsaved::Whole);
             self.ahead.note(name.clone());
             self.handle_change(name);
         }
     }
 
     /// Control said what has changed in a network.
-    pub(crate) fn handle_delta(&mut self, delta: &NetworkDelta) {
-        let network = &delta.name;
+    pub(crate) fn handle_delta(&mut self, delta: NetworkDelta) {
+        let network = &delta.name.clone();
         let known = self.returning.get(network).or_else(|| self.mesh.snapshot(network));
         match known.map_or(Err(Astray), |known| delta.applied(known)) {
-            Ok(snapshot) => self.handle_state(snapshot),
+            Ok(snapshot) => {
+                let unsaved = self.unsaved.remove(network);
+                self.handle_state(snapshot);
+                if self.unsaved.contains_key(network) || unsaved.is_some() {
+                    self.unsaved.insert(network.clone(), Unsaved::after(unsaved, delta));
+                }
+            }
             Err(error) => {
                 if self.astray.insert(network.clone()) {
                     tracing::warn!(%network, "{error}: it asks for the whole");
@@ -405,13 +435,8 @@ impl HostCore {
     }
 
     /// The states that are to be kept on disk: a lost one comes again.
-    pub(crate) fn poll_unsaved(&mut self) -> Vec<(NetworkName, NetworkSnapshot, BTreeSet<Ipv4Net>)> {
-        let unsaved = std::mem::take(&mut self.unsaved).into_iter();
-        let of = |name: NetworkName| {
-            let (snapshot, offered) = (self.mesh.snapshot(&name)?.clone(), self.mesh.offered(&name));
-            Some((name, snapshot, offered))
-        };
-        unsaved.filter_map(of).collect()
+    pub(crate) fn poll_unsaved(&mut self) -> BTreeMap<NetworkName, Unsaved> {
+        std::mem::take(&mut self.unsaved)
     }
 
     /// Returns true if the words of other hosts on disk may be others than they should be.
@@ -438,7 +463,7 @@ impl HostCore {
                 if self.problems.insert(key, error.clone()).is_none() {
                     tracing::error!(error, %network, "cannot keep the network's state on disk");
                 }
-                self.unsaved.insert(network);
+                self.unsaved.insert(network, Unsaved::Whole);
             }
         }
     }

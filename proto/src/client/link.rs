@@ -196,6 +196,14 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
     }
 }
 
+/// Progress of a stream that was welcomed.
+struct Progress {
+    heartbeat: Interval,
+    uplink: Uplink,
+    /// Time of control's last word.
+    heard: tokio::time::Instant,
+}
+
 struct Session<'a> {
     inputs: &'a mut LinkInputs,
     events: &'a mpsc::Sender<LinkEvent>,
@@ -290,7 +298,11 @@ impl Session<'_> {
         mut incoming: tonic::Streaming<v1::ControlMessage>,
         acked: BTreeMap<NetworkName, Generation>,
     ) -> Ending {
-        let mut progress = (tokio::time::interval(HEARTBEAT), Uplink::new(acked));
+        let mut progress = Progress {
+            heartbeat: tokio::time::interval(HEARTBEAT),
+            uplink: Uplink::new(acked),
+            heard: tokio::time::Instant::now(),
+        };
         self.inputs.report.mark_changed();
         loop {
             let parts = match self.turn(&mut incoming, &mut progress).await {
@@ -309,12 +321,15 @@ impl Session<'_> {
     async fn turn(
         &mut self,
         incoming: &mut tonic::Streaming<v1::ControlMessage>,
-        (heartbeat, uplink): &mut (Interval, Uplink),
+        Progress { heartbeat, uplink, heard }: &mut Progress,
     ) -> Result<Vec<v1::AgentMessage>, Ending> {
         let ended = |_| "the agent ended".to_owned();
         tokio::select! {
-            received = tokio::time::timeout(SILENCE, incoming.next()) => {
-                let received = received.map_err(|_| format!("control at {} fell silent", self.address))?;
+            () = tokio::time::sleep_until(*heard + SILENCE) => {
+                Err(format!("control at {} fell silent", self.address).into())
+            }
+            received = incoming.next() => {
+                *heard = tokio::time::Instant::now();
                 let received = received.ok_or_else(|| format!("control at {} closed the stream", self.address))?;
                 self.deliver(received.map_err(|status| Ending::of(&status, self.address))?).await?;
                 Ok(Vec::new())

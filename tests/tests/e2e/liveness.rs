@@ -51,15 +51,7 @@ pub(crate) fn all_are_answered_by(site: &Site, workload: &str, instances: &[&str
     }
 }
 
-/// Calls the service from a workload until this instance answers; answers how long that took from `began` on. None of the calls fails.
-fn await_answer(site: &Site, workload: &str, instance: &str, began: Instant) -> Duration {
-    let what = format!("{workload} is answered by {instance}");
-    let ask = || site.curl_as(workload, "http://api:8080/").ok().stdout;
-    eventually(PATIENCE, &what, || (ask() == instance).then(|| began.elapsed()))
-}
-
-/// Longest time after which a host that is cut off is known to others, and one that is back is called: a second, and what a machine
-/// does meanwhile.
+/// Longest time after which a host that is cut off is known to others: a second, and what a machine does meanwhile.
 const KNOWN: Duration = Duration::from_secs(4);
 
 #[test]
@@ -98,9 +90,6 @@ fn a_host_whose_cable_is_pulled_leaves_the_others_names_and_service_addresses_an
     let healed = Instant::now();
     mesh.site(3).host.heal().unwrap();
     println!("back after {:?}", await_instances(two, 3, healed));
-    let called = await_answer(two, "plain", "api-3", healed);
-    println!("called without a sidecar after {called:?}");
-    assert!(called < KNOWN);
     three.await_instances("api", 3);
     load.await_answer("api-3");
     let _ = load.stop();

@@ -52,7 +52,7 @@ impl<F: Fabric> HostActor<F> {
                 self.shown.outside(&self.core);
             }
             LinkEvent::Delta(delta) => {
-                self.core.handle_delta(&delta);
+                self.core.handle_delta(*delta);
                 self.shown.outside(&self.core);
             }
             LinkEvent::Gone(network) => {

@@ -1,4 +1,5 @@
 mod control;
+mod deltas;
 mod kernel;
 
 use sealane_fabric::health::Families;

@@ -10,10 +10,9 @@ use super::{MISSING, PeerView, Reach, Watched};
 const PENDING: usize = 128;
 /// Longest wait for an answer, after which its echo is lost.
 const LOST: Duration = Duration::from_secs(2);
-/// Answers, less the echoes without one, that make an unreachable peer reachable, and the most that it takes when it comes and goes:
-/// its workloads get calls within the timeout also where every second echo is late.
+/// Answers, less the echoes without one, that make an unreachable peer reachable, and the most that it takes when it comes and goes.
 const ANSWERS: u32 = 3;
-const MOST_ANSWERS: u32 = 12;
+const MOST_ANSWERS: u32 = 24;
 /// A peer that is lost again within this time has to answer twice as often the next time.
 const STEADY: Duration = Duration::from_secs(60);
 /// Echoes without an answer after which a peer that has never answered is named.

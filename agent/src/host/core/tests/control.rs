@@ -237,7 +237,7 @@ fn blocks_are_given_back_to_a_control_plane_that_takes_them_and_only_while_it_is
     let (mut core, now) = (core(), Instant::now());
     let later = |seconds| now + Duration::from_secs(seconds);
     let ranges =
-        |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<Ipv4Net>>();
+        |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<ipnet::Ipv4Net>>();
     core.handle_state(leased(1, &["10.42.0.0/28", SPARE[0], SPARE[1]]));
     let [_, id] = ["10.42.0.5", "10.42.0.17"].map(|address| {
         let spec = AttachmentSpec::plain(name("shop"), format!("at-{}", &address[8..]).parse().unwrap());
