@@ -131,7 +131,7 @@ pub async fn start(config: Config) -> Result<Agent, StartError> {
     let (published, identities) = watch::channel(node::tls_identity(&identity)?);
     let foundation = Foundation::lay(config, hopper, &identity, disks).await?;
     let underlay = foundation.underlay();
-    let renewed = RenewedNode { identity, folder, moved, underlay, published };
+    let renewed = RenewedNode { identity, folder, unsaved: moved, underlay, published };
     foundation.build(renewed, (identities, metrics), provider)
 }
 

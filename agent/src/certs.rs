@@ -209,7 +209,10 @@ impl Certs {
         let stored = StoredIdentity { spiffe_id, key: key.private(), chain, roots };
         let leaf = stored.chain.first().ok_or(KeyError::Certificate)?;
         let validity = Validity::of(leaf)?;
-        self.folder.write(&file_name(principal), &stored.to_bytes())?;
+        // It is used all the same: a disk may be full for longer than a certificate lives. The next agent asks anew.
+        if let Err(error) = self.folder.write(&file_name(principal), &stored.to_bytes()) {
+            tracing::error!(%error, "a certificate is kept in memory alone");
+        }
         Ok(self.publish(principal, stored, validity))
     }
 
@@ -269,11 +272,29 @@ impl Certs {
         }
     }
 
-    /// Removes certificates that have ended; those of workloads that are not `known` are kept for their next ones.
+    /// Takes note of the stored identities of workloads that are not `known`: the last few are kept for their next ones.
     ///
     /// # Errors
     /// When the disk is faulty.
-    pub(crate) fn purge(&self, known: impl Fn(&Principal) -> bool, now: SystemTime) -> Result<(), CertError> {
+    pub(crate) fn recall(&self, known: impl Fn(&Principal) -> bool) -> Result<(), CertError> {
+        for name in self.folder.names()? {
+            let Some(bytes) = self.folder.read(&name)? else {
+                continue;
+            };
+            let principal = StoredIdentity::from_bytes(&bytes)?.spiffe_id.principal;
+            if matches!(principal, Principal::Workload(..)) && !known(&principal) {
+                self.set_by(&principal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes certificates of nobody that have ended: of services whose last instance here is gone. This is for a host that has a
+    /// connection to control: another one's clock may be wrong, and nobody would sign anew what it removes.
+    ///
+    /// # Errors
+    /// When the disk is faulty.
+    pub(crate) fn discard_ended(&self, now: SystemTime) -> Result<(), CertError> {
         for name in self.folder.names()? {
             let Some(bytes) = self.folder.read(&name)? else {
                 continue;
@@ -283,23 +304,22 @@ impl Certs {
                 Some(leaf) => Validity::of(leaf)?.not_after <= now,
                 None => false,
             };
-            let principal = &stored.spiffe_id.principal;
-            let ended = ended && !self.lock().contains_key(principal);
-            if ended {
+            if ended && !self.lock().contains_key(&stored.spiffe_id.principal) {
                 self.folder.remove(&name)?;
-            } else if matches!(principal, Principal::Workload(..)) && !known(principal) {
-                self.set_by(principal)?;
             }
         }
         Ok(())
     }
 
-    /// Removes certificates of nobody that have ended: of services whose last instance here is gone.
-    ///
-    /// # Errors
-    /// When the disk is faulty.
-    pub(crate) fn discard_ended(&self, now: SystemTime) -> Result<(), CertError> {
-        self.purge(|_| true, now)
+    /// Returns the time at which the identity that is here ended, by this host's clock; `None` where it is good, or there is none.
+    #[must_use]
+    pub(crate) fn ended(&self, principal: &Principal, now: SystemTime) -> Option<SystemTime> {
+        let used = self.lock().get(principal).map(|current| current.borrow().validity.not_after);
+        let stored = || {
+            let stored = StoredIdentity::from_bytes(&self.folder.read(&file_name(principal)).ok()??).ok()?;
+            Some(Validity::of(stored.chain.first()?).ok()?.not_after)
+        };
+        used.or_else(stored).filter(|not_after| *not_after <= now)
     }
 
     fn stored_key(&self, principal: &Principal) -> Result<Option<NewKey>, CertError> {
@@ -381,5 +401,45 @@ fn file_name(principal: &Principal) -> String {
         Principal::Node(name) => format!("node.{name}"),
         Principal::Service(network, name) => format!("{network}.svc.{name}"),
         Principal::Workload(network, name) => format!("{network}.wl.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+
+    /// An identity that ended with the year 2020.
+    fn ended(spiffe_id: &SpiffeId) -> StoredIdentity {
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        let leaf = params.self_signed(&pair).unwrap().der().clone();
+        let key = PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
+        StoredIdentity { spiffe_id: spiffe_id.clone(), key, chain: vec![leaf], roots: vec![] }
+    }
+
+    #[test]
+    fn what_has_ended_stays_on_disk_until_control_is_there_and_says_when_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        let principal = Principal::Service("shop".parse().unwrap(), "api".parse().unwrap());
+        let trust_domain: TrustDomain = "sealane".parse().unwrap();
+        let id = SpiffeId { trust_domain: trust_domain.clone(), principal: principal.clone() };
+        folder.write(&file_name(&principal), &ended(&id).to_bytes()).unwrap();
+        let certs = Certs::new(folder.clone(), trust_domain);
+        certs.recall(|_| false).unwrap();
+        assert!(certs.good(&principal).unwrap().is_none());
+        let (new_year, now) = (UNIX_EPOCH + Duration::from_secs(1_609_459_200), SystemTime::now());
+        assert_eq!(certs.ended(&principal, now), Some(new_year));
+        assert_eq!(certs.ended(&principal, UNIX_EPOCH), None, "by a clock that is set back");
+        certs.discard_ended(UNIX_EPOCH).unwrap();
+        assert_eq!(folder.names().unwrap().len(), 1);
+        certs.discard_ended(now).unwrap();
+        assert!(folder.names().unwrap().is_empty());
     }
 }

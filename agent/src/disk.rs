@@ -15,13 +15,13 @@ mod workload;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sealane_base::disk::Disk;
+use sealane_base::disk::{Disk, listed};
 
 pub(crate) use container::StoredContainer;
 pub(crate) use incarnation::Incarnations;
@@ -84,12 +84,23 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn open(path: PathBuf) -> Result<Self, DiskError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| DiskError::Write { path: path.clone(), source })?;
-        Ok(Self { path, disk: None })
+        let folder = Self::at(path);
+        folder.make().map_err(|source| DiskError::Write { path: folder.path.clone(), source })?;
+        Ok(folder)
+    }
+
+    /// The folder at `path`, which is empty where there is none, and made by the first write.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, disk: None }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+    }
+
+    /// Returns true if its disk is not known to refuse writing.
+    pub(crate) fn may_be_written(&self) -> bool {
+        self.disk.as_ref().is_none_or(|disk| disk.problem().is_none())
     }
 
     /// The same folder, which tells this disk of what it cannot write.
@@ -106,11 +117,12 @@ impl Folder {
         let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
         let new = self.path.join(format!(".{name}.{}-{number}{DRAFT}", process::id()));
         let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&MAGIC)?;
-            file.write_all(&crc32fast::hash(payload).to_be_bytes())?;
-            file.write_all(payload)?;
+            let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+            let mut file = match open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make().and_then(|()| open())?,
+                opened => opened?,
+            };
+            file.write_all(&framed(payload))?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
             File::open(&self.path)?.sync_all()
@@ -128,6 +140,25 @@ impl Folder {
         if let Some(disk) = &self.disk {
             disk.failed(octets, source);
         }
+    }
+
+    /// Writes `payload` in the place of a `name` that has as many bytes, durably: a disk that is full has room for it, unless its file
+    /// system copies what is written. A power cut meanwhile may leave a file that is damaged.
+    ///
+    /// # Errors
+    /// When there is no file of that length, or it cannot be written; the old content stays.
+    pub(crate) fn overwrite(&self, name: &str, payload: &[u8]) -> Result<(), DiskError> {
+        let path = self.path.join(name);
+        let bytes = framed(payload);
+        let write = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            if file.metadata()?.len() != bytes.len() as u64 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            file.write_all_at(&bytes, 0)?;
+            file.sync_all()
+        };
+        write().map_err(|source| DiskError::Write { path, source })
     }
 
     /// Reads `name`; `None` when there is no such file.
@@ -158,20 +189,25 @@ impl Folder {
         }
     }
 
-    /// Removes what writers that were killed left half written. For the one process that writes to the folder, before
-    /// it does.
+    /// Removes what writers that were killed left half written, as far as the disk lets it. For the one process that writes to the
+    /// folder, before it does.
     ///
     /// # Errors
-    /// When the folder cannot be read or written.
+    /// When the folder cannot be read.
     pub(crate) fn sweep(&self) -> Result<(), DiskError> {
-        let fail = |source| DiskError::Read { path: self.path.clone(), source };
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            if let Some(name) = name.to_str().filter(|name| name.starts_with('.') && name.ends_with(DRAFT)) {
-                self.remove(name)?;
+        for path in self.listed()? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(name) = name.filter(|name| name.starts_with('.') && name.ends_with(DRAFT))
+                && let Err(error) = self.remove(name)
+            {
+                tracing::warn!(%error, "what was left half written stays");
             }
         }
         Ok(())
+    }
+
+    fn listed(&self) -> Result<Vec<PathBuf>, DiskError> {
+        listed(&self.path).map_err(|source| DiskError::Read { path: self.path.clone(), source })
     }
 
     /// Removes `name`; one that is not there is no error.
@@ -191,15 +227,17 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be read.
     pub(crate) fn names(&self) -> Result<Vec<String>, DiskError> {
-        let fail = |source| DiskError::Read { path: self.path.clone(), source };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name().into_string();
-            names.extend(name.ok().filter(|name| !name.starts_with('.') && !name.ends_with(".damaged")));
-        }
+        let is_one = |name: &str| !name.starts_with('.') && !name.ends_with(".damaged");
+        let name = |path: PathBuf| path.file_name()?.to_str().filter(|name| is_one(name)).map(str::to_owned);
+        let mut names: Vec<String> = self.listed()?.into_iter().filter_map(name).collect();
         names.sort();
         Ok(names)
     }
+}
+
+/// A file's content: the payload behind its checksum.
+fn framed(payload: &[u8]) -> Vec<u8> {
+    [MAGIC.as_slice(), &crc32fast::hash(payload).to_be_bytes(), payload].concat()
 }
 
 fn payload(bytes: &[u8]) -> Option<&[u8]> {
@@ -225,6 +263,28 @@ mod tests {
         folder.remove("shop").unwrap();
         folder.remove("shop").unwrap();
         assert!(folder.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_could_not_be_made_is_empty_and_made_by_the_first_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::at(dir.path().join("data/state"));
+        folder.sweep().unwrap();
+        assert!(folder.names().unwrap().is_empty() && folder.read("shop").unwrap().is_none());
+        folder.remove("shop").unwrap();
+        folder.write("shop", b"one").unwrap();
+        assert_eq!(folder.read("shop").unwrap().unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_file_is_overwritten_by_one_of_its_length_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        assert!(folder.overwrite("shop", b"one").is_err() && folder.names().unwrap().is_empty());
+        folder.write("shop", b"one").unwrap();
+        folder.overwrite("shop", b"two").unwrap();
+        assert!(folder.overwrite("shop", b"three").is_err());
+        assert_eq!(folder.read("shop").unwrap().unwrap(), b"two");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::certs::{CertError, Certs, words};
 use crate::disk::{Folder, NodeIdentity};
 use crate::node;
 
-/// Interval at which certificates that have ended and are nobody's any more are removed from disk.
+/// Least time between two removals of certificates that have ended and are nobody's any more.
 const DISCARD: Duration = Duration::from_secs(3600);
 
 /// The host's own certificate, which the loop keeps up to date beside the workloads'.
@@ -25,8 +25,8 @@ pub(crate) struct RenewedNode {
     pub(crate) identity: NodeIdentity,
     /// Folder in which it is stored.
     pub(crate) folder: Folder,
-    /// True while it is stored at another address or by another choice: until control has taken the one that it has now.
-    pub(crate) moved: bool,
+    /// True while it is stored otherwise: at another address or by another choice, until control has taken the one that it has now.
+    pub(crate) unsaved: bool,
     /// Address that the host has now.
     pub(crate) underlay: watch::Receiver<UnderlayAddrs>,
     /// Channel to its other users.
@@ -42,18 +42,18 @@ pub(crate) async fn run(
 ) {
     let mut looked = Instant::now();
     loop {
-        if looked.elapsed() >= DISCARD {
-            looked = Instant::now();
-            if let Err(error) = certs.discard_ended(SystemTime::now()) {
-                tracing::warn!(%error, "cannot remove certificates that have ended");
-            }
-        }
         let channel = match control.wait_for(Option::is_some).await {
             Ok(channel) => channel.clone(),
             Err(_) => return,
         };
         if let Some(channel) = channel {
-            node.keep_place();
+            node.keep();
+            if looked.elapsed() >= DISCARD {
+                looked = Instant::now();
+                if let Err(error) = certs.discard_ended(SystemTime::now()) {
+                    tracing::warn!(%error, "cannot remove certificates that have ended");
+                }
+            }
             let count = |kind, result| renewals.with_label_values(&[kind, result]).inc();
             match node.renew(channel.clone()).await {
                 Ok(true) => count("node", "renewed"),
@@ -83,14 +83,16 @@ pub(crate) async fn run(
 
 impl RenewedNode {
     /// Stores where the host is now that control has welcomed it there: an address that it refuses is not what the next start
-    /// begins with.
-    fn keep_place(&mut self) {
+    /// begins with. A certificate that could not be stored goes with it.
+    fn keep(&mut self) {
         let now = *self.underlay.borrow();
-        self.moved |= std::mem::replace(&mut self.identity.node.underlay, now) != now;
-        if self.moved {
+        self.unsaved |= std::mem::replace(&mut self.identity.node.underlay, now) != now;
+        if self.unsaved {
             match node::store(&self.folder, &self.identity) {
-                Ok(()) => self.moved = false,
-                Err(error) => tracing::error!(%error, "cannot store this host's underlay address"),
+                Ok(()) => self.unsaved = false,
+                Err(error) => {
+                    tracing::error!(%error, "cannot store this host's identity and underlay address")
+                }
             }
         }
     }
@@ -107,7 +109,11 @@ impl RenewedNode {
         let (chain, roots) = answer.into_inner().certificate.unwrap_or_default().into_parts();
         Validity::of(chain.first().ok_or(KeyError::Certificate)?)?;
         (self.identity.chain, self.identity.roots) = (chain, roots);
-        node::store(&self.folder, &self.identity)?;
+        // It is used all the same: a disk may be full for longer than a certificate lives.
+        if let Err(error) = node::store(&self.folder, &self.identity) {
+            tracing::error!(%error, "this host's new certificate is in memory alone");
+            self.unsaved = true;
+        }
         if let Ok(identity) = node::tls_identity(&self.identity) {
             self.published.send_replace(identity);
         }

@@ -1,5 +1,5 @@
-//! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics, private sockets and the admin
-//! server; and maps whose copies share.
+//! Process life: owned tasks, drain, readiness, backoff, telemetry, metrics, private sockets, connections to other
+//! hosts and the admin server; and maps whose copies share.
 //!
 //! Nothing here knows of meshes: no network, service or identity is named. Each of Sealane's processes
 //! is put together from these pieces in one `main`.
@@ -8,6 +8,7 @@ pub mod admin;
 pub mod admission;
 pub mod backoff;
 pub mod cell_rate;
+pub mod dial;
 pub mod disk;
 pub mod drain;
 pub mod http1;

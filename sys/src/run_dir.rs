@@ -23,6 +23,7 @@ const SIDECARS: &str = "sidecars";
 const RESOLV: &str = "resolv";
 const TAPS: &str = "taps";
 const UNITS: &str = "units";
+const NODE: &str = "node";
 const DOCKER_PLUGIN: &str = "docker-plugin";
 const FORWARDING: &str = "ip_forward-was-off";
 
@@ -172,6 +173,12 @@ impl RunDir {
         self.0.join(DOCKER_PLUGIN)
     }
 
+    /// The folder with what the host's identity should have on disk, while the disk cannot be written.
+    #[must_use]
+    pub fn node(&self) -> PathBuf {
+        self.0.join(NODE)
+    }
+
     /// The file that is there while forwarding is on that was off before.
     #[must_use]
     pub fn forwarding(&self) -> PathBuf {
@@ -188,8 +195,8 @@ impl RunDir {
     /// is being put in another one's place.
     #[must_use]
     pub fn has(name: &str) -> bool {
-        const ENTRIES: [&str; 8] =
-            [CHANNEL, DOCKER_PLUGIN, FORWARDING, NAMESPACES, RESOLV, SIDECARS, TAPS, UNITS];
+        const ENTRIES: [&str; 9] =
+            [CHANNEL, DOCKER_PLUGIN, FORWARDING, NAMESPACES, NODE, RESOLV, SIDECARS, TAPS, UNITS];
         const SOCKETS: [&str; 4] = [AGENT_SOCKET, CONTROL_SOCKET, KEEP_SOCKET, SIDECAR_SOCKET];
         let is_beside =
             |of: &str| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -244,6 +251,7 @@ mod tests {
             dir.taps(),
             dir.unit("web"),
             dir.docker_plugin(),
+            dir.node(),
             dir.forwarding(),
         ];
         for path in

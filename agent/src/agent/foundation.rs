@@ -87,8 +87,8 @@ impl Foundation {
     ) -> Result<Self, StartError> {
         let (registry, readiness, boot) = (metrics::registry()?, Readiness::default(), boot_id()?);
         let overlay = overlay(&config, identity, hopper.clone(), &registry)?;
-        let folders = Folders::open(&config, &disks.data)?;
-        let (mesh, stored) = recall(&folders, identity, &overlay, (&config.run_dir, &boot)).await?;
+        let mut folders = Folders::open(&config, &disks.data)?;
+        let (mesh, stored) = recall(&mut folders, identity, &overlay, (&config.run_dir, &boot)).await?;
         sweep_machines(&hopper, &config.run_dir, &stored)?;
         let keeper = keeper(&config, &mesh, &stored, &overlay)?;
         let (link_events, events) = mpsc::channel(64);
@@ -233,7 +233,7 @@ fn follow_underlay(config: &Config, node: &RenewedNode, kernel: &KernelHandle) -
         expects_others: config.expects_others,
     };
     let (overlay, hopper) = (kernel.overlay.clone(), kernel.hopper.clone());
-    task::spawn("underlay", underlay::follow(source, overlay, hopper, node.moved))
+    task::spawn("underlay", underlay::follow(source, overlay, hopper, node.unsaved))
 }
 
 /// Starts the tasks that every agent has, beside those of its doors.

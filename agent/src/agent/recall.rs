@@ -52,23 +52,26 @@ impl Folders {
             identities: folder_of(config, disk, layout::IDENTITIES)?,
             containers: folder_of(config, disk, layout::CONTAINERS)?,
             words: folder_of(config, disk, layout::OWNERS)?,
-            incarnations: Incarnations::new(folder_of(config, disk, layout::NODE)?),
+            incarnations: Incarnations::new(
+                folder_of(config, disk, layout::NODE)?,
+                Folder::at(config.run_dir.node()),
+            ),
             places: folder_of(config, disk, layout::NODE)?,
         })
     }
 }
 
-/// A folder of the data directory, which only this process writes to.
+/// A folder of the data directory, which only this process writes to. On a disk that cannot be written, what is there counts.
 pub(super) fn folder_of(config: &Config, disk: &Arc<Disk>, name: &str) -> Result<Folder, DiskError> {
-    let folder = Folder::open(config.data_dir.join(name))?.on(disk);
+    let folder = Folder::at(config.data_dir.join(name)).on(disk);
     folder.sweep()?;
     Ok(folder)
 }
 
-/// The stored identities, without those of nobody.
+/// The stored identities. Those of nobody go later: this host's clock may be wrong as yet.
 pub(super) fn certs_of(identities: Folder, identity: &NodeIdentity, stored: &[StoredWorkload]) -> Certs {
     let certs = Certs::new(identities, identity.trust_domain.clone());
-    if let Err(error) = certs.purge(|principal| is_of(principal, stored), SystemTime::now()) {
+    if let Err(error) = certs.recall(|principal| is_of(principal, stored)) {
         tracing::error!(%error, "cannot look through the stored identities");
     }
     certs
@@ -120,7 +123,11 @@ fn recall_words(mesh: &mut Mesh, records: &Folder) -> Result<(), DiskError> {
             Ok(Some(Ok(words))) if name.parse().is_ok_and(|network| mesh.snapshot(&network).is_some()) => {
                 words.into_iter().for_each(|(owner, facts)| mesh.recall_word(owner, facts));
             }
-            Ok(Some(Ok(_)) | None) => records.remove(&name)?,
+            Ok(Some(Ok(_)) | None) => {
+                if let Err(error) = records.remove(&name) {
+                    tracing::warn!(%error, network = name, "cannot forget what other hosts have said of a network");
+                }
+            }
             Ok(Some(Err(error))) => {
                 tracing::error!(%error, network = name, "what other hosts have said of a network is lost");
             }
@@ -144,7 +151,7 @@ fn recall_places(mesh: &mut Mesh, folder: &Folder) {
 
 /// Recalls the state on disk, and ends everything in the kernel that is not on disk.
 pub(super) async fn recall(
-    folders: &Folders,
+    folders: &mut Folders,
     identity: &NodeIdentity,
     overlay: &Overlay,
     (run_dir, boot): (&RunDir, &str),

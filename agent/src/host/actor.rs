@@ -168,10 +168,7 @@ impl<F: Fabric> HostActor<F> {
                 }
                 () = over(&mut self.looking) => self.looking = None,
                 _ = audit.tick() => self.look(),
-                _ = round.tick() => {
-                    let due = rounds.poll_due(self.core.mesh.networks(), Instant::now());
-                    self.core.handle_doubt(due);
-                }
+                _ = round.tick() => self.handle_round(&mut rounds),
                 Ok(()) = doubted.changed() => {
                     let networks = doubted.borrow_and_update().clone();
                     self.core.handle_doubt(networks);
@@ -198,6 +195,13 @@ impl<F: Fabric> HostActor<F> {
                 }
             }
         }
+    }
+
+    /// Looks at what time alone may have changed.
+    fn handle_round(&mut self, rounds: &mut Rounds) {
+        let due = rounds.poll_due(self.core.mesh.networks(), Instant::now());
+        self.core.handle_doubt(due);
+        self.incarnations.keep();
     }
 
     /// The network beneath is another one than before.
@@ -237,7 +241,7 @@ impl<F: Fabric> HostActor<F> {
         });
     }
 
-    /// Begins another incarnation if this one's words count for nothing, once that is on disk.
+    /// Begins another incarnation if this one's words count for nothing, once that is written down.
     fn speak(&mut self) {
         if let Some(incarnation) = self.core.mesh.outdone() {
             match self.incarnations.begin(incarnation) {
@@ -278,7 +282,7 @@ impl<F: Fabric> HostActor<F> {
             let saved = self.network_records.keep(&self.core, &network, &unsaved);
             self.core.handle_saved(network, saved.map_err(|error| error.to_string()));
         }
-        self.shown.complain(&self.core);
+        self.shown.complain(&self.core, self.incarnations.problem());
         show(&self.shown.begun, self.core.has_begun());
         if !self.said_ready && self.core.has_all() {
             self.ready.ready();

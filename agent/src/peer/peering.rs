@@ -13,7 +13,6 @@ use futures_util::stream::FuturesUnordered;
 use sealane_base::backoff::Backoff;
 use sealane_proto::resource::HostPlaces;
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -328,7 +327,7 @@ async fn dial_at(
     address: SocketAddr,
     credentials: &Credentials,
 ) -> Result<Secured, Obstacle> {
-    let connecting = timeout(CONNECT, TcpStream::connect(address)).await;
+    let connecting = timeout(CONNECT, sealane_base::dial::dial(address)).await;
     let stream = connecting
         .unwrap_or_else(|late| Err(late.into()))
         .map_err(|error| words::of_connecting(address, &error))?;

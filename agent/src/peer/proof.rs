@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use sealane_base::dial::dial;
 use sealane_proto::resource::Whereabouts;
 use sealane_proto::types::{NodeName, UnderlayAddrs};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::credentials::Credentials;
@@ -84,7 +84,7 @@ impl Proof {
 /// Looks whether this host is at an address.
 async fn look(name: NodeName, address: std::net::SocketAddr, credentials: Arc<Credentials>) -> bool {
     let looking = async {
-        let stream = TcpStream::connect(address).await?;
+        let stream = dial(address).await?;
         credentials.look(&name, stream).await
     };
     let looked = timeout(LOOK, looking).await.unwrap_or_else(|late| Err(late.into()));

@@ -59,11 +59,8 @@ impl Workloads {
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = self.context.troubles.sentences();
         let Disks { data, run } = &self.context.disks;
-        complaints.extend(data.problem().map(|problem| {
-            format!("{problem}; until then nothing new starts here and no certificate is renewed, what runs goes on")
-        }));
-        let of_run = |problem| format!("{problem}; until then nothing new starts here, what runs goes on");
-        complaints.extend(run.problem().map(of_run));
+        let of_either = |problem| format!("{problem}; until then nothing new starts here, what runs goes on");
+        complaints.extend([data, run].into_iter().filter_map(|disk| disk.problem()).map(of_either));
         complaints.extend(self.context.roster.complaints());
         let idle = self.context.host.views.reservations.borrow().clone();
         complaints.extend(reserve::complaints(&idle, SystemTime::now()));

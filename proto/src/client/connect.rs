@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
-use tokio::net::{TcpStream, UnixStream};
+use sealane_base::dial::dial_name;
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
@@ -129,7 +130,7 @@ pub(super) async fn tls_channel(
 ) -> Result<Channel, ConnectError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&address.text))
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, dial_name(&address.text))
         .await
         .unwrap_or_else(|_| Err(late()))
         .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))

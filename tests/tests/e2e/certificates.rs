@@ -1,5 +1,7 @@
 //! Certificates: what they say, and that nobody notices their renewal.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, eventually};
 
@@ -50,6 +52,31 @@ fn certificates_are_renewed_under_load_and_no_request_or_connection_notices() {
     assert!(ids.len() == 2 && ids[0] == ids[1], "the connection broke: {said}");
     let failed = [("kind", "workload"), ("result", "failed")];
     assert_eq!(mesh.site(1).metrics().sum("sealane_certificate_renewals_total", &failed), 0.0);
+}
+
+#[test]
+fn an_instance_that_waits_for_control_as_its_certificate_has_ended_says_when_that_was() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::hosts(1).control_flags(&["--certificate-lifetime", "20s"]).up();
+    mesh.create_shop();
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    mesh.control.kill9();
+    let id = [("identity", "spiffe://sealane/net/shop/svc/api"), ("workload", "api-1")];
+    eventually(PATIENCE * 2, "the certificate has ended", || {
+        let ends = mesh.site(1).metrics().sum("sealane_certificate_expiry_timestamp_seconds", &id);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        (ends < now).then_some(())
+    });
+    let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-2"];
+    let late = mesh.site(1).run(&flags, &["echo", "began"]);
+    let words =
+        "for a new certificate of service api for workload shop/api-2 (the one on this host ended at 2";
+    eventually(PATIENCE, "it says what it waits for", || late.stderr().contains(words).then_some(()));
+    mesh.control.start();
+    assert_eq!(late.wait().ok().stdout, "began\n");
 }
 
 #[test]

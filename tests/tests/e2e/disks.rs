@@ -1,7 +1,7 @@
 //! Disks that are full, of control and of an agent.
 
 use sealane_lab::isolated;
-use sealane_tests::{Mesh, Metrics, PATIENCE, Site, eventually};
+use sealane_tests::{Mesh, Metrics, PATIENCE, Running, Site, eventually, testapp};
 
 const DATA: &str = "/var/lib/sealane";
 
@@ -16,16 +16,121 @@ fn is_writable(site: &Site, port: u16, name: &str) -> bool {
     Metrics::parse(&site.command("curl", &["-sS", &url]).ok().stdout).sum(name, &[]) == 1.0
 }
 
+/// Gives the host a small disk of its own.
+fn mount(site: &Site) {
+    let _ = site.sh(&format!("mkdir -p {DATA} && mount -t tmpfs -o size=16m tmpfs {DATA}"));
+}
+
+fn fill(site: &Site) {
+    let filled = site.command("sh", &["-c", &format!("cat /dev/zero > {DATA}/fill")]);
+    assert!(filled.stderr.contains("No space left"), "{filled}");
+}
+
+/// Starts a workload that listens.
+fn start(site: &Site, flags: &[&str], name: &str) -> Running {
+    let program = testapp();
+    let flags = [&["--network", "shop", "--name", name][..], flags].concat();
+    let mut started = site.run(&flags, &[program.to_str().unwrap(), "http", "8080", name]);
+    started.wait_for("listening");
+    started
+}
+
+/// Starts an instance of `api` and a workload of no service.
+fn begin(site: &Site) -> [Running; 2] {
+    [start(site, &["--service", "api", "--port", "8080"], "api-2"), start(site, &[], "lone")]
+}
+
+#[test]
+fn an_agent_starts_on_a_full_disk_with_all_that_ran_also_after_a_reboot_without_control() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(2);
+    mount(mesh.site(2));
+    let mut mesh = mesh.up();
+    mesh.create_shop();
+    let _other = [mesh.site(1).serve("api", "api-1"), start(mesh.site(1), &[], "web")];
+    let running = begin(mesh.site(2));
+    mesh.await_instances("api", 2);
+    fill(mesh.site(2));
+
+    mesh.site_mut(2).agent.kill9();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    let said = eventually(PATIENCE, "status says why", || problem(mesh.site(2), "agent.sock"));
+    assert!(said.contains(DATA) && said.contains("make space"), "{said}");
+    assert!(
+        !mesh.site(2).problems().contains("not on disk"),
+        "the number of the start has room in its place"
+    );
+    assert_eq!(mesh.site(2).curl_as("lone", "http://api-1:8080/").ok().stdout, "api-1");
+    assert_eq!(mesh.site(1).curl_as("web", "http://api-2:8080/").ok().stdout, "api-2");
+    drop(running);
+    mesh.site(2).await_gone("lone");
+    let running = begin(mesh.site(2));
+    eventually(PATIENCE, "host 1 knows it", || (mesh.site(1).instances("api") == 2).then_some(()));
+
+    mesh.control.kill9();
+    drop(running);
+    // Records of what starts have room, the states of networks may take it before.
+    let _ = mesh.site(2).sh(&format!("truncate -s -32K {DATA}/fill"));
+    mesh.site_mut(2).power_off();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    let _running = begin(mesh.site(2));
+    eventually(PATIENCE, "host 1 knows it", || (mesh.site(1).instances("api") == 2).then_some(()));
+    assert_eq!(mesh.site(1).curl_as("web", "http://api-2:8080/").ok().stdout, "api-2");
+    assert_eq!(mesh.site(2).curl_as("lone", "http://api-1:8080/").ok().stdout, "api-1");
+
+    let _ = mesh.site(2).sh(&format!("rm {DATA}/fill"));
+    mesh.control.start();
+    mesh.await_control();
+    mesh.await_instances("api", 2);
+    eventually(PATIENCE, "nothing is wrong any more", || {
+        problem(mesh.site(2), "agent.sock").is_none().then_some(())
+    });
+}
+
+#[test]
+fn an_agent_starts_on_a_read_only_disk_and_says_what_a_reboot_may_do() {
+    if !isolated() {
+        return;
+    }
+    let mesh = Mesh::hosts(2);
+    mount(mesh.site(2));
+    let mut mesh = mesh.up();
+    mesh.create_shop();
+    let _other = [mesh.site(1).serve("api", "api-1"), start(mesh.site(1), &[], "web")];
+    let _running = begin(mesh.site(2));
+    mesh.await_instances("api", 2);
+    let _ = mesh.site(2).sh(&format!("mount -o remount,ro {DATA}"));
+    for _ in 0..2 {
+        mesh.site_mut(2).agent.kill9();
+        mesh.site_mut(2).agent.start();
+        mesh.site_mut(2).await_ready();
+    }
+    let said = eventually(PATIENCE, "status says why", || problem(mesh.site(2), "agent.sock"));
+    assert!(said.contains(DATA) && said.contains("mount its file system to be written"), "{said}");
+    let said = mesh.site(2).problems();
+    assert!(said.contains("the number of this agent's start is not on disk"), "{said}");
+    mesh.await_instances("api", 2);
+    assert_eq!(mesh.site(2).curl_as("lone", "http://api-1:8080/").ok().stdout, "api-1");
+    assert_eq!(mesh.site(1).curl_as("web", "http://api-2:8080/").ok().stdout, "api-2");
+
+    let _ = mesh.site(2).sh(&format!("mount -o remount,rw {DATA}"));
+    eventually(PATIENCE, "nothing is wrong any more", || {
+        let said = mesh.site(2).problems();
+        (!said.contains("not on disk") && !said.contains(DATA)).then_some(())
+    });
+}
+
 #[test]
 fn a_full_disk_is_a_problem_of_status_and_of_metrics_while_it_is_full() {
     if !isolated() {
         return;
     }
     let mesh = Mesh::hosts(2);
-    for site in mesh.sites() {
-        let mount = format!("mkdir -p {DATA} && mount -t tmpfs -o size=16m tmpfs {DATA}");
-        let _ = site.command("sh", &["-ec", &mount]).ok();
-    }
+    mesh.sites().for_each(mount);
     let mesh = mesh.up();
     mesh.create_shop();
     let _running = mesh.site(2).serve("api", "api-1");
@@ -37,8 +142,7 @@ fn a_full_disk_is_a_problem_of_status_and_of_metrics_while_it_is_full() {
     for (number, socket, port, series) in watched {
         let site = mesh.site(number);
         assert!(problem(site, socket).is_none() && is_writable(site, port, series));
-        let filled = site.command("sh", &["-c", &format!("cat /dev/zero > {DATA}/fill")]);
-        assert!(filled.stderr.contains("No space left"), "{filled}");
+        fill(site);
         let said = eventually(PATIENCE, "status says that the disk is full", || problem(site, socket));
         assert!(said.contains(DATA) && said.contains("make space"), "{said}");
         assert!(!is_writable(site, port, series));

@@ -62,6 +62,36 @@ fn await_path_mtu(from: &Site, to: &str, wanted: u32) {
     eventually(PATIENCE, &what, || (path_mtu(from, to) == wanted).then_some(()));
 }
 
+#[test]
+fn news_of_control_and_new_hosts_come_where_long_packets_are_lost() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = routed(2);
+    let _carried = mesh.site(2).serve("web", "web-1");
+    narrow(600);
+    // Each state of the network is longer than a packet that passes, and so is what greets a host.
+    for number in 0..8 {
+        let service = format!("a-service-with-a-long-name-{number}");
+        let document = format!(
+            "{{apiVersion: sealane.dev/v1, kind: Service, metadata: {{name: {service}, network: shop}}, spec: {{ports: [{{port: 8080}}]}}}}"
+        );
+        mesh.site(1).sh(&format!("echo '{document}' | '{}' apply -f -", sealane().display()));
+        let what = format!("host 2 knows of {service}");
+        eventually(Duration::from_secs(5), &what, || {
+            let known = mesh.site(2).json(&["service", "ls", "--network", "shop"]);
+            known.as_array().unwrap().iter().any(|view| view["name"] == *service).then_some(())
+        });
+    }
+    mesh.site_mut(2).agent.kill9();
+    mesh.site_mut(2).agent.start();
+    mesh.site_mut(2).await_ready();
+    mesh.await_connected();
+    eventually(PATIENCE, "there is a channel between the hosts", || {
+        (!mesh.site(2).problems().contains("there is no channel")).then_some(())
+    });
+}
+
 /// An instance of `api` and one of `plain` without a sidecar.
 fn servers(site: &Site) -> [Running; 2] {
     let program = testapp();

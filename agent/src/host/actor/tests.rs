@@ -86,7 +86,7 @@ impl Host {
             reservations: open("reservations"),
             words: open("owners"),
             places: open("node"),
-            incarnations: Incarnations::new(open("node")),
+            incarnations: Incarnations::new(open("node"), open("run")),
             metrics: HostMetrics::register(&prometheus::Registry::new()).unwrap(),
             events: incoming,
             report: watch::Sender::default(),

@@ -130,9 +130,9 @@ impl Shown {
         show(&self.reported, core.reported().clone());
     }
 
-    /// Shows what is wrong.
-    pub(super) fn complain(&self, core: &HostCore) {
-        show(&self.complaints, core.complaints());
+    /// Shows what is wrong, with the problem of the task itself.
+    pub(super) fn complain(&self, core: &HostCore, problem: Option<String>) {
+        show(&self.complaints, core.complaints().into_iter().chain(problem).collect());
         show(&self.reservations, core.mesh.idle_reservations());
     }
 

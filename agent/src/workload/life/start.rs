@@ -1,10 +1,11 @@
 //! From what stands in the kernel to what works.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_fabric::health::Families;
 use sealane_proto::client::Rejection;
+use sealane_proto::identity::Principal;
 use sealane_sys::NetNs;
 use tokio::sync::{oneshot, watch};
 
@@ -20,6 +21,8 @@ use crate::sidecar::{Equipment, SidecarParts, Supervisor};
 const SIDECAR_START: Duration = Duration::from_secs(10);
 /// Limit for this host to carry a network that it is told it does not carry: it asks for it within a second.
 const CARRIED: Duration = Duration::from_secs(10);
+/// Interval at which it is looked whether a certificate that had ended is good after all.
+const CLOCK: Duration = Duration::from_secs(5);
 /// Time without control after which a known service starts without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -113,15 +116,16 @@ impl Life {
             }
             patience = PATIENCE;
             let link = self.context.host.views.link.borrow().clone();
-            if link.channel.is_none() && self.can_go_alone().await? {
+            let needed = match link.channel {
+                Some(_) => Some(self.unknown()),
+                None => self.needed().await?,
+            };
+            let Some(needed) = needed else {
                 tracing::warn!(workload = %self.id, problem = link.problem, "control is not there, going on without it");
                 return Ok(());
-            }
+            };
             if !told {
-                let why = link.why_silent();
-                progress
-                    .waiting(format!("control, which does not know workload {} yet: {why}", self.id))
-                    .await;
+                progress.waiting(format!("control, {needed}: {}", link.why_silent())).await;
                 told = true;
             }
         }
@@ -149,15 +153,44 @@ impl Life {
         }
     }
 
-    /// Returns true if this host can start the workload by itself: its address is this host's to give, and its service and its
-    /// identity are there.
-    async fn can_go_alone(&self) -> Result<bool, AttachError> {
+    /// Says what control is needed for; `None` where this host can start the workload by itself: its address is this host's to give,
+    /// and its service and its identity are there.
+    async fn needed(&self) -> Result<Option<String>, AttachError> {
         if self.context.host.owns_address(self.id.clone()).await != Some(true) {
-            return Ok(false);
+            return Ok(Some(self.unknown()));
         }
         let workload = &self.attachment.workload;
-        let may_start = self.host_network.borrow().snapshot.may_start(workload, &self.context.node);
-        Ok(may_start && (!workload.sidecar || self.context.identities.good(&self.principal())?.is_some()))
+        if !self.host_network.borrow().snapshot.may_start(workload, &self.context.node) {
+            return Ok(Some(self.unknown()));
+        }
+        if !workload.sidecar || self.context.identities.good(&self.principal())?.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(match self.context.identities.ended(&self.principal(), SystemTime::now()) {
+            Some(_) => format!("for {}", self.certificate()),
+            None => self.unknown(),
+        }))
+    }
+
+    fn unknown(&self) -> String {
+        format!("which does not know workload {} yet", self.id)
+    }
+
+    /// Words for the certificate that the workload needs.
+    fn certificate(&self) -> String {
+        let whose = match &self.attachment.workload.service {
+            Some(service) => format!("of service {service} for workload {}", self.id),
+            None => format!("of workload {}", self.id),
+        };
+        match self.context.identities.ended(&self.principal(), SystemTime::now()) {
+            Some(at) => {
+                let at = humantime::format_rfc3339_seconds(at);
+                format!(
+                    "a new certificate {whose} (the one on this host ended at {at}, by this host's clock)"
+                )
+            }
+            None => format!("the certificate {whose}"),
+        }
     }
 
     async fn identity(
@@ -171,8 +204,12 @@ impl Life {
                 return Ok(known);
             }
             link.mark_unchanged();
-            let what_for = format!("the certificate of workload {}", self.id);
-            let channel = admission::control(&self.context, &what_for, progress).await?;
+            let what_for = self.certificate();
+            let channel = admission::control(&self.context, &what_for, progress);
+            let channel = tokio::select! {
+                channel = channel => channel?,
+                () = self.good_again(&principal) => continue,
+            };
             // Control signs for what it knows: one that was restored meanwhile must hear of the workload first.
             tokio::select! {
                 known = self.reported() => if let Some(refused) = known? {
@@ -198,6 +235,13 @@ impl Life {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Returns when an identity that had ended is good: this host's clock has been set. Cancel safe.
+    async fn good_again(&self, principal: &Principal) {
+        while !matches!(self.context.identities.good(principal), Ok(Some(_))) {
+            tokio::time::sleep(CLOCK).await;
         }
     }
 
