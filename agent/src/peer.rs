@@ -9,6 +9,7 @@ mod credentials;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod hub;
+mod intake;
 mod listener;
 mod metrics;
 mod peering;

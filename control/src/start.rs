@@ -123,7 +123,7 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
     let accepting = task::spawn("accept", acceptor.run(listener));
     let hosts = ControlApi { context, authority: authority.clone() };
-    let admin = AdminApi::beside(&hosts);
+    let admin = AdminApi::beside(&hosts, local_addr);
     let strangers = (strangers_server(), hosts.clone(), from_strangers);
     let strangers = serve_hosts(strangers, drain.handle(), readiness.part("joining"));
     let hosts = serve_hosts((server(), hosts, from_hosts), drain.handle(), readiness.part("hosts"));

@@ -181,8 +181,8 @@ impl Overlay {
             let (snapshot, shared) = underlay::without_shared(snapshot, kernel.beneath());
             let here = (&node, kernel.underlay());
             kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, here));
-            guard.others = ways::least_of_others(&snapshot, &node);
-            let mtu = kernel.mtu(&snapshot.network, guard.others)?;
+            guard.told = ways::least_told(&snapshot);
+            let mtu = kernel.mtu(&snapshot.network, guard.told)?;
             let desired = plan::desired(&snapshot, here, &attachments, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
             // The neighbours of a pass that got to its end are known.
@@ -222,7 +222,7 @@ impl Overlay {
         let (network, port) = (network.clone(), Port::of(attachment));
         blocking(move || {
             let mut guard = lock(&carried);
-            let base = Base::of(&network, kernel.mtu(&network, guard.others)?);
+            let base = Base::of(&network, kernel.mtu(&network, guard.told)?);
             kernel.close_to_strangers(&network)?;
             ears.attend_seat(&mut guard, &carried, &network.name, port.name.clone(), &netns);
             let applied = guard.attach(&kernel, &network, &base, &port, &netns)?;

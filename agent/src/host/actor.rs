@@ -201,6 +201,7 @@ impl<F: Fabric> HostActor<F> {
     fn handle_round(&mut self, rounds: &mut Rounds) {
         let due = rounds.poll_due(self.core.mesh.networks(), Instant::now());
         self.core.handle_doubt(due);
+        self.core.handle_clock(SystemTime::now());
         self.incarnations.keep();
     }
 

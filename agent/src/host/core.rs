@@ -221,6 +221,14 @@ impl HostCore {
         }
     }
 
+    /// Time has passed, or the clock was set: words that were ahead of it may count now.
+    pub(crate) fn handle_clock(&mut self, now: SystemTime) {
+        for network in self.mesh.weigh_doubts(now) {
+            self.kept_words.touch(&network);
+            self.handle_change(network);
+        }
+    }
+
     /// Another host is not heard any more.
     pub(crate) fn handle_silence(&mut self, owner: &NodeName) {
         self.told.part(owner);

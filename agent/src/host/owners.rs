@@ -21,7 +21,7 @@ const MOST_WORKLOADS: usize = 4_096;
 const MOST_AHEAD: usize = 1_024;
 
 /// The newest words of other hosts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Words {
     networks: BTreeMap<NetworkName, BTreeMap<NodeName, Word>>,
     /// Words of members that this host does not go by though their owners say them now.
@@ -95,21 +95,34 @@ impl Words {
     pub(super) fn dismiss(&mut self, before: Option<&NetworkContent>, after: &NetworkContent) {
         let shop = &after.network.name;
         self.doubts.retain(|(network, owner), _| network != shop || is_member(after, owner));
-        let doubted: Vec<_> = self.doubts.iter().filter(|((network, _), _)| network == shop).collect();
-        let ahead = |(place, doubt): (&(_, NodeName), &Doubt)| match doubt {
-            Doubt::Ahead(facts) => Some((place.1.clone(), facts.clone())),
-            Doubt::Outdone { .. } => None,
-        };
-        for (owner, facts) in doubted.into_iter().filter_map(ahead).collect::<Vec<_>>() {
-            let latest = latest(after, &owner, 0);
-            if facts.incarnation <= latest {
-                self.hear(owner, facts, (true, latest));
-            }
-        }
+        self.weigh(after, 0);
         let Some(words) = self.networks.get_mut(&after.network.name) else { return };
         words.retain(|owner, _| {
             is_member(after, owner) || !before.is_some_and(|before| is_member(before, owner))
         });
+    }
+
+    /// Weighs again what was ahead of everything in a network, at `now`, in seconds since 1970; returns true if that may make a
+    /// difference.
+    pub(super) fn weigh(&mut self, content: &NetworkContent, now: u64) -> bool {
+        let doubted = self.doubts.iter().filter(|((network, _), _)| *network == content.network.name);
+        let ahead = |((_, owner), doubt): (&(_, NodeName), &Doubt)| match doubt {
+            Doubt::Ahead(facts) => Some((owner.clone(), facts.clone())),
+            Doubt::Outdone { .. } => None,
+        };
+        let mut news = false;
+        for (owner, facts) in doubted.filter_map(ahead).collect::<Vec<_>>() {
+            let latest = latest(content, &owner, now);
+            if facts.incarnation <= latest {
+                news |= self.hear(owner, facts, (true, latest));
+            }
+        }
+        news
+    }
+
+    /// The networks in which words are doubted.
+    pub(super) fn doubted(&self) -> BTreeSet<NetworkName> {
+        self.doubts.keys().map(|(network, _)| network.clone()).collect()
     }
 
     /// The words about one network.
@@ -136,9 +149,22 @@ impl Words {
         word.is_newer(content, owner).then_some(word.facts.as_ref())
     }
 
-    /// The words that are not gone by, a sentence each.
+    /// The words that are not gone by, a sentence each; those of one start that is yet to come have one.
     pub(super) fn doubts(&self) -> impl Iterator<Item = String> {
-        self.doubts.iter().map(|((network, owner), doubt)| doubt.sentence(network, owner))
+        self.doubts.iter().filter_map(|((network, owner), doubt)| match doubt {
+            Doubt::Outdone { .. } => Some(doubt.sentence(&[network], owner)),
+            Doubt::Ahead(_) => {
+                let networks = self.ahead_in(owner);
+                (networks.first() == Some(&network)).then(|| doubt.sentence(&networks, owner))
+            }
+        })
+    }
+
+    /// The networks in which the owner's words are ahead of everything.
+    fn ahead_in(&self, owner: &NodeName) -> Vec<&NetworkName> {
+        let ahead =
+            self.doubts.iter().filter(|((_, of), doubt)| of == owner && matches!(doubt, Doubt::Ahead(_)));
+        ahead.map(|((network, _), _)| network).collect()
     }
 
     /// The number of words that were not taken since the last call.

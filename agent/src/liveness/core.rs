@@ -24,7 +24,7 @@ use sealane_proto::types::{NetworkName, NodeName};
 pub(super) use checksums::{ChecksumCore, ChecksumProbe};
 use hints::Hints;
 pub(super) use path::Lengths;
-pub(crate) use path::Narrow;
+pub(crate) use path::{Narrow, Passing};
 use peer::Peer;
 
 /// Number of peers that are sent an echo per interval.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sealane_fabric::overlay::{narrow_remedy, overhead};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs, Vni};
 
-use super::core::Narrow;
+use super::core::{Narrow, Passing};
 
 /// Number of hosts with a sentence of their own.
 pub(super) const NAMED: usize = 8;
@@ -62,16 +62,24 @@ pub(super) fn narrow<'a>(
     hosts: impl Iterator<Item = ((&'a NodeName, UnderlayAddr), Narrow)>,
 ) -> BTreeMap<String, String> {
     let sentence = |((name, underlay), Narrow { passes, lost }): ((&NodeName, UnderlayAddr), Narrow)| {
-        let done = match passes {
-            Some(passes) => format!(
-                "at most {passes} bytes pass, and workloads are told so (path MTU {})",
-                passes.saturating_sub(overhead(underlay.family()))
+        let remedy = |passes| narrow_remedy("this host", Some(lost), passes);
+        let (done, remedy) = match passes {
+            Passing::Bytes(passes) => {
+                let told = passes.saturating_sub(overhead(underlay.family()));
+                let done =
+                    format!("at most {passes} bytes pass, and workloads are told so (path MTU {told})");
+                (done, remedy(Some(passes)))
+            }
+            Passing::Sought => ("how long they may be is being looked for".to_owned(), remedy(None)),
+            Passing::Less(least) => (
+                format!("not even {least} bytes pass, so that all transfers of workloads stand still"),
+                format!(
+                    "raise the MTU of the network beneath to {lost}: no network works with less than {least}"
+                ),
             ),
-            None => "how long they may be is being looked for".to_owned(),
         };
         let sentence = format!(
-            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, shorter ones are not: {done}; {}",
-            narrow_remedy(lost, passes)
+            "packets of {lost} bytes to node {name} ({underlay}) are lost on the way, short ones are not: {done}; {remedy}"
         );
         (format!("liveness/length/{name}"), sentence)
     };
@@ -202,10 +210,12 @@ mod tests {
             let narrow = Narrow { passes, lost: 1_500 };
             super::narrow(std::iter::once(((&name, underlay), narrow))).remove("liveness/length/h01").unwrap()
         };
-        assert!(said(None).starts_with("packets of 1500 bytes to node h01 (192.0.2.1) are lost on the way"));
-        assert!(
-            said(Some(1_380)).contains("at most 1380 bytes pass, and workloads are told so (path MTU 1330)")
-        );
-        assert!(said(Some(1_380)).contains("beneath to 1500, or lower that of this host's device to 1380:"));
+        let sought = said(Passing::Sought);
+        assert!(sought.starts_with("packets of 1500 bytes to node h01 (192.0.2.1) are lost on the way"));
+        let found = said(Passing::Bytes(1_380));
+        assert!(found.contains("at most 1380 bytes pass, and workloads are told so (path MTU 1330)"));
+        assert!(found.contains("beneath to 1500, or lower that of this host's device to 1380:"));
+        let none = said(Passing::Less(626));
+        assert!(none.contains("not even 626 bytes pass") && none.contains("beneath to 1500: no"), "{none}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use sealane_fabric::overlay::narrow_remedy;
 use sealane_proto::peer::{PeerCell, Reach};
 use sealane_proto::types::NodeName;
 
@@ -138,8 +139,8 @@ fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<Str
         if let Some(cell) = cell.filter(|cell| cell.loses_long && !is_away(cell)) {
             let most = cell.path_mtu.map(|most| format!(" (at most {most} bytes pass)")).unwrap_or_default();
             said.push(format!(
-                "long packets from {from} to {to} are lost on the way{most}, short ones are not: raise the MTU of \
-                 the network beneath, or create the networks with a smaller --mtu"
+                "long packets from {from} to {to} are lost on the way{most}, short ones are not: {}",
+                narrow_remedy(from.as_str(), None, cell.path_mtu)
             ));
         }
     }

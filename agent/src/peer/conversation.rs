@@ -14,6 +14,7 @@ use tokio::time::{sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
 use super::credentials::Secured;
+use super::intake::Intake;
 use super::metrics::{Direction, PeerMetrics};
 use super::session::{Fault, Session};
 use super::{PeerHint, PeerWord};
@@ -89,6 +90,7 @@ pub(super) struct Conversation {
     reader: ReadHalf<TlsStream<TcpStream>>,
     writer: WriteHalf<TlsStream<TcpStream>>,
     coming: BytesMut,
+    intake: Intake,
     going: BytesMut,
     /// True while TLS may hold octets back.
     unflushed: bool,
@@ -120,6 +122,7 @@ impl Conversation {
             reader,
             writer,
             coming: BytesMut::new(),
+            intake: Intake::new(),
             going: BytesMut::new(),
             unflushed: false,
             moved: now,
@@ -150,10 +153,12 @@ impl Conversation {
             return Err(Ended::Stuck);
         }
         let left = self.ends.duration_since(SystemTime::now()).map_err(|_| Ended::Expired)?;
+        let rest = self.intake.rest(now);
         let wake = self.wake(busy, now);
+        let wake = if rest.is_zero() { wake } else { wake.min(now + rest) };
         self.coming.reserve(AT_ONCE);
         tokio::select! {
-            read = self.reader.read_buf(&mut self.coming) => {
+            read = self.reader.read_buf(&mut self.coming), if rest.is_zero() => {
                 let count = read?;
                 self.metrics.count_bytes(Direction::Received, count);
                 if count == 0 {
@@ -200,12 +205,15 @@ impl Conversation {
     }
 
     fn hear(&mut self) -> Result<(), Ended> {
+        let (now, mut frames, before) = (Instant::now(), 0, self.coming.len());
         while let Some(frame) = PeerFrame::take(&mut self.coming).map_err(Fault::from)? {
             if let PeerFrame::Facts(_) = &frame {
                 self.metrics.count_facts(Direction::Received);
             }
-            self.session.handle_frame(frame, Instant::now())?;
+            self.session.handle_frame(frame, now)?;
+            frames += 1;
         }
+        self.intake.count(frames, before - self.coming.len(), now);
         self.metrics.facts_refused.inc_by(self.session.take_refused());
         self.metrics.disagreements.inc_by(self.session.take_disagreements());
         Ok(())

@@ -272,6 +272,13 @@ pub(super) async fn carry(
     let enough = |networks: &BTreeMap<NetworkName, watch::Receiver<Arc<HostNetwork>>>| {
         networks.get(network).is_some_and(|known| !own_blocks(context, &known.borrow()).is_subset(held))
     };
+    let mut begun = context.host.views.begun.clone();
+    let setting_up = || format!("network {network}, which this host may know and is setting up");
+    tokio::select! {
+        // An agent that ends tells of that itself.
+        () = progress.meanwhile(setting_up, async { drop(begun.wait_for(|begun| *begun).await) }) => {}
+        found = networks.wait_for(&enough) => return found.map(drop).map_err(|_| AttachError::Ending),
+    }
     loop {
         if enough(&networks.borrow_and_update()) {
             return Ok(());

@@ -180,7 +180,7 @@ fn path_to(Way { peer, needs, passes }: &Way) -> Finding {
         Finding::problem(
             "mtu",
             format!("small packets reach {} ({}), packets of {mtu} bytes do not", peer.name, peer.underlay),
-            narrow_remedy(mtu, passes.filter(|&passes| passes < mtu)),
+            narrow_remedy("this host", Some(mtu), passes.filter(|&passes| passes < mtu)),
         )
     } else {
         let text = format!("{} ({}) does not answer ping", peer.name, peer.underlay);

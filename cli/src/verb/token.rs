@@ -1,5 +1,6 @@
 //! `sealane token`.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use sealane_proto::token::JoinToken;
@@ -31,17 +32,31 @@ fn create(request: v1::CreateTokenRequest, common: &Common, printer: &Printer) -
     let created = NewToken::from(created);
     if let Some(expires) = created.expires {
         let expires = printer::remaining(expires, SystemTime::now());
-        let hosts = match uses {
-            0 => "any number of hosts join".to_owned(),
-            1 => "one host joins".to_owned(),
-            several => format!("{several} hosts join"),
-        };
-        printer.talk(&format!(
-            "{hosts} with `SEALANE_TOKEN=... sealane agent --control HOST:PORT`; the token expires {expires}"
-        ));
+        printer.talk(&usage(uses, created.listens, &expires));
     }
     let text = created.token.clone();
     printer.result(&created, &text)
+}
+
+/// Tells what to do with a token. At an address of loopback, no other host reaches control.
+fn usage(uses: u32, listens: Option<SocketAddr>, expires: &str) -> String {
+    let hosts = match uses {
+        0 => "any number of hosts join".to_owned(),
+        1 => "one host joins".to_owned(),
+        several => format!("{several} hosts join"),
+    };
+    let unreached = listens.filter(|address| address.ip().is_loopback()).map(|address| {
+        let (port, all) = (address.port(), if address.is_ipv4() { "0.0.0.0" } else { "[::]" });
+        format!(
+            "no other host reaches control, which listens at {address}: start `sealane up` or `sealane control` again with \
+             `--listen {all}:{port}`; then "
+        )
+    });
+    let first = unreached.unwrap_or_default();
+    let port = listens.map_or_else(|| "PORT".to_owned(), |address| address.port().to_string());
+    format!(
+        "{first}{hosts} with `SEALANE_TOKEN=... sealane agent --control HOST:{port}`; the token expires {expires}"
+    )
 }
 
 fn list(common: &Common, printer: &Printer) -> Result<(), Failure> {
@@ -57,4 +72,20 @@ fn revoke(id: &str, common: &Common, printer: &Printer) -> Result<(), Failure> {
     converse(async { answer(admin(common).await?.revoke_token(request)).await })?;
     let text = format!("token {id} revoked; hosts that joined by it stay");
     printer.done(&Done::of("Token", &id, "revoked"), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_a_token_hears_of_a_control_plane_that_no_host_reaches() {
+        let said = |listens: &str| usage(1, listens.parse().ok(), "in 1h");
+        assert!(said("192.0.2.1:7000").starts_with("one host joins with") && said("").contains("HOST:PORT`"));
+        assert!(said("192.0.2.1:7000").contains("--control HOST:7000`; the token expires in 1h"));
+        let unreached = said("127.0.0.1:7443");
+        assert!(unreached.starts_with("no other host reaches control, which listens at 127.0.0.1:7443"));
+        assert!(unreached.contains("`--listen 0.0.0.0:7443`; then one host joins"), "{unreached}");
+        assert!(said("[::1]:7443").contains("`--listen [::]:7443`"));
+    }
 }

@@ -1,5 +1,6 @@
 //! Join tokens.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use sealane_proto::wire::v1;
@@ -35,6 +36,9 @@ pub(crate) struct NewToken {
     pub(crate) token: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) expires: Option<SystemTime>,
+    /// The address at which hosts join, where control tells it.
+    #[serde(skip)]
+    pub(crate) listens: Option<SocketAddr>,
 }
 
 impl From<v1::Token> for TokenView {
@@ -56,7 +60,11 @@ impl From<v1::Token> for TokenView {
 
 impl From<v1::CreateTokenResponse> for NewToken {
     fn from(created: v1::CreateTokenResponse) -> Self {
-        Self { token: created.token, expires: printer::instant(created.expires_unix_seconds) }
+        Self {
+            token: created.token,
+            expires: printer::instant(created.expires_unix_seconds),
+            listens: created.listens.parse().ok(),
+        }
     }
 }
 

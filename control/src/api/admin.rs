@@ -1,6 +1,7 @@
 //! The service for people and scripts, on control.sock alone.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,17 +35,20 @@ pub(crate) struct AdminApi {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Metrics,
     pub(crate) draining: Draining,
+    /// Address at which hosts join.
+    pub(crate) listens: SocketAddr,
 }
 
 impl AdminApi {
-    /// By the same state as the service for hosts.
-    pub(crate) fn beside(hosts: &ControlApi) -> Self {
+    /// By the same state as the service for hosts, which is at `listens`.
+    pub(crate) fn beside(hosts: &ControlApi, listens: SocketAddr) -> Self {
         Self {
             writer: hosts.context.writer.clone(),
             registry: hosts.context.registry.clone(),
             authority: hosts.authority.clone(),
             metrics: hosts.context.metrics.clone(),
             draining: hosts.context.draining.clone(),
+            listens,
         }
     }
 }
@@ -138,6 +142,7 @@ impl v1::admin_server::Admin for AdminApi {
         Ok(Response::new(v1::CreateTokenResponse {
             token: token.to_string(),
             expires_unix_seconds: record.expires.unix(),
+            listens: self.listens.to_string(),
         }))
     }
 

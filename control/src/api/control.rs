@@ -141,7 +141,8 @@ impl v1::control_server::Control for ControlApi {
         {
             self.context.metrics.addresses_refused.with_label_values(&[reason]).inc();
             let now = SystemTime::now().into();
-            self.context.registry.shortages.note(network.clone(), node.clone(), refusal.to_string(), now);
+            let (registry, refused) = (&self.context.registry, (node.clone(), refusal.to_string()));
+            registry.shortages.note(&registry.directory(), network.clone(), refused, now);
         }
         let carried = carried.map_err(status_of)?;
         self.context.registry.shortages.end(&network, &node);

@@ -93,12 +93,14 @@ pub enum CarryRefusal {
     Short(NetworkName, NodeName),
     /// The addresses that are left are for others.
     #[error(
-        "the last {} of network {network} {} kept for hosts that have none yet, and node {node} holds {held}; make it larger: \
-         `sealane network grow {network} --subnet CIDR`", free_addresses(*.free), if *.free == 1 { "is" } else { "are" }
+        "the last {} of network {network} {} kept for hosts and services that have none yet, and node {node} holds {held}; {}",
+        free_addresses(*.free), if *.free == 1 { "is" } else { "are" }, way_out(.network, *.subnet)
     )]
     Kept {
         /// The network.
         network: NetworkName,
+        /// Subnet of the network.
+        subnet: Subnet,
         /// Number of free addresses.
         free: usize,
         /// The host.
@@ -261,7 +263,7 @@ fn most(state: &State, network: &NetworkState, node: &NodeName) -> Result<usize,
     let free = room::taken(network, &node, spread.outside.keys().copied()).free();
     let spare = free.saturating_sub(room::kept(state, network));
     if spare < cell && free >= cell {
-        return Err(CarryRefusal::Kept { network: name, free, node, held });
+        return Err(CarryRefusal::Kept { network: name, subnet, free, node, held });
     }
     Ok(ipam::next_size(subnet, held).min(unused).min(spare.max(cell)))
 }

@@ -22,15 +22,24 @@ struct Shortage {
     node: NodeName,
     /// The reason, with what to do.
     why: String,
+    /// Number of addresses that were in nobody's block: with more, the refusal is a thing of the past.
+    free: usize,
     at: Timestamp,
 }
 
 impl Shortages {
     /// A host gets no more addresses of a network that is known.
-    pub(crate) fn note(&self, network: NetworkName, node: NodeName, why: String, now: Timestamp) {
+    pub(crate) fn note(
+        &self,
+        directory: &Directory,
+        network: NetworkName,
+        (node, why): (NodeName, String),
+        now: Timestamp,
+    ) {
+        let free = directory.networks.get(&network).map_or(0, |known| known.space().free());
         let mut shortages = lock(&self.0);
         shortages.retain(|_, shortage| now.since(shortage.at) < LASTS);
-        shortages.insert(network, Shortage { node, why, at: now });
+        shortages.insert(network, Shortage { node, why, free, at: now });
     }
 
     /// The host has got some after all.
@@ -41,18 +50,19 @@ impl Shortages {
         }
     }
 
-    /// Tells people of each network whose space tells nothing itself.
+    /// Tells people of each network whose space tells nothing itself, and has not become larger since.
     pub(crate) fn problems(&self, directory: &Directory, now: Timestamp) -> Vec<String> {
         let shortages = lock(&self.0);
-        let told = |network: &NetworkName| {
-            directory
-                .networks
-                .get(network)
-                .is_some_and(|known| known.space().shortage(known.network()).is_none())
+        let told = |network: &NetworkName, free: usize| {
+            directory.networks.get(network).is_some_and(|known| {
+                let space = known.space();
+                space.free() <= free && space.shortage(known.network()).is_none()
+            })
         };
-        let lasting =
-            shortages.iter().filter(|(network, shortage)| now.since(shortage.at) < LASTS && told(network));
-        let sentence = |(_, Shortage { node, why, at }): (&NetworkName, &Shortage)| {
+        let lasting = shortages
+            .iter()
+            .filter(|(network, shortage)| now.since(shortage.at) < LASTS && told(network, shortage.free));
+        let sentence = |(_, Shortage { node, why, at, .. }): (&NetworkName, &Shortage)| {
             format!("node {node} got no more addresses {} ago: {why}", Span(now.since(*at)))
         };
         lasting.map(sentence).collect()

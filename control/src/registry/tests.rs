@@ -179,12 +179,13 @@ fn a_refusal_of_addresses_is_a_problem_until_the_host_gets_some_or_asks_no_more(
     let shortages = Shortages::default();
     let [host, other]: [NodeName; 2] = ["host-1", "host-2"].map(|name| name.parse().unwrap());
     let said = |directory: &Directory, second| shortages.problems(directory, Timestamp::from_unix(second));
-    shortages.note(
-        network.clone(),
-        host.clone(),
-        "the last 2 are kept".to_owned(),
-        Timestamp::from_unix(100),
-    );
+    let note = |directory: &Directory| {
+        let refused = (host.clone(), "the last 2 are kept".to_owned());
+        shortages.note(directory, network.clone(), refused, Timestamp::from_unix(100));
+    };
+    note(&Directory::default());
+    assert!(said(&directory, 103).is_empty(), "there are more addresses than there were");
+    note(&directory);
     assert!(said(&Directory::default(), 100).is_empty(), "the network is gone");
     assert_eq!(said(&directory, 103), ["node host-1 got no more addresses 3 s ago: the last 2 are kept"]);
     assert!(said(&directory, 700).is_empty());

@@ -30,7 +30,7 @@ pub(super) struct NetworkCache {
     /// Subnet of the last pass that got to its end: all workloads' interfaces have addresses of it.
     pub(super) subnet: Option<Subnet>,
     /// The least that other hosts allow, as they told.
-    pub(super) others: Option<Mtu>,
+    pub(super) told: Option<Mtu>,
     pub(super) announcing: Vec<Task>,
     /// The last look at everything, for who asked for it.
     pub(super) looked: watch::Sender<Look>,

@@ -161,12 +161,13 @@ pub(super) fn inner_mtu(outer: u32, family: IpFamily) -> u32 {
     outer.saturating_sub(overhead(family))
 }
 
-/// Says what helps where packets of `lost` bytes are lost on a way of which `passes` bytes are known to pass.
+/// Says what helps where packets of `lost` bytes are lost on a way from the host `whose`, of which `passes` bytes are known to pass.
 #[must_use]
-pub fn narrow_remedy(lost: u32, passes: Option<u32>) -> String {
+pub fn narrow_remedy(whose: &str, lost: Option<u32>, passes: Option<u32>) -> String {
+    let lost = lost.map(|lost| format!(" to {lost}")).unwrap_or_default();
     let passes = passes.map_or_else(|| "what passes".to_owned(), |passes| passes.to_string());
     format!(
-        "raise the MTU of the network beneath to {lost}, or lower that of this host's device to {passes}: networks without --mtu \
+        "raise the MTU of the network beneath{lost}, or lower that of {whose}'s device to {passes}: networks without --mtu \
          follow it, others must be removed and created again with a smaller one"
     )
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 use sealane_proto::resource::{Network, NetworkSnapshot};
-use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName};
+use sealane_proto::types::{IpFamily, Mtu, NetworkName};
 use tokio::sync::watch;
 
 use super::narrow::ECHO_MARK;
@@ -52,19 +52,19 @@ impl Overlay {
     /// When the kernel cannot be asked.
     pub fn mtu_of(&self, network: &Network) -> Result<u32, OverlayError> {
         let carried = self.carried(&network.name);
-        let others = lock(&carried).others;
-        self.kernel.mtu(network, others)
+        let told = lock(&carried).told;
+        self.kernel.mtu(network, told)
     }
 }
 
 impl KernelAccess {
-    /// The network's MTU: as given, or what fits into the ways of this host and of the `others`.
-    pub(super) fn mtu(&self, network: &Network, others: Option<Mtu>) -> Result<u32, OverlayError> {
+    /// The network's MTU: as given, or what fits into the ways of this host and what all hosts have `told`.
+    pub(super) fn mtu(&self, network: &Network, told: Option<Mtu>) -> Result<u32, OverlayError> {
         if let Some(mtu) = network.mtu {
             return Ok(mtu.into());
         }
         let own = self.seen(|seen| seen.inner)?;
-        Ok(fitting(network, own, others))
+        Ok(fitting(network, own, told))
     }
 
     /// The longest packet that the ways allow inside a tunnel, in bytes.
@@ -150,9 +150,9 @@ impl KernelAccess {
     }
 }
 
-/// The length of packets for which there is room on this host and on the `others`, or that IPv6 takes at least.
-fn fitting(network: &Network, own: u32, others: Option<Mtu>) -> u32 {
-    let fitting = others.map_or(own, |others| own.min(others.into()));
+/// The length of packets for which there is room on this host, and on all as they have `told`, or that IPv6 takes at least.
+fn fitting(network: &Network, own: u32, told: Option<Mtu>) -> u32 {
+    let fitting = told.map_or(own, |told| own.min(told.into()));
     match network.subnet6 {
         Some(_) => fitting.max(Mtu::MIN_IPV6.into()),
         None => fitting,
@@ -171,9 +171,10 @@ fn too_long(network: &Network, own: u32) -> Option<String> {
     (length > own).then(|| format!("{length} bytes, and {own} fit; {beneath} {fix}"))
 }
 
-/// The least that the other hosts told.
-pub(super) fn least_of_others(snapshot: &NetworkSnapshot, node: &NodeName) -> Option<Mtu> {
-    snapshot.nodes.iter().filter(|other| other.name != *node).filter_map(|other| other.mtu).min()
+/// The least that hosts have told, as control passes it on. What this host told counts as well: longer packets of its own would be lost at
+/// bridges of hosts that are told later, so all go over to them by one state.
+pub(super) fn least_told(snapshot: &NetworkSnapshot) -> Option<Mtu> {
+    snapshot.nodes.iter().filter_map(|node| node.mtu).min()
 }
 
 /// The MTU of the device with the underlay address or, where that is loopback, the least of those that packets may leave by.
@@ -196,7 +197,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn the_least_that_any_other_host_told_counts() {
+    fn the_least_that_any_host_told_counts_this_one_among_them() {
         let mut snapshot = testing::snapshot();
         let told = |name: &str, bytes: u32| sealane_proto::resource::Node {
             name: name.parse().unwrap(),
@@ -204,13 +205,12 @@ mod tests {
             mtu: Mtu::try_from(bytes).ok(),
         };
         snapshot.nodes = vec![told("a", 1400), told("b", 8950), told("c", 1450), told("old", 0)];
-        let least = |node: &str| least_of_others(&snapshot, &node.parse().unwrap()).map(Mtu::get);
-        assert_eq!((least("a"), least("b")), (Some(1450), Some(1400)));
+        assert_eq!(least_told(&snapshot).map(Mtu::get), Some(1_400));
         snapshot.nodes.push(told("small", 576));
-        let least = least_of_others(&snapshot, &"a".parse().unwrap()).map(Mtu::get);
+        let least = least_told(&snapshot).map(Mtu::get);
         assert_eq!(least, Some(576), "who tells less than IPv6 takes counts as well");
-        snapshot.nodes.truncate(1);
-        assert_eq!(least_of_others(&snapshot, &"a".parse().unwrap()), None);
+        snapshot.nodes = vec![told("old", 0)];
+        assert_eq!(least_told(&snapshot), None);
     }
 
     #[test]

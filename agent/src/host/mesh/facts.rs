@@ -82,6 +82,18 @@ impl Mesh {
         self.words.hear(owner, facts, (is_member, latest)) && is_member
     }
 
+    /// Weighs again, at `now`, words of starts that were yet to come: this host's clock may have been set. Returns the networks in which
+    /// that may make a difference.
+    pub(crate) fn weigh_doubts(&mut self, now: SystemTime) -> Vec<NetworkName> {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let Self { words, networks, .. } = self;
+        let doubted = words.doubted().into_iter();
+        let may = |network: &NetworkName| {
+            networks.get(network).is_some_and(|carried| words.weigh(&carried.snapshot.content, now))
+        };
+        doubted.filter(may).collect()
+    }
+
     /// Nothing is heard of the owner any more; returns the networks in which that may make a difference.
     pub(crate) fn fall_silent(&mut self, owner: &NodeName) -> Vec<NetworkName> {
         self.words.fall_silent(owner)

@@ -31,11 +31,22 @@ pub(in super::super) struct Lengths {
     pub(in super::super) most: u32,
 }
 
+/// The longest packets that pass on a way that loses longer ones, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// They are being looked for.
+    Sought,
+    /// They are this long.
+    Bytes(u32),
+    /// They are shorter than what every way should take.
+    Less(u32),
+}
+
 /// A way that loses long packets without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Narrow {
-    /// The longest packets that pass, in bytes; `None` while that is being looked for.
-    pub(crate) passes: Option<u32>,
+    /// The longest packets that pass.
+    pub(crate) passes: Passing,
     /// A length that is lost, in bytes.
     pub(crate) lost: u32,
 }
@@ -266,7 +277,20 @@ impl PathSearch {
             (None, None) => self.lengths.map(|lengths| lengths.most),
             (None, Some(_)) => None,
         };
-        in_force.filter(|_| self.confirmed)
+        in_force.filter(|_| self.confirmed && !matches!(self.passing(), Passing::Less(_)))
+    }
+
+    /// The longest packets that pass where longer ones are lost. That all ways take the least length is taken for granted by the
+    /// search, and found out when that is in force.
+    pub(super) fn passing(&self) -> Passing {
+        let least = self.lengths.map_or(0, |lengths| lengths.least);
+        match self.settled {
+            Some(settled) if settled > least || (self.confirmed && self.missing < ATTEMPTS) => {
+                Passing::Bytes(settled)
+            }
+            Some(settled) if self.missing >= ATTEMPTS => Passing::Less(settled),
+            Some(_) | None => Passing::Sought,
+        }
     }
 
     /// A length that is lost on the way, if one is.
@@ -305,7 +329,9 @@ impl PathSearch {
         let Phase::Searching(search) = &mut self.phase else { return };
         if search.poll_over() {
             let passes = search.passes;
-            self.confirmed = self.lengths.is_some_and(|lengths| passes > lengths.least);
+            let was_confirmed = self.confirmed && self.settled == Some(passes);
+            let least = self.lengths.map_or(0, |lengths| lengths.least);
+            self.confirmed = was_confirmed || passes > least;
             self.settled = Some(passes);
             (self.phase, self.next) = (Phase::Narrow { raise: now + RAISE }, Some(now + USUAL));
         }

@@ -174,7 +174,7 @@ impl Peer {
     /// Lengths that are lost on the way, if short packets are not.
     pub(super) fn narrow(&self) -> Option<Narrow> {
         let lost = self.path.lost().filter(|_| self.reach != Reach::Unreachable)?;
-        Some(Narrow { passes: self.path.settled(), lost })
+        Some(Narrow { passes: self.path.passing(), lost })
     }
 
     /// The longest packets that are to be sent to it, where that is less than the greatest length.

@@ -319,7 +319,7 @@ fn a_way_that_loses_long_packets_is_known_within_ten_seconds_and_its_host_stays_
         assert!(loss > 0 || took + found < 10 * SECOND, "{:?}", took + found);
         let exact = world.core.settled().filter(|(_, length)| *length == 1_380).count();
         assert!(exact > 30 && (loss > 0 || exact == 40), "{exact}");
-        let narrow = Narrow { passes: Some(1_380), lost: 1_500 };
+        let narrow = Narrow { passes: Passing::Bytes(1_380), lost: 1_500 };
         assert!(world.core.views().values().any(|view| view.narrow == Some(narrow)));
         assert_eq!(world.core.unreachable().next(), None);
         world.limit = 1_500;

@@ -106,17 +106,38 @@ fn down(view: &v1::ServiceView, workloads: &[v1::WorkloadView]) -> Option<String
         ));
     }
     if *instances > 0 {
-        let them = if *instances > 1 { "its instances" } else { "its instance" };
-        return Some(format!(
-            "service {network}/{name} has no instance that is known to be ready and not drained; `sealane workload ls \
-             --network {network}` says what keeps {them} from being ready"
-        ));
+        let none =
+            format!("service {network}/{name} has no instance that is known to be ready and not drained");
+        let listing = format!("`sealane workload ls --network {network}`");
+        return Some(match (hindered((network, name), workloads), *instances) {
+            (Some((first, why)), 1) => format!("{none}: {} on {}: {why}", first.name, first.node),
+            (Some((first, why)), _) => {
+                format!(
+                    "{none}: {} on {}: {why}; {listing} says what keeps the others",
+                    first.name, first.node
+                )
+            }
+            (None, 1) => format!("{none}; {listing} says what keeps its instance from being ready"),
+            (None, _) => format!("{none}; {listing} says what keeps its instances from being ready"),
+        });
     }
     let end = if *declared { "delete service" } else { "service rm" };
     Some(format!(
         "service {network}/{name} has no instance, so its calls are refused; start one, or end the service by `sealane \
          {end} {name} --network {network}` on the control host"
     ))
+}
+
+/// Finds an instance of which it is known what keeps it from being ready.
+fn hindered<'a>(
+    (network, service): (&str, &str),
+    workloads: &'a [v1::WorkloadView],
+) -> Option<(&'a v1::Workload, &'a str)> {
+    workloads.iter().find_map(|view| {
+        let known = view.workload.as_ref()?;
+        let is_one = known.network == network && known.service == service;
+        (is_one && !view.problem.is_empty()).then_some((known, view.problem.as_str()))
+    })
 }
 
 /// Finds an instance that is ready and gets no calls for its weight of 0 alone, which nobody drained.
@@ -175,6 +196,29 @@ mod tests {
             problem.starts_with("service shop/api has no ready instance that offers port 9999/tcp"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn what_keeps_an_instance_from_being_ready_is_told_with_its_service() {
+        let said = |instances| {
+            let workload = v1::Workload {
+                network: "shop".into(),
+                name: "api-1".into(),
+                node: "host-2".into(),
+                service: "api".into(),
+                ..Default::default()
+            };
+            let problem = "not ready: its check fails: connection refused".to_owned();
+            let view = v1::WorkloadView { workload: Some(workload), problem, ..Default::default() };
+            let details = Details::new(vec![], vec![], vec![service("api", 0, instances)], &[view]);
+            details.problems().next().unwrap().clone()
+        };
+        let one = said(1);
+        assert!(
+            one.ends_with("not drained: api-1 on host-2: not ready: its check fails: connection refused"),
+            "{one}"
+        );
+        assert!(said(2).contains("connection refused; `sealane workload ls --network shop` says"));
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn the_last_addresses_are_kept_for_hosts_that_have_none() {
     assert_eq!(room::held(&state.networks[&"shop".parse().unwrap()], &"host-1".parse().unwrap()), 5);
     let error = carry(&mut state, "host-1", 5).unwrap_err().to_string();
     assert!(
-        error.contains("the last free address of network shop is kept for hosts that have none"),
+        error.contains("the last free address of network shop is kept for hosts and services that have none"),
         "{error}"
     );
     assert!(error.contains("and node host-1 holds 5"), "{error}");
@@ -168,12 +168,14 @@ fn the_last_addresses_are_kept_for_hosts_that_have_none() {
 fn the_last_addresses_are_counted_in_words() {
     let refusal = CarryRefusal::Kept {
         network: "shop".parse().unwrap(),
+        subnet: "10.42.0.0/28".parse().unwrap(),
         free: 2,
         node: "host-1".parse().unwrap(),
         held: 6,
     };
     let said = refusal.to_string();
     assert!(said.contains("the last 2 free addresses of network shop are kept"), "{said}");
+    assert!(said.contains("`sealane network grow shop --subnet 10.42.0.0/27`"), "{said}");
 }
 
 fn put_workload(state: &mut State, last: u8) {

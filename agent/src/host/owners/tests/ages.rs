@@ -16,6 +16,12 @@ fn a_start_that_is_yet_to_come_is_believed_once_control_knows_of_it_and_closes_n
     assert!(!say(&mut words, NOW + SKEW + 1, 2), "its clock is more than a day ahead");
     let said: Vec<String> = words.doubts().collect();
     assert!(said[0].contains("node host-1") && said[0].contains("a day ahead"), "{said:?}");
+    assert!(
+        said[0].contains("up to 2023-11-15T22:13:21Z") && said[0].contains("from 2023-11-14T22:13:21Z on")
+    );
+    let mut later = words.clone();
+    assert!(!later.weigh(&snapshot(5).content, NOW) && later.weigh(&snapshot(5).content, NOW + 1));
+    assert_eq!(later.doubts().count(), 0, "a clock that was wrong is right now");
     let control = snapshot(NOW + SKEW + 1);
     words.dismiss(None, &control.content);
     assert_eq!(
@@ -41,6 +47,10 @@ fn what_is_ahead_of_everything_is_counted_and_kept_in_mind_of_members_until_cont
         assert!(!words.hear(name(owner), facts.clone(), (is_member, SKEW)));
     }
     let doubted = |words: &Words| words.doubts().map(|doubt| doubt[..11].to_owned()).collect::<Vec<_>>();
+    let mut twice = words.clone();
+    assert!(!twice.hear(name(1), office.clone(), (true, SKEW)));
+    assert_eq!(doubted(&twice), ["node host-1", "node host-2"], "one sentence for all networks");
+    assert!(twice.doubts().next().unwrap().contains("in networks office, shop what"));
     assert_eq!(
         (words.poll_refused(), doubted(&words)),
         (3, vec!["node host-2".to_owned(), "node host-1".to_owned()])

@@ -160,6 +160,24 @@ fn a_black_hole_is_known_after_echoes_in_a_row_and_a_whole_way_costs_one_echo_in
 }
 
 #[test]
+fn a_way_that_takes_less_than_every_way_should_is_told_from_one_that_takes_just_that() {
+    let mut world = World::new(LENGTHS, LENGTHS.least - 1);
+    let await_passing = |world: &mut World, limit: u32, expected: Passing, passes: Option<u32>| {
+        world.limit = limit;
+        world.run(WHILE, |search| search.passing() == expected);
+        assert_eq!((world.search.passing(), world.search.passes()), (expected, passes), "{limit}");
+    };
+    await_passing(&mut world, LENGTHS.least - 1, Passing::Less(626), None);
+    await_passing(&mut world, LENGTHS.least, Passing::Bytes(626), Some(626));
+    let changed = world.run(WHILE, |search| search.passing() != Passing::Bytes(626));
+    assert!(changed >= WHILE, "what is known stays known while more is tried: {changed:?}");
+    await_passing(&mut world, LENGTHS.least - 100, Passing::Less(626), None);
+    world.limit = LENGTHS.most;
+    world.run(WHILE, |search| search.lost().is_none());
+    assert_eq!((world.search.lost(), world.search.passes()), (None, Some(1_500)));
+}
+
+#[test]
 fn a_way_that_grows_is_used_in_full_within_the_time_of_a_turn() {
     for grown in [1_360, 1_352, 1_499, 1_500, 1_600] {
         let mut world = World::new(LENGTHS, 1_350);
