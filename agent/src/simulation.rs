@@ -22,12 +22,10 @@ use sealane_proto::types::{
 
 use crate::attachment::{AttachmentId, AttachmentSpec};
 use crate::disk::{
-    StoredAnchor, StoredProcess, StoredWorkload, delta_to_bytes, led_on, network_from_bytes, network_to_bytes,
-    words_from_bytes, words_to_bytes,
+    StoredAnchor, StoredProcess, StoredWorkload, delta_to_bytes, led_on, network_from_bytes,
+    network_to_bytes, words_from_bytes, words_to_bytes,
 };
-use crate::host::{
-    AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass, Unsaved,
-};
+use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass, Unsaved};
 use crate::ipam::IpamError;
 pub use crate::liveness::simulation::SimulatedWatch;
 pub use crate::peer::simulation::{Memory, SimulatedTalk, Voice};

@@ -70,11 +70,8 @@ fn deltas_are_followed_and_kept_as_such_and_one_that_leads_from_elsewhere_makes_
 
 #[test]
 fn a_record_is_led_on_by_the_log_beside_it_as_far_as_that_follows() {
-    let steps = [
-        delta(1, "web", "10.42.0.9", 1),
-        delta(3, "api", "10.42.0.8", 2),
-        delta(5, "db", "10.42.0.7", 3),
-    ];
+    let steps =
+        [delta(1, "web", "10.42.0.9", 1), delta(3, "api", "10.42.0.8", 2), delta(5, "db", "10.42.0.7", 3)];
     let log: Vec<Vec<u8>> = steps.iter().map(delta_to_bytes).collect();
     let led = |snapshot: NetworkSnapshot, log: &[Vec<u8>]| {
         let led = led_on(snapshot, log);
