@@ -65,7 +65,6 @@ pub(super) async fn make(
     request: &mut PendingRequest,
     (mut first, pieces): (Bytes, Vec<Bytes>),
 ) -> Result<Ended, Failure> {
-    let began = Instant::now();
     let length = first.len();
     let (is_repeatable, client) = (request.head.method.is_idempotent(), Some(request.client));
     let purpose = Purpose { protocol: Protocol::Http1, is_repeatable, client };
@@ -78,10 +77,12 @@ pub(super) async fn make(
         }
     };
     let mut far = opened.map_err(Failure::NotOpened)?;
+    // The time until a tunnel stands says nothing of the requests that follow on it.
+    let since = Instant::now();
     let (progress, sent) = (Progress::default(), Sent::default());
     let (head, counts) = (request.head, traffic.bytes());
     counts.0.inc_by((length - first.len()) as u64);
-    let (asked, since) = (request.began, began);
+    let asked = request.began;
     let on_head = |status: u16| {
         let latency = since.elapsed();
         traffic.answered(status, asked.elapsed());

@@ -246,6 +246,10 @@ fn a_host_registers_nothing_in_networks_that_its_token_was_not_made_for() {
     let token = created.stdout.lines().last().unwrap().to_owned();
     mesh.restart_agent(2, &["--token", &token, "--services-dir", "/run/services.d"]);
     mesh.site_mut(2).await_ready();
+    let two = mesh.site(2);
+    eventually(PATIENCE, "host-2 is connected", || {
+        (two.json(&["status"])["control_connected"] == true).then_some(())
+    });
     let register = |network: &str| register(mesh.site(2), "db", network, "192.0.2.50:5432", &[]);
     let refused = register("shop");
     assert!(refused.stderr.contains("joined by a token for network office"), "{refused}");
