@@ -120,27 +120,6 @@ fn calls_to_a_host_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_
 }
 
 #[test]
-fn an_instance_whose_host_was_cut_off_gets_its_share_again_from_who_called_it_before() {
-    if !isolated() {
-        return;
-    }
-    let stage = Stage::set();
-    let two = stage.mesh.site(2);
-    let mut calls = two.load("calls", &["http://api:8080/", "--pause-ms", "2"]);
-    calls.await_answer("api-3");
-    let third = &stage.mesh.site(3).host;
-    third.cut().unwrap();
-    eventually(PATIENCE, "it is known to be cut off", || (reach(two, 3) == "unreachable").then_some(()));
-    third.heal().unwrap();
-    two.await_instances("api", 3);
-    calls.await_further(2_000);
-    let report = calls.stop().ok();
-    let answered = report.answers.get("api-3").copied().unwrap_or_default();
-    println!("{answered} of {} calls were answered by the instance that was away", report.requests);
-    assert!(answered * 5 > report.requests, "{report:#?}");
-}
-
-#[test]
 fn calls_to_a_host_all_of_whose_processes_are_stopped_go_on_elsewhere_or_end_and_come_back_to_it() {
     if !isolated() {
         return;
