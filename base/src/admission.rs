@@ -106,6 +106,15 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Waits for a newcomer's first word, unless its place is taken meanwhile.
+async fn hear<S: Ord + Clone>(place: &mut Place<S>, stream: &TcpStream) -> Result<(), Turned> {
+    let spoke = place.spoke().clone();
+    tokio::select! {
+        said = first_word(stream, &spoke) => said,
+        () = place.taken() => Err(Turned::Displaced),
+    }
+}
+
 /// Shakes hands with a newcomer, who has a second to say something and five for its handshake, and holds the place as long.
 ///
 /// # Errors
@@ -115,11 +124,7 @@ pub async fn greet<S: Ord + Clone, T, F: Future<Output = io::Result<T>>>(
     stream: TcpStream,
     shake_hands: impl FnOnce(TcpStream) -> F,
 ) -> Result<T, Turned> {
-    let spoke = place.spoke().clone();
-    tokio::select! {
-        said = first_word(&stream, &spoke) => said?,
-        () = place.taken() => return Err(Turned::Displaced),
-    }
+    hear(&mut place, &stream).await?;
     finish(place, shake_hands(stream)).await
 }
 
@@ -133,11 +138,7 @@ pub async fn greet_in_turn<S: Ord + Clone, T, F: Future<Output = io::Result<T>>>
     stream: TcpStream,
     shake_hands: impl FnOnce(TcpStream) -> F,
 ) -> Result<T, Turned> {
-    let spoke = place.spoke().clone();
-    tokio::select! {
-        said = first_word(&stream, &spoke) => said?,
-        () = place.taken() => return Err(Turned::Displaced),
-    }
+    hear(&mut place, &stream).await?;
     let source = place.source.clone();
     drop(place);
     let turn = timeout(TURN, turns.turn(source)).await.map_err(|_| Turned::Late)?;

@@ -152,7 +152,7 @@ pub(crate) fn network_to_bytes(snapshot: &NetworkSnapshot, offered: &BTreeSet<Ip
     bytes
 }
 
-/// What has changed in a network since its state was written, for [`super::Folder::append`].
+/// A delta of a network for [`super::Folder::append`].
 #[must_use]
 pub(crate) fn delta_to_bytes(delta: &NetworkDelta) -> Vec<u8> {
     v1::NetworkDelta::from(delta).encode_to_vec()

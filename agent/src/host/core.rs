@@ -70,12 +70,12 @@ pub(crate) enum News {
 pub(crate) enum Unsaved {
     /// The state.
     Whole,
-    /// What has changed since that was written, in this order.
+    /// The deltas since that was written, in this order.
     Deltas(Vec<NetworkDelta>),
 }
 
 impl Unsaved {
-    /// What is not on disk after one more delta.
+    /// Adds one more delta to the news that are not on disk.
     fn after(before: Option<Self>, delta: NetworkDelta) -> Self {
         match before {
             // The addresses that this host gives back are written with the state alone, and follow from its blocks.

@@ -40,7 +40,7 @@ impl Affected {
         Self { networks: networks.into_iter().map(all).collect(), nodes: true, tokens: true }
     }
 
-    /// What is touched of a network, to be added to.
+    /// The touched records of a network, to be added to.
     pub(super) fn network(&mut self, name: &NetworkName) -> &mut Touched {
         self.networks.entry(name.clone()).or_default()
     }

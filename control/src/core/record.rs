@@ -178,7 +178,7 @@ impl fmt::Display for Mesh {
 }
 
 impl Home for NetworkName {
-    /// Its hosts' view, for kinds of records that say nothing closer.
+    /// Touches the whole view of a network's hosts, for kinds of records that say nothing closer.
     fn affects(&self, affected: &mut Affected) {
         affected.network(self).hosts = true;
     }

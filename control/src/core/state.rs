@@ -61,11 +61,6 @@ pub struct NetworkHosts {
 }
 
 impl State {
-    /// The networks in which a host holds blocks.
-    pub fn carried_by<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NetworkName> {
-        self.networks.iter().filter(|(_, state)| state.carried_by(node)).map(|(name, _)| name)
-    }
-
     /// Notes that these networks' content changed at `revision`.
     pub fn stamp<'a>(&mut self, networks: impl IntoIterator<Item = &'a NetworkName>, revision: u64) {
         for name in networks {

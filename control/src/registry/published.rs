@@ -172,7 +172,7 @@ impl PublishedNetwork {
         &self.hosts.carriers
     }
 
-    /// Its space of addresses.
+    /// The network's space of addresses.
     pub(crate) fn space(&self) -> AddressSpace {
         AddressSpace::count(&self.network, &self.hosts.blocks, self.workloads.size())
     }

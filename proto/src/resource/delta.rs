@@ -60,7 +60,7 @@ pub struct Totals {
     pub workloads: usize,
 }
 
-/// What of one kind is new or other than it was, and the names of what is no more.
+/// Items of one kind that are new or other than they were, and the names of those that are no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference<N, T>(BTreeMap<N, Option<T>>);
 
@@ -120,7 +120,7 @@ impl<N: Ord + Clone, T: Clone> Difference<N, T> {
         self.0.is_empty()
     }
 
-    /// What is new or other than it was.
+    /// The items that are new or other than they were.
     pub fn news(&self) -> impl Iterator<Item = &T> {
         self.0.values().flatten()
     }
