@@ -155,7 +155,7 @@ TEST_TOOLS := $(DEMO_TOOLS) dig:dnsutils ps:procps nsenter:util-linux ethtool:et
 	nghttpd:nghttp2-server h2load:nghttp2-client nginx:nginx-light mariadbd:mariadb-server mariadb:mariadb-client \
 	pg_ctlcluster:postgresql sshd:openssh-server ssh:openssh-client aiosmtpd:python3-aiosmtpd faketime:faketime \
 	dockerd:docker.io docker-compose:docker-compose /usr/share/doc/busybox-static:busybox-static qemu-system-x86_64:qemu-system-x86 \
-	/usr/lib/cni/portmap:containernetworking-plugins podman:podman ctr:containerd
+	/usr/lib/cni/portmap:containernetworking-plugins podman:podman ctr:containerd etcd:etcd-server
 # Modules of Debian's python3, by the folder of each.
 MODULES := /usr/lib/python3/dist-packages
 TEST_TOOLS += $(MODULES)/grpc:python3-grpcio $(MODULES)/websockets:python3-websockets

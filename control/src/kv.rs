@@ -5,8 +5,9 @@
 //! [`Condition`] holds, nothing otherwise. A [`Watch`] tells what changed from a revision on, as long as that is
 //! remembered. Deliberately absent: leases, and reading the past.
 //!
-//! [`File`] keeps rows in one redb file, [`Memory`] in none; `conformance` is what each must pass.
+//! [`File`] keeps rows in one redb file, [`Etcd`] in etcd, [`Memory`] nowhere; `conformance` is what each must pass.
 
+mod etcd;
 mod file;
 mod history;
 mod memory;
@@ -17,6 +18,7 @@ mod conformance;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use etcd::{Etcd, EtcdError, EtcdPlace, EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError};
 pub use file::{File, Opener};
 pub use history::{Compacted, Event, Watch};
 pub use memory::Memory;
@@ -70,6 +72,15 @@ pub struct Transaction {
     pub then: Vec<Write>,
 }
 
+/// Size of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Number of writes.
+    pub writes: usize,
+    /// Number of bytes in them.
+    pub bytes: usize,
+}
+
 /// A store that could not be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
@@ -97,6 +108,9 @@ pub enum CommitError {
         /// The key.
         key: String,
     },
+    /// More than the store takes in one transaction; nothing was changed.
+    #[error("{0}")]
+    TooLarge(String),
     /// The transaction may have happened or not: whoever needs to know reads again.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -131,6 +145,11 @@ pub trait Kv: Send + fmt::Debug {
 
     /// Forgets what happened before this revision; rows stay.
     fn compact(&mut self, before: u64);
+
+    /// Returns the size of a transaction that is surely not too large.
+    fn limits(&self) -> Limits {
+        Limits { writes: usize::MAX, bytes: usize::MAX }
+    }
 }
 
 impl Write {
@@ -139,6 +158,15 @@ impl Write {
     pub fn key(&self) -> &str {
         match self {
             Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+
+    /// Returns the number of bytes in it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.len() + value.len(),
+            Self::Delete(key) => key.len(),
         }
     }
 }

@@ -21,7 +21,7 @@ use sealane_proto::types::TrustDomain;
 
 use crate::ca::AuthorityRecord;
 use crate::core::State;
-use crate::kv::{CommitError, Condition, Failure, Kv, Transaction, Write};
+use crate::kv::{CommitError, Condition, Failure, Kv, Limits, Transaction, Write};
 
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
@@ -79,6 +79,9 @@ pub(crate) enum WriteError {
     /// Another process has written.
     #[error("another control plane has written to the store, so nothing was changed; try again")]
     Raced,
+    /// More than the store takes at once.
+    #[error("the change is too large, so nothing was changed: {0}")]
+    TooLarge(String),
     /// The content cannot be read any more.
     #[error("the store cannot be read: {0}; restore a backup")]
     Unreadable(String),
@@ -116,9 +119,21 @@ impl Store {
         let transaction = Transaction { when, then: rows.into_values().collect() };
         self.guard = Some(self.kv.commit(&transaction).map_err(|error| match error {
             CommitError::Failed(failure) => WriteError::Failed(failure),
+            CommitError::TooLarge(reason) => {
+                // Nothing has happened: the row is as it was.
+                self.guard = Some(guard);
+                WriteError::TooLarge(reason)
+            }
             CommitError::Conflict { .. } | CommitError::Duplicate { .. } => WriteError::Raced,
         })?);
         Ok(())
+    }
+
+    /// Returns the size of a commit that is surely not too large.
+    pub(crate) fn limits(&self) -> Limits {
+        let limits = self.kv.limits();
+        // One row is that of the store itself.
+        Limits { writes: limits.writes.saturating_sub(1), ..limits }
     }
 
     /// Returns true if [`Store::load`] must say what the store holds before the next commit.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use proptest::prelude::*;
 use redb::Database;
 use tempfile::TempDir;
 
+use super::etcd::server::Server;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,9 +22,95 @@ trait Subject {
     type Store: Kv;
     /// An empty one.
     fn new() -> Self;
-    fn store(&mut self) -> &mut Self::Store;
+    fn kv(&mut self) -> &mut Self::Store;
+    /// The revision at which it was empty.
+    fn origin(&self) -> u64 {
+        0
+    }
+    /// The store, with revisions as if it had been empty at 0.
+    fn store(&mut self) -> Counted<'_, Self::Store> {
+        Counted { origin: self.origin(), kv: self.kv() }
+    }
     /// Ends its process at once; another one opens what it left.
     fn crash(&mut self);
+}
+
+/// A store that was empty at revision 0, whoever else is in the same one.
+struct Counted<'a, K> {
+    kv: &'a mut K,
+    origin: u64,
+}
+
+/// A watch of such a store.
+#[derive(Debug)]
+struct CountedWatch {
+    watch: Watch,
+    origin: u64,
+}
+
+impl<K: Kv> Counted<'_, K> {
+    fn row(&self, row: Row) -> Row {
+        Row { created: row.created - self.origin, modified: row.modified - self.origin, ..row }
+    }
+
+    fn get(&mut self, key: &str) -> Result<(u64, Option<Row>), Failure> {
+        let (revision, row) = self.kv.get(key)?;
+        Ok((revision - self.origin, row.map(|row| self.row(row))))
+    }
+
+    fn range(&mut self, prefix: &str) -> Result<Range, Failure> {
+        let Range { revision, rows } = self.kv.range(prefix)?;
+        let rows = rows.into_iter().map(|(key, row)| (key, self.row(row))).collect();
+        Ok(Range { revision: revision - self.origin, rows })
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<u64, CommitError> {
+        let when = transaction.when.iter().map(|condition| match condition {
+            Condition::Modified(key, revision) if *revision > 0 => {
+                Condition::Modified(key.clone(), revision + self.origin)
+            }
+            other @ (Condition::Modified(..) | Condition::Version(..)) => other.clone(),
+        });
+        let transaction = Transaction { when: when.collect(), then: transaction.then.clone() };
+        Ok(self.kv.commit(&transaction)? - self.origin)
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Result<CountedWatch, Compacted> {
+        let from = if from == 0 { 0 } else { from + self.origin };
+        let watch = self.kv.watch(prefix, from);
+        let watch = watch.map_err(|compacted| Compacted { first: compacted.first - self.origin })?;
+        Ok(CountedWatch { watch, origin: self.origin })
+    }
+
+    fn compact(&mut self, before: u64) {
+        self.kv.compact(before + self.origin);
+    }
+}
+
+impl CountedWatch {
+    fn next(&mut self, patience: Duration) -> Result<Vec<Event>, Compacted> {
+        let origin = self.origin;
+        let events = self.watch.next(patience);
+        let events = events.map_err(|compacted| Compacted { first: compacted.first - origin })?;
+        let row = |row: Row| Row { created: row.created - origin, modified: row.modified - origin, ..row };
+        let event = |event: Event| Event {
+            revision: event.revision - origin,
+            row: event.row.map(row),
+            key: event.key,
+        };
+        Ok(events.into_iter().map(event).collect())
+    }
+
+    /// Waits until so many events have come: a store may tell of what was committed a moment later.
+    fn all(&mut self, many: usize) -> Vec<Event> {
+        let mut events = self.next(PATIENCE).unwrap();
+        while events.len() < many {
+            let more = self.next(PATIENCE).unwrap();
+            assert!(!more.is_empty(), "events are missing: {events:?}");
+            events.extend(more);
+        }
+        events
+    }
 }
 
 fn put(key: &str, value: &str) -> Write {
@@ -54,7 +143,7 @@ fn conforms<S: Subject>() {
 
 fn rows_know_when_they_were_made_and_written<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     assert_eq!(store.get("/a").unwrap(), (0, None));
     assert_eq!(store.commit(&then(&[put("/a", "1"), put("/b", "1")])).unwrap(), 1);
     assert_eq!(store.commit(&then(&[put("/a", "2")])).unwrap(), 2);
@@ -67,7 +156,7 @@ fn rows_know_when_they_were_made_and_written<S: Subject>() {
 
 fn a_transaction_happens_whole_or_not_at_all<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     store.commit(&then(&[put("/a", "1")])).unwrap();
     let if_all = |when: Vec<Condition>| Transaction { when, then: vec![put("/a", "x"), put("/b", "x")] };
     let (modified, version) = (
@@ -95,7 +184,7 @@ fn a_transaction_happens_whole_or_not_at_all<S: Subject>() {
 
 fn what_changes_nothing_has_no_revision<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     store.commit(&then(&[put("/a", "1")])).unwrap();
     for nothing in [then(&[]), then(&[delete("/z")])] {
         assert_eq!(store.commit(&nothing).unwrap(), 1);
@@ -105,23 +194,23 @@ fn what_changes_nothing_has_no_revision<S: Subject>() {
 
 fn ranges_are_of_one_moment_and_prefix<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     let keys = ["/a", "/a/1", "/a/2", "/ab", "/b/1"];
     store.commit(&then(&keys.map(|key| put(key, key)))).unwrap();
-    let under = |store: &mut S::Store, prefix: &str| -> Vec<String> {
+    let under = |store: &mut Counted<'_, S::Store>, prefix: &str| -> Vec<String> {
         let range = store.range(prefix).unwrap();
         assert_eq!(range.revision, 1);
         range.rows.into_keys().collect()
     };
-    assert_eq!(under(store, "/a/"), ["/a/1", "/a/2"]);
-    assert_eq!(under(store, "/a"), ["/a", "/a/1", "/a/2", "/ab"]);
-    assert_eq!(under(store, "").len(), 5);
-    assert_eq!(under(store, "/c"), [""; 0]);
+    assert_eq!(under(&mut store, "/a/"), ["/a/1", "/a/2"]);
+    assert_eq!(under(&mut store, "/a"), ["/a", "/a/1", "/a/2", "/ab"]);
+    assert_eq!(under(&mut store, "").len(), 5);
+    assert_eq!(under(&mut store, "/c"), [""; 0]);
 }
 
 fn watches_tell_everything_in_order_from_any_revision<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     let mut all = store.watch("/", 1).unwrap();
     let mut some = store.watch("/b", 0).unwrap();
     assert_eq!(all.next(Duration::ZERO).unwrap(), []);
@@ -131,9 +220,9 @@ fn watches_tell_everything_in_order_from_any_revision<S: Subject>() {
     let (a, b) = (row("1", 1, 1, 1), row("1", 1, 1, 1));
     let first = [event(1, "/a", Some(a)), event(1, "/b", Some(b.clone()))];
     let second = [event(2, "/b", None), event(2, "/c", Some(row("1", 2, 2, 1)))];
-    assert_eq!(all.next(PATIENCE).unwrap(), [first, second.clone()].concat());
-    assert_eq!(some.next(PATIENCE).unwrap(), [event(1, "/b", Some(b)), event(2, "/b", None)]);
-    assert_eq!(store.watch("/", 2).unwrap().next(PATIENCE).unwrap(), second);
+    assert_eq!(all.all(4), [first, second.clone()].concat());
+    assert_eq!(some.all(2), [event(1, "/b", Some(b)), event(2, "/b", None)]);
+    assert_eq!(store.watch("/", 2).unwrap().all(2), second);
     let mut waiting = store.watch("/late", 3).unwrap();
     let waiter = thread::spawn(move || waiting.next(PATIENCE).unwrap());
     store.commit(&then(&[put("/other", "1")])).unwrap();
@@ -143,7 +232,7 @@ fn watches_tell_everything_in_order_from_any_revision<S: Subject>() {
 
 fn what_is_compacted_is_said<S: Subject>() {
     let mut subject = S::new();
-    let store = subject.store();
+    let mut store = subject.store();
     let mut slow = store.watch("/", 1).unwrap();
     for value in ["1", "2", "3"] {
         store.commit(&then(&[put("/a", value)])).unwrap();
@@ -166,7 +255,7 @@ fn a_crash_loses_nothing_and_watches_begin_anew<S: Subject>() {
     subject.store().commit(&then(&[put("/b", "1")])).unwrap();
     let before = subject.store().range("").unwrap();
     subject.crash();
-    let store = subject.store();
+    let mut store = subject.store();
     assert_eq!(store.range("").unwrap(), before);
     assert_eq!(store.watch("/", 1).unwrap_err(), Compacted { first: 3 });
     let mut watch = store.watch("/", before.revision + 1).unwrap();
@@ -228,10 +317,17 @@ fn agrees_with_a_model<S: Subject>() {
                 watch = subject.store().watch("", revision + 1).unwrap();
                 followed = subject.store().range("").unwrap().rows;
             }
-            for event in watch.next(Duration::ZERO).unwrap() {
-                match event.row {
-                    Some(row) => drop(followed.insert(event.key, row)),
-                    None => drop(followed.remove(&event.key)),
+            // Told a moment later, perhaps, and nothing when there was nothing.
+            loop {
+                let events = watch.next(if followed == rows { Duration::ZERO } else { PATIENCE }).unwrap();
+                if events.is_empty() {
+                    break;
+                }
+                for event in events {
+                    match event.row {
+                        Some(row) => drop(followed.insert(event.key, row)),
+                        None => drop(followed.remove(&event.key)),
+                    }
                 }
             }
             prop_assert_eq!(&followed, &rows, "a watcher has the same");
@@ -264,7 +360,7 @@ impl Subject for InFile {
         subject
     }
 
-    fn store(&mut self) -> &mut File {
+    fn kv(&mut self) -> &mut File {
         self.file.as_mut().unwrap()
     }
 
@@ -287,7 +383,7 @@ impl Subject for InMemory {
         Self(Memory::new())
     }
 
-    fn store(&mut self) -> &mut Memory {
+    fn kv(&mut self) -> &mut Memory {
         &mut self.0
     }
 
@@ -304,4 +400,53 @@ fn a_file_conforms() {
 #[test]
 fn memory_conforms() {
     conforms::<InMemory>();
+}
+
+/// A prefix of an etcd that all of them share.
+struct InEtcd {
+    prefix: String,
+    etcd: Option<Etcd>,
+    origin: u64,
+}
+
+/// The etcd of this process, as long as a test holds it.
+fn server() -> Arc<Server> {
+    static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    let mut server = SERVER.lock().unwrap();
+    server.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(Server::start::<&str>(&[]));
+        *server = Arc::downgrade(&started);
+        started
+    })
+}
+
+impl Subject for InEtcd {
+    type Store = Etcd;
+
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let prefix = format!("/{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut etcd = server().open(&prefix);
+        let origin = etcd.range("").unwrap().revision;
+        Self { prefix, etcd: Some(etcd), origin }
+    }
+
+    fn kv(&mut self) -> &mut Etcd {
+        self.etcd.as_mut().unwrap()
+    }
+
+    fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    fn crash(&mut self) {
+        self.etcd = None;
+        self.etcd = Some(server().open(&self.prefix));
+    }
+}
+
+#[test]
+fn etcd_conforms() {
+    let _server = server();
+    conforms::<InEtcd>();
 }

@@ -95,6 +95,12 @@ impl History {
         self.news.notify_all();
     }
 
+    /// Waits until it knows of this revision, no longer than `patience`; true if it does.
+    pub(super) fn knows(&self, revision: u64, patience: Duration) -> bool {
+        let waited = self.news.wait_timeout_while(self.past(), patience, |past| past.revision < revision);
+        waited.unwrap_or_else(PoisonError::into_inner).0.revision >= revision
+    }
+
     /// A watch of the rows with this prefix.
     pub(super) fn watch(self: &Arc<Self>, prefix: &str, from: u64) -> Result<Watch, Compacted> {
         let past = self.past();

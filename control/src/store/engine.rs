@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Meta, Rows, Store, SubmitError, WriteError, rows};
 use crate::core::{Affected, Change, Command, State, Timestamp};
-use crate::kv::Failure;
+use crate::kv::{Failure, Limits, Write};
 use crate::metrics::CommitMetrics;
 
 /// Called after each commit with the new state, before its senders are answered.
@@ -76,6 +76,38 @@ impl<C: Command> Job for Submitted<C> {
     }
 }
 
+/// Commands that are decided and not committed yet, and what they change.
+#[derive(Default)]
+struct Draft {
+    jobs: Vec<Box<dyn Job>>,
+    writes: Vec<Write>,
+    bytes: usize,
+    undo: Vec<Change>,
+    affected: Affected,
+}
+
+impl Draft {
+    /// Returns true if it is too large for one commit with these writes, and not without anything.
+    fn is_beyond(&self, more: &[Write], limits: Limits) -> bool {
+        let bytes = self.bytes + more.iter().map(Write::size).sum::<usize>();
+        // A network that is touched is stamped.
+        let writes = self.writes.len() + self.affected.networks.len() + more.len();
+        !self.writes.is_empty() && (writes > limits.writes || bytes > limits.bytes)
+    }
+
+    /// Takes in a command and lets the state be what it changes.
+    fn take(&mut self, job: Box<dyn Job>, changes: Vec<Change>, writes: Vec<Write>, state: &mut State) {
+        for change in &changes {
+            state.affects(change, &mut self.affected);
+            self.undo.push(state.inverse(change));
+            state.apply(change);
+        }
+        self.bytes += writes.iter().map(Write::size).sum::<usize>();
+        self.writes.extend(writes);
+        self.jobs.push(job);
+    }
+}
+
 /// A store, and the state in memory that is what it holds.
 pub(crate) struct Engine {
     store: Store,
@@ -112,14 +144,49 @@ impl Engine {
     }
 
     /// Decides these commands one after another, makes durable what they change, and answers. `probing` writes in any case.
-    pub(super) fn handle_batch(&mut self, mut batch: Vec<Box<dyn Job>>, now: Timestamp, probing: bool) {
-        let committed = self.commit(&mut batch, now, probing);
-        self.note(&committed, batch.len());
-        let answer = committed.as_ref().map(|_| ());
-        batch.into_iter().for_each(|job| job.answer(answer));
+    ///
+    /// All of them share a commit, or as many as the store takes at once: what one command changes is never parted.
+    pub(super) fn handle_batch(&mut self, batch: Vec<Box<dyn Job>>, now: Timestamp, probing: bool) {
+        let (mut draft, limits) = (Draft::default(), self.store.limits());
+        let mut failed = self.ensure_certain().err();
+        for mut job in batch {
+            if let Some(error) = &failed {
+                job.answer(Err(error));
+                continue;
+            }
+            let changes = job.decide(&self.state, now);
+            let writes: Vec<Write> = changes.iter().map(rows::change).collect();
+            if draft.is_beyond(&writes, limits)
+                && let Err(error) = self.finish(std::mem::take(&mut draft), false)
+            {
+                // It rests on what was not committed.
+                job.answer(Err(&error));
+                failed = Some(error);
+                continue;
+            }
+            draft.take(job, changes, writes, &mut self.state);
+            if draft.is_beyond(&[], limits) {
+                let done = self.finish(std::mem::take(&mut draft), false).err();
+                failed = done.filter(|error| !matches!(error, WriteError::TooLarge(_)));
+            }
+        }
+        match failed {
+            None => drop(self.finish(draft, probing)),
+            Some(error) => self.note(&Err(error), 0),
+        }
     }
 
-    /// Keeps in mind what has become of a batch. Where nothing was written, nothing is known.
+    /// Makes a draft durable and answers its senders. `probing` writes in any case.
+    fn finish(&mut self, mut draft: Draft, probing: bool) -> Result<(), WriteError> {
+        let jobs = std::mem::take(&mut draft.jobs);
+        let committed = self.commit(draft, probing);
+        self.note(&committed, jobs.len());
+        let answer = committed.as_ref().map(|_| ());
+        jobs.into_iter().for_each(|job| job.answer(answer));
+        committed.map(|_| ())
+    }
+
+    /// Keeps in mind what has become of a commit. Where nothing was written, nothing is known.
     fn note(&self, committed: &Result<bool, WriteError>, commands: usize) {
         match committed {
             Ok(true) => {
@@ -128,6 +195,8 @@ impl Engine {
                 }
             }
             Ok(false) => {}
+            // No fault of the store.
+            Err(error @ WriteError::TooLarge(_)) => tracing::warn!(%error, "commit refused"),
             Err(error) => {
                 if commands > 0 || self.health.problem().is_none_or(|known| *known != *error) {
                     tracing::warn!(%error, commands, "commit failed");
@@ -137,28 +206,9 @@ impl Engine {
         }
     }
 
-    /// Decides a batch and makes what it changes durable; whether anything was written. `probing` writes in any case.
-    fn commit(
-        &mut self,
-        batch: &mut [Box<dyn Job>],
-        now: Timestamp,
-        probing: bool,
-    ) -> Result<bool, WriteError> {
-        if self.store.is_uncertain() {
-            self.recover()?;
-        }
-        let (mut writes, mut undo, mut affected) = (vec![], vec![], Affected::default());
-        for change in batch.iter_mut().flat_map(|job| {
-            let changes = job.decide(&self.state, now);
-            for change in &changes {
-                self.state.affects(change, &mut affected);
-                undo.push(self.state.inverse(change));
-                self.state.apply(change);
-            }
-            changes
-        }) {
-            writes.push(rows::change(&change));
-        }
+    /// Makes what a draft changes durable; whether anything was written. `probing` writes in any case.
+    fn commit(&mut self, draft: Draft, probing: bool) -> Result<bool, WriteError> {
+        let Draft { mut writes, undo, affected, .. } = draft;
         if writes.is_empty() {
             // The same once more.
             return if probing { self.store.commit(&self.meta, vec![]).map(|()| true) } else { Ok(false) };
@@ -176,6 +226,11 @@ impl Engine {
         self.state.stamp(affected.networks.keys(), self.meta.revision);
         (self.publish)(&self.state, &self.meta, &affected);
         Ok(true)
+    }
+
+    /// Finds out what the store holds if that is not known.
+    fn ensure_certain(&mut self) -> Result<(), WriteError> {
+        if self.store.is_uncertain() { self.recover() } else { Ok(()) }
     }
 
     /// After a failure. A commit whose last step failed may have happened after all: then the store is right.

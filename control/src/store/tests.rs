@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -196,6 +196,74 @@ async fn many_commands_at_once_share_commits_and_are_decided_in_turn() {
     let (_store, image) = open_at(directory.path()).unwrap();
     assert_eq!(image.state.networks.len(), 32);
     assert!(image.meta.revision <= 32);
+}
+
+/// A store that takes little at once.
+#[derive(Debug)]
+struct Narrow(kv::Memory, Arc<AtomicUsize>);
+
+impl Kv for Narrow {
+    fn get(&mut self, key: &str) -> Result<(u64, Option<kv::Row>), Failure> {
+        self.0.get(key)
+    }
+
+    fn range(&mut self, prefix: &str) -> Result<kv::Range, Failure> {
+        self.0.range(prefix)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<u64, CommitError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        if transaction.then.len() > self.limits().writes {
+            return Err(CommitError::TooLarge(format!("{} rows", transaction.then.len())));
+        }
+        self.0.commit(transaction)
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Result<kv::Watch, kv::Compacted> {
+        self.0.watch(prefix, from)
+    }
+
+    fn compact(&mut self, before: u64) {
+        self.0.compact(before);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { writes: 8, bytes: usize::MAX }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_little_at_once_gets_several_commits_and_what_is_too_large_alone_is_refused_alone()
+{
+    let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
+    let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
+    let (mut memory, commits) = (kv::Memory::new(), Arc::new(AtomicUsize::new(0)));
+    let first = vec![rows::meta(&meta), rows::authority(&authority)];
+    memory.commit(&Transaction { when: vec![], then: first }).unwrap();
+    let mut store = Store::new(Box::new(Narrow(memory, commits.clone())));
+    let image = store.load().unwrap();
+    let (writer, stopped, health) = start(store, image);
+    let documents = |networks: std::ops::Range<u8>| {
+        let network = |number| {
+            let spec = serde_json::json!({"subnets": [format!("10.{number}.0.0/16")]});
+            let metadata = serde_json::json!({"name": format!("n-{number}")});
+            let document = serde_json::json!({
+                "apiVersion": "sealane.dev/v1", "kind": "Network", "metadata": metadata, "spec": spec
+            });
+            sealane_proto::document::Document::from_json(&document.to_string()).unwrap()
+        };
+        crate::core::Apply { documents: networks.map(network).collect(), dry_run: false }
+    };
+    let fits = (0..20).map(|number| writer.submit(documents(number..number + 1)));
+    let too_large = writer.submit(documents(100..120));
+    let (fits, too_large) = tokio::join!(futures_util::future::join_all(fits), too_large);
+    assert!(fits.iter().all(Result::is_ok), "{fits:?}");
+    let error = too_large.unwrap_err().to_string();
+    assert!(error.starts_with("the change is too large, so nothing was changed: "), "{error}");
+    assert!(health.problem().is_none(), "the store has no fault");
+    assert!(commits.load(Ordering::SeqCst) > 5);
+    writer.stop().await;
+    stopped.wait();
 }
 
 proptest! {
