@@ -15,6 +15,6 @@ mod talk;
 mod world;
 
 pub use mesh::{Change, Mesh, Scene, Tally};
-pub use run::{Failure, run_large_scene, run_scene, run_seed};
+pub use run::{Failure, run_large_scene, run_largest_scene, run_scene, run_seed};
 pub use step::{Step, steps};
 pub use world::World;

@@ -5,7 +5,7 @@ use std::env;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sealane_sim::{Failure, run_large_scene, run_scene, run_seed};
+use sealane_sim::{Failure, run_large_scene, run_largest_scene, run_scene, run_seed};
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -14,6 +14,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Every so many seeds one has a scene of many hosts, too.
 const LARGE: u64 = 100;
+/// And every so many one of the most.
+const LARGEST: u64 = 1_000;
 
 /// Lives through all of a seed.
 fn live(seed: u64) -> Result<Duration, Box<Failure>> {
@@ -21,6 +23,9 @@ fn live(seed: u64) -> Result<Duration, Box<Failure>> {
     let mut time = run_scene(seed)?.time;
     if seed.is_multiple_of(LARGE) {
         time += run_large_scene(seed)?.time;
+    }
+    if seed.is_multiple_of(LARGEST) {
+        time += run_largest_scene(seed)?.time;
     }
     Ok(time)
 }

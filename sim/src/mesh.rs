@@ -21,7 +21,7 @@ use sealane_proto::types::{NetworkName, NodeName};
 
 use crate::world::World;
 pub use scene::{Change, Scene};
-pub(crate) use scene::{MANY, scenes};
+pub(crate) use scene::{MANY, MOST, scenes};
 use talks::End;
 use ways::{Cut, Ways};
 
@@ -163,7 +163,7 @@ impl Mesh {
     /// # Errors
     /// The first invariant that does not hold, with when and after which change.
     pub fn live(scene: &Scene, seed: u64) -> Result<Tally, String> {
-        let mut mesh = Self::new(scene.hosts.clamp(2, MANY), seed);
+        let mut mesh = Self::new(scene.hosts.clamp(2, MOST), seed);
         mesh.run(SETTLING).map_err(|reason| format!("in the beginning: {reason}"))?;
         mesh.push(mesh.now, Event::Check);
         let began = mesh.now;

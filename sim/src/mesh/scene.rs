@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
-/// Hosts of a large scene.
+/// Hosts of a large scene: more than a host asks at a time.
 pub(crate) const MANY: u8 = 80;
+/// Hosts of the largest one.
+pub(crate) const MOST: u8 = 200;
 
 /// Trouble, or its end. The first number is the host that it befalls, counted around.
 #[derive(Clone, Debug, PartialEq, Eq)]
