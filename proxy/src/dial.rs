@@ -1,23 +1,31 @@
 //! Plain connections that the sidecar makes, marked so that the redirect rules let them pass, and those kept for reuse.
 
 mod idle;
+mod open;
 mod pulse;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use sealane_proto::sidecar::MARK;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
+use crate::tunnel::{Away, AwayPeers};
 pub(crate) use idle::{Client, IdleConnections, IdleKey, Used};
+pub(crate) use open::Awaits;
+use open::OpenConnections;
 use pulse::Pulse;
 
 /// Limit for a plain connection to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit for one to a host that cannot be reached, as this host's agent knows.
+const AWAY_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Side that is going to speak first on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +40,50 @@ pub(crate) enum FirstWord {
 #[derive(Debug, Default)]
 pub(crate) struct Dialer {
     pulse: Pulse,
+    away: Away,
+    open: OpenConnections,
 }
 
 impl Dialer {
-    /// Connects to another workload, or to the world.
+    /// Connects to another workload, or to the world. Once the host of a workload cannot be reached, the connection ends while an answer
+    /// is awaited.
     ///
     /// # Errors
-    /// What the kernel says; `TimedOut` after two seconds; `PermissionDenied` without CAP_NET_ADMIN, for the mark.
+    /// What the kernel says; `TimedOut` after two seconds, after 300 ms where the host cannot be reached; `PermissionDenied` without
+    /// CAP_NET_ADMIN, for the mark.
     pub(crate) async fn connect(
         &self,
         address: SocketAddr,
-        first_word: FirstWord,
+        (first_word, awaits): (FirstWord, Awaits),
     ) -> io::Result<Rc<TcpStream>> {
         let socket = socket(address)?;
         tune(&socket)?;
-        self.dial(socket, address, first_word).await
+        let (mut dialled, mut away) = (pin!(self.dial(socket, address, first_word)), self.away.watch());
+        let began = Instant::now();
+        let stream = loop {
+            let is_away = away.has(address.ip());
+            tokio::select! {
+                biased;
+                dialled = &mut dialled => break dialled?,
+                () = tokio::time::sleep_until(began + AWAY_TIMEOUT), if is_away => {
+                    let text = "its host cannot be reached";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                () = away.changed() => {}
+            }
+        };
+        self.open.enter(address, &stream, awaits);
+        Ok(stream)
+    }
+
+    /// Nobody waits for these peers.
+    pub(crate) fn set_away(&self, peers: &AwayPeers) {
+        self.away.set(peers.clone());
+    }
+
+    /// Bytes of another protocol follow on this connection, which has carried requests.
+    pub(crate) fn set_upgraded(&self, stream: &Rc<TcpStream>) {
+        self.open.set_upgraded(stream);
     }
 
     /// Connects to the application. Its kernel is the own one, which tells of each end: no probes keep the connection alive.
@@ -80,9 +117,9 @@ impl Dialer {
         Ok(Rc::new(stream))
     }
 
-    /// Keeps the limits of connections cheap, as long as it is polled.
+    /// Keeps the limits of connections cheap and ends those to hosts that are away, as long as it is polled.
     pub(crate) async fn run(&self) {
-        self.pulse.beat().await;
+        tokio::join!(self.pulse.beat(), self.open.watch(&self.away));
     }
 }
 

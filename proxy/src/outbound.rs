@@ -73,6 +73,7 @@ impl Outbound {
     /// Calls do not wait for these peers.
     pub(crate) fn set_away(&self, peers: &AwayPeers) {
         self.pools.tunnels.set_away(peers);
+        self.pools.dialer.set_away(peers);
     }
 
     /// Serves one redirected connection to its end.

@@ -84,6 +84,7 @@ mod stats;
 mod stream;
 
 pub use accept::{AcceptError, Acceptor, Incoming, TunnelPeer};
+pub(crate) use away::Away;
 pub use away::AwayPeers;
 pub use error::{OpenError, StreamError};
 pub(crate) use frame::DATA_SENT;

@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// Places in `struct tcp_info` (linux/tcp.h), which only grows.
 const UNACKED: usize = 24;
+const LAST_DATA_SENT: usize = 44;
+const LAST_DATA_RECV: usize = 52;
 const TOTAL_RETRANS: usize = 100;
 const DATA_SEGS_IN: usize = 152;
+const DATA_SEGS_OUT: usize = 156;
 
 /// Traffic of a TCP connection, as its kernel counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,9 +21,17 @@ pub struct TcpTraffic {
     pub sent_again: u32,
     /// Segments with data that have come, in whatever order.
     pub received: u32,
+    /// True if segments with data were sent, the last one after the last that came; to a tick of the kernel's clock, some milliseconds.
+    pub sent_last: bool,
 }
 
 impl TcpTraffic {
+    /// Returns true if the peer is expected to say something: it has not acknowledged what was sent, or not answered.
+    #[must_use]
+    pub fn awaits_answer(&self) -> bool {
+        self.unacknowledged > 0 || self.sent_last
+    }
+
     /// Asks the kernel about a connection; `None` from one that does not count all of it (Linux before 4.6).
     ///
     /// # Errors
@@ -48,6 +59,7 @@ impl TcpTraffic {
                 unacknowledged: number(UNACKED)?,
                 sent_again: number(TOTAL_RETRANS)?,
                 received: number(DATA_SEGS_IN)?,
+                sent_last: number(DATA_SEGS_OUT)? > 0 && number(LAST_DATA_SENT)? < number(LAST_DATA_RECV)?,
             })
         };
         Ok(traffic())
@@ -80,6 +92,30 @@ mod tests {
         while TcpTraffic::of(&far).unwrap().unwrap().unacknowledged > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn the_kernel_tells_who_awaits_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let awaits = |stream: &TcpStream| TcpTraffic::of(stream).unwrap().unwrap().awaits_answer();
+        let come = |stream: &TcpStream, wanted| {
+            while awaits(stream) != wanted {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        assert!(!awaits(&near) && !awaits(&far), "nothing was said");
+        // Longer than a tick of any kernel's clock.
+        std::thread::sleep(Duration::from_millis(20));
+        near.write_all(b"question").unwrap();
+        assert!(awaits(&near));
+        come(&far, false);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(awaits(&near), "it was acknowledged, and not answered");
+        far.write_all(b"answer").unwrap();
+        come(&near, false);
+        assert!(awaits(&far), "nobody has said anything since");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Pools, Work};
 use crate::balance::Outcome;
-use crate::dial::{self, Client, FirstWord, IdleKey, Used};
+use crate::dial::{self, Awaits, Client, FirstWord, IdleKey, Used};
 use crate::dispatch::OpenFailure;
 use crate::leg::{self, Leg};
 use crate::protocol::Protocol;
@@ -73,7 +73,7 @@ pub(crate) async fn open(
             };
             let used = match kept {
                 Some(used) => used,
-                None => Used { stream: dial(pools, work, first_word(protocol)).await?, in_doubt: false },
+                None => Used { stream: dial(pools, work, protocol).await?, in_doubt: false },
             };
             Ok(Connection { leg: leg::tcp(used.stream.clone()), plain: Some((address, used)) })
         }
@@ -81,9 +81,9 @@ pub(crate) async fn open(
 }
 
 /// A new connection to an endpoint without a sidecar.
-async fn dial(pools: &Pools, work: &Work, first_word: FirstWord) -> Result<Rc<TcpStream>, OpenFailure> {
+async fn dial(pools: &Pools, work: &Work, protocol: Protocol) -> Result<Rc<TcpStream>, OpenFailure> {
     let address = work.endpoint.address;
-    pools.dialer.connect(address, first_word).await.map_err(|error| {
+    pools.dialer.connect(address, (first_word(protocol), awaits(protocol))).await.map_err(|error| {
         if dial::lacks_port(&error) {
             work.backend.telemetry.note_without_port(address);
             // It says nothing of the endpoint.
@@ -98,6 +98,14 @@ async fn dial(pools: &Pools, work: &Work, first_word: FirstWord) -> Result<Rc<Tc
 /// A client of HTTP has been heard already, or is passed on by a connection of our own that begins.
 fn first_word(protocol: Protocol) -> FirstWord {
     if protocol.has_requests() { FirstWord::Ours } else { FirstWord::Anyones }
+}
+
+/// A connection of HTTP/1 that is in use carries a request; of what other protocols have said, the kernel's counts tell.
+fn awaits(protocol: Protocol) -> Awaits {
+    match protocol {
+        Protocol::Http1 => Awaits::Always,
+        Protocol::Http2 | Protocol::Tls | Protocol::Opaque => Awaits::AfterWords,
+    }
 }
 
 fn failure(work: &Work, error: &OpenError) -> OpenFailure {

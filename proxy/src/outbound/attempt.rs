@@ -123,6 +123,9 @@ async fn conclude(
         Outcomes::Response(Ok(received)) => {
             let stays = received.keep_alive && head.keep_alive && whole;
             if received.upgraded {
+                if let Some((_, used)) = &far.plain {
+                    outbound.pools.dialer.set_upgraded(&used.stream);
+                }
                 return Ok(Ended::Answered(After::Upgraded(Box::new(far.leg))));
             }
             let parting = if stays { None } else { Some(&mut near.1) };

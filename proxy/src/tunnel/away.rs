@@ -9,38 +9,43 @@ use tokio::sync::watch;
 /// The addresses of those peers.
 pub type AwayPeers = Arc<BTreeSet<IpAddr>>;
 
-/// The newest word of the agent, for the tunnels of one worker.
+/// The newest word of the agent, for the connections of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Away(watch::Sender<AwayPeers>);
+pub(crate) struct Away(watch::Sender<AwayPeers>);
 
 /// Watches for another word of the agent.
-pub(super) struct AwayWatch(watch::Receiver<AwayPeers>);
+pub(crate) struct AwayWatch(watch::Receiver<AwayPeers>);
 
 impl Away {
     /// Replaces the word.
-    pub(super) fn set(&self, peers: AwayPeers) {
+    pub(crate) fn set(&self, peers: AwayPeers) {
         self.0.send_replace(peers);
     }
 
     /// Returns true if the peer's host cannot be reached.
-    pub(super) fn has(&self, peer: IpAddr) -> bool {
+    pub(crate) fn has(&self, peer: IpAddr) -> bool {
         self.0.borrow().contains(&peer)
     }
 
     /// A watch that begins with the present word.
-    pub(super) fn watch(&self) -> AwayWatch {
+    pub(crate) fn watch(&self) -> AwayWatch {
         AwayWatch(self.0.subscribe())
     }
 }
 
 impl AwayWatch {
     /// Returns true if the peer's host cannot be reached now.
-    pub(super) fn has(&mut self, peer: IpAddr) -> bool {
+    pub(crate) fn has(&mut self, peer: IpAddr) -> bool {
         self.0.borrow_and_update().contains(&peer)
     }
 
+    /// Returns true if any peer's host cannot be reached now.
+    pub(crate) fn has_any(&mut self) -> bool {
+        !self.0.borrow_and_update().is_empty()
+    }
+
     /// Returns when there is another word. Cancel safe.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             // There will be none.
             std::future::pending().await

@@ -22,11 +22,11 @@ const HEARD: Look = Look { heard: true, ..QUIET };
 
 /// Everything has arrived, and so many segments came back.
 const fn taken(received: u32) -> TcpTraffic {
-    TcpTraffic { unacknowledged: 0, sent_again: 0, received }
+    TcpTraffic { unacknowledged: 0, sent_again: 0, received, sent_last: false }
 }
 
 const fn lost(sent_again: u32) -> TcpTraffic {
-    TcpTraffic { unacknowledged: 1, sent_again, received: 0 }
+    TcpTraffic { unacknowledged: 1, sent_again, received: 0, sent_last: false }
 }
 
 struct Tunnel {
