@@ -17,8 +17,10 @@ pub(crate) type Acknowledged = BTreeMap<NetworkName, Edition>;
 /// Progress of other hosts with this host's words about one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeardWords {
-    /// The newest version of this host's workloads of which every host with a channel has heard.
+    /// The newest version of this host's workloads of which every host within reach with a channel has heard.
     pub(crate) version: u64,
+    /// Hosts within reach with a channel that have not acknowledged the newest word yet.
+    pub(crate) late: BTreeSet<NodeName>,
     /// Hosts within reach that have no channel, and hear of nothing while control is away.
     pub(crate) deaf: BTreeSet<NodeName>,
     /// Deaf hosts whose agents are of a version with channels: they may not be there.
@@ -82,14 +84,17 @@ impl HostCore {
             let without = snapshot.and_then(|known| known.mute.as_ref());
             let carriers = snapshot.into_iter().flat_map(|known| &known.nodes);
             for name in carriers.map(|node| &node.name).filter(|name| **name != self.mesh.node().name) {
+                if unreachable.contains(name) {
+                    continue;
+                }
                 match self.told.peers.get(name) {
                     Some(acknowledged) => {
                         let edition = acknowledged.get(network).copied().unwrap_or_default();
-                        let newest = edition == facts.edition();
-                        let heard = if newest { told.version } else { self.told.heard(network, edition) };
-                        told.version = told.version.min(heard);
+                        if edition != facts.edition() {
+                            told.version = told.version.min(self.told.heard(network, edition));
+                            told.late.insert(name.clone());
+                        }
                     }
-                    None if unreachable.contains(name) => {}
                     None => {
                         told.deaf.insert(name.clone());
                         if without.is_some_and(|without| !without.contains(name)) {

@@ -16,6 +16,8 @@ use crate::host::{HeardWords, RequestError};
 const LOST: Duration = Duration::from_secs(9);
 /// Time in which an agent that is back is connected to control, or works by what it hears there.
 const TAKEN_UP: Duration = Duration::from_secs(2);
+/// Time within which a host whose agent is there hears of what control has settled.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// Number of hosts that are named in a sentence.
 const NAMED: usize = 8;
 
@@ -75,14 +77,9 @@ impl Workloads {
         networks: BTreeSet<NetworkName>,
         patience: Duration,
     ) -> Option<String> {
-        let mut reported = self.context.host.views.reported.clone();
         let done = async {
             tokio::select! {
-                // An error means that the agent ends.
-                () = async {
-                    self.present(&networks).await;
-                    drop(reported.wait_for(|reported| reported.settled >= version).await);
-                } => {}
+                () = self.confirmed(version, &networks) => {}
                 () = self.heard(version, &networks) => {}
             }
         };
@@ -92,7 +89,9 @@ impl Workloads {
         let views = &self.context.host.views;
         let link = views.link.borrow();
         if link.channel.is_some() {
-            let silent = hosts_of(&views.told.borrow(), &networks, |told| &told.silent);
+            let told = views.told.borrow();
+            let mut silent = hosts_of(&told, &networks, |told| &told.silent);
+            silent.extend(hosts_of(&told, &networks, |told| &told.late));
             if !silent.is_empty() {
                 let silent = names(&silent);
                 return Some(format!(
@@ -129,26 +128,40 @@ impl Workloads {
         })
     }
 
-    /// Waits until control's word on connected hosts is one on all of them: nobody else waits for a host whose agent is away, and its
-    /// workloads go on by what they know. One without a channel to this host counts as away until control can tell.
-    async fn present(&self, networks: &BTreeSet<NetworkName>) {
+    /// Waits until control has told that every connected host works by the report `version`, and each other host within reach has heard of it
+    /// from this one: control waits for nobody whose agent it has lost, and the workloads there go on by what they know. A host without
+    /// a channel to this one counts as lost until control can tell.
+    async fn confirmed(&self, version: u64, networks: &BTreeSet<NetworkName>) {
         let views = &self.context.host.views;
-        let (mut link, mut told, began) = (views.link.clone(), views.told.clone(), Instant::now());
-        let mut were_silent = false;
+        let (mut reported, mut link, mut told) =
+            (views.reported.clone(), views.link.clone(), views.told.clone());
+        let (mut silent_since, mut settled_since, mut were_silent) = (None, None, false);
         loop {
-            let silent = hosts_of(&told.borrow_and_update(), networks, |told| &told.silent);
-            if silent.is_empty() {
-                return if were_silent {
-                    tokio::time::sleep(TAKEN_UP).await
-                };
-            }
-            were_silent = true;
-            let due = Some(began + LOST).filter(|due| *due > Instant::now());
+            let settled = reported.borrow_and_update().settled >= version;
+            let (has_heard, silent) = {
+                let told = told.borrow_and_update();
+                (have_heard(&told, networks, version), hosts_of(&told, networks, |told| &told.silent))
+            };
+            let trusted = match silent.is_empty() {
+                true => None,
+                false => Some(*silent_since.get_or_insert_with(Instant::now) + LOST),
+            };
+            silent_since = silent_since.filter(|_| !silent.is_empty());
             let is_lost = |lost: &BTreeMap<NodeName, _>| silent.iter().any(|name| lost.contains_key(name));
-            if due.is_none() && !link.borrow_and_update().lost.as_ref().is_some_and(is_lost) {
-                return;
+            let lost = link.borrow_and_update().lost.as_ref().is_some_and(is_lost);
+            let due = trusted.filter(|due| *due > Instant::now());
+            if settled {
+                let since = *settled_since.get_or_insert_with(Instant::now);
+                if has_heard && due.is_none() && !lost {
+                    let were_away = were_silent || since.elapsed() > AT_ONCE;
+                    return if were_away {
+                        tokio::time::sleep(TAKEN_UP).await
+                    };
+                }
             }
+            were_silent |= !silent.is_empty();
             tokio::select! {
+                Ok(()) = reported.changed() => {}
                 Ok(()) = link.changed() => {}
                 Ok(()) = told.changed() => {}
                 () = sleep_until(due) => {}
@@ -160,16 +173,18 @@ impl Workloads {
     async fn heard(&self, version: u64, networks: &BTreeSet<NetworkName>) {
         let views = &self.context.host.views;
         let (mut link, mut told) = (views.link.clone(), views.told.clone());
+        let mut were_deaf = false;
         loop {
             let alone = link.borrow_and_update().channel.is_none();
-            let heard = {
+            let (has_heard, is_any_deaf) = {
                 let told = told.borrow_and_update();
-                let of = |network| told.get(network).is_none_or(|told| told.version >= version);
-                networks.iter().all(of) && hosts_of(&told, networks, |told| &told.deaf).is_empty()
+                let deaf = hosts_of(&told, networks, |told| &told.deaf);
+                (have_heard(&told, networks, version), !deaf.is_empty())
             };
-            if alone && heard {
-                return tokio::time::sleep(WORKED_BY).await;
+            if alone && has_heard && !is_any_deaf {
+                return tokio::time::sleep(if were_deaf { TAKEN_UP } else { WORKED_BY }).await;
             }
+            were_deaf |= is_any_deaf;
             tokio::select! {
                 Ok(()) = link.changed() => {}
                 Ok(()) = told.changed() => {}
@@ -178,6 +193,15 @@ impl Workloads {
             }
         }
     }
+}
+
+/// Returns true if all hosts with a channel have heard of these networks' workloads as of `version`.
+fn have_heard(
+    told: &BTreeMap<NetworkName, HeardWords>,
+    networks: &BTreeSet<NetworkName>,
+    version: u64,
+) -> bool {
+    networks.iter().all(|network| told.get(network).is_none_or(|told| told.version >= version))
 }
 
 /// Hosts of which `of` tells in the progress with these networks.
