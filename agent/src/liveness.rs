@@ -4,6 +4,7 @@
 //!
 //! What follows from echoes and answers is decided by a pure core ([`core`]). This is the shell around it.
 
+mod carried;
 mod checksums;
 mod core;
 mod metrics;
@@ -23,14 +24,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use sealane_base::timer::sleep_until;
 use sealane_fabric::netlink::{EchoRequest, EchoSocket};
-use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoPeers, OverlayError, Reason, overhead};
+use sealane_fabric::overlay::{EchoAddr, EchoDevice, EchoEar, EchoPeers, OverlayError, Reason, overhead};
 use sealane_proto::client::CarriedNetworks;
 pub(crate) use sealane_proto::peer::Reach;
-use sealane_proto::types::{IpFamily, Mtu, NetworkName, NodeName, UnderlayAddrs, Vni};
+use sealane_proto::types::{NodeName, UnderlayAddrs};
 use tokio::sync::watch;
 
 use crate::peer::HintEnd;
 use crate::workload::Workloads;
+use carried::{lengths_of, peers_of, watched_of};
 use checksums::Checksums;
 use core::{Echo, Lengths, LivenessCore, Watched};
 pub(crate) use core::{PeerView, SAMPLE};
@@ -86,6 +88,8 @@ impl Liveness {
             device: EchoDevice::default(),
             names: HashMap::new(),
             socket: None,
+            ear: None,
+            held: None,
             look: None,
             wanted: None,
             looked: None,
@@ -94,6 +98,7 @@ impl Liveness {
             problem: None,
         };
         watch.ways.recall(&watch.liveness.workloads).await;
+        watch.hold();
         watch.follow();
         watch.run().await;
     }
@@ -122,6 +127,10 @@ struct Watch {
     /// The peers by their addresses on the device.
     names: HashMap<Ipv6Addr, NodeName>,
     socket: Option<EchoSocket>,
+    /// Hears of rules that others have changed where the device is.
+    ear: Option<EchoEar>,
+    /// Ends when this host, which has just been started, may be seen by others.
+    held: Option<Work<()>>,
     /// A look at the device that is under way.
     look: Option<Work<Looked>>,
     /// Reason for the next one.
@@ -154,12 +163,32 @@ impl Watch {
                 }
                 Ok(()) = self.own.changed() => self.follow_own(),
                 looked = over(&mut self.look) => self.take(looked),
+                () = over(&mut self.held) => {}
+                changed = rules_changed(self.ear.as_ref()) => self.handle_rules(changed),
                 put = over(&mut self.ways.putting) => self.ways.take(put, Instant::now()),
                 _ = audit.tick() => self.wanted = self.wanted.or(Some(Reason::Audit)),
                 () = sleep_until(due) => {}
                 () = sleep_until(again) => {}
             }
             self.step().await;
+        }
+    }
+
+    /// Others would take this host for what it was before the machine was started again, with all of its workloads: they see no device
+    /// before they have heard what is left of them, or some time has passed.
+    fn hold(&mut self) {
+        let workloads = self.liveness.workloads.clone();
+        if !workloads.kernel().overlay.has_echo() && !self.liveness.carried.borrow().is_empty() {
+            self.held = Some(Box::pin(async move { workloads.have_told(SECOND).await }));
+        }
+    }
+
+    /// Takes in that another program has changed rules in the namespace of echoes.
+    fn handle_rules(&mut self, changed: io::Result<()>) {
+        self.wanted = self.wanted.or(Some(Reason::Audit));
+        if let Err(error) = changed {
+            tracing::warn!(%error, "changes that others make to the rules of echoes are found once a minute only");
+            self.ear = None;
         }
     }
 
@@ -197,7 +226,7 @@ impl Watch {
     /// Begins a look at the device, if one is wanted and the last one was not just now.
     fn begin_look(&mut self) {
         let rests = self.looked.is_some_and(|looked| looked.elapsed() < SECOND);
-        if self.look.is_some() || rests {
+        if self.look.is_some() || self.held.is_some() || rests {
             return;
         }
         let Some(reason) = self.wanted.take() else { return };
@@ -246,6 +275,10 @@ impl Watch {
             false => self.liveness.workloads.kernel().overlay.echo_socket(),
             true => Ok(None),
         };
+        self.ear = self.liveness.workloads.kernel().overlay.echo_ear().unwrap_or_else(|error| {
+            tracing::warn!(%error, "changes that others make to the rules of echoes are found once a minute only");
+            None
+        });
         self.socket = opened.unwrap_or_else(|error| {
             self.problem = Some(words::blind(&error));
             self.wanted = Some(Reason::Change);
@@ -381,59 +414,6 @@ impl Watch {
     }
 }
 
-/// The hosts that share one of these networks with `own`; nobody where a network has the VNI of echoes, which is named.
-fn peers_of(carried: &CarriedNetworks, own: &NodeName) -> (EchoPeers, Option<NetworkName>) {
-    let taken = carried.iter().find(|(_, snapshot)| snapshot.network.vni == Vni::ECHO);
-    if let Some((network, _)) = taken {
-        return (EchoPeers::new(), Some(network.clone()));
-    }
-    let nodes = carried.values().flat_map(|snapshot| &snapshot.nodes);
-    let others = nodes.filter(|node| node.name != *own);
-    (others.map(|node| (node.name.clone(), node.underlay)).collect(), None)
-}
-
-/// Joins what control tells of these peers.
-fn watched_of(carried: &CarriedNetworks, peers: &EchoPeers) -> BTreeMap<NodeName, Watched> {
-    let mut watched: BTreeMap<NodeName, Watched> =
-        peers.keys().map(|name| (name.clone(), Watched::default())).collect();
-    for (network, snapshot) in carried {
-        for node in &snapshot.nodes {
-            if let Some(watched) = watched.get_mut(&node.name) {
-                watched.networks.insert(network.clone());
-                // Of an older control plane, which does not say, nothing follows.
-                watched.speaks |= snapshot.mute.as_ref().is_some_and(|mute| !mute.contains(&node.name));
-            }
-        }
-    }
-    watched
-}
-
-/// Lengths of packets from `own` to each host, with the outer headers: the longest are those of the networks that it carries, each
-/// as it was created with, or the least that any of its hosts has told.
-fn lengths_of(carried: &CarriedNetworks, own: UnderlayAddrs) -> BTreeMap<NodeName, Lengths> {
-    let mut lengths: BTreeMap<NodeName, Lengths> = BTreeMap::new();
-    for snapshot in carried.values() {
-        let told = snapshot.nodes.iter().filter_map(|node| node.mtu).min();
-        let Some(length) = snapshot.network.mtu.or(told) else { continue };
-        for node in &snapshot.nodes {
-            let Some(way) = own.way_to(node.underlay) else { continue };
-            let family = way.peer.family();
-            let most = u32::from(length) + overhead(family);
-            let known = lengths.entry(node.name.clone()).or_insert(Lengths { least: least(family), most });
-            known.most = most.max(known.most);
-        }
-    }
-    lengths
-}
-
-/// The length that every way of a family takes: an IPv6 packet of RFC 8200, section 5, or one of RFC 791 in a tunnel.
-fn least(family: IpFamily) -> u32 {
-    match family {
-        IpFamily::V4 => u32::from(Mtu::MIN) + overhead(family),
-        IpFamily::V6 => Mtu::MIN_IPV6.into(),
-    }
-}
-
 /// Waits for the end of work under way; for ever without any.
 async fn over<T>(work: &mut Option<Work<T>>) -> T {
     let outcome = match work {
@@ -444,54 +424,10 @@ async fn over<T>(work: &mut Option<Work<T>>) -> T {
     outcome
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::snapshot;
-    use sealane_proto::resource::Node;
-
-    #[test]
-    fn hosts_of_all_networks_are_watched_and_nobody_where_a_network_has_the_vni_of_echoes() {
-        let node = |name: &str, last: u8| Node {
-            name: name.parse().unwrap(),
-            underlay: format!("192.0.2.{last}").parse().unwrap(),
-            mtu: None,
-        };
-        let (mut shop, mut lab) = (snapshot(), snapshot());
-        lab.content.network.name = "lab".parse().unwrap();
-        shop.content.nodes = vec![node("host-1", 1), node("host-2", 2)];
-        lab.content.nodes = vec![node("host-1", 1), node("host-2", 2), node("host-3", 3)];
-        let own = "host-1".parse().unwrap();
-        let both = |shop: &_, lab: &_| -> CarriedNetworks {
-            [shop, lab]
-                .map(|snapshot: &sealane_proto::resource::NetworkSnapshot| {
-                    (snapshot.network.name.clone(), Arc::new(snapshot.clone()))
-                })
-                .into()
-        };
-        let (peers, taken) = peers_of(&both(&shop, &lab), &own);
-        assert_eq!(peers.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["host-2", "host-3"]);
-        assert_eq!(taken, None);
-        let at = "192.0.2.1".parse().unwrap();
-        assert!(lengths_of(&both(&shop, &lab), at).is_empty(), "nobody has told any");
-        shop.content.nodes[1].mtu = "1400".parse().ok();
-        lab.content.network.mtu = "1300".parse().ok();
-        let lengths = lengths_of(&both(&shop, &lab), at);
-        let of = |most| Lengths { least: 626, most };
-        assert_eq!(lengths.values().copied().collect::<Vec<_>>(), [of(1450), of(1450), of(1350)]);
-        assert!(
-            lengths_of(&both(&shop, &lab), "2001:db8::1".parse().unwrap()).is_empty(),
-            "no way leads there"
-        );
-        let speak = |shop: &_, lab: &_| -> Vec<bool> {
-            let carried = both(shop, lab);
-            watched_of(&carried, &peers).values().map(|watched| watched.speaks).collect()
-        };
-        assert_eq!(speak(&shop, &lab), [false, false], "control does not say");
-        shop.content.mute = Some(vec!["host-2".parse().unwrap()]);
-        lab.content.mute = shop.content.mute.clone();
-        assert_eq!(speak(&shop, &lab), [false, true]);
-        lab.content.network.vni = Vni::ECHO;
-        assert_eq!(peers_of(&both(&shop, &lab), &own), (EchoPeers::new(), Some("lab".parse().unwrap())));
+/// Waits until another program has changed rules where echoes are; for ever where nobody listens.
+async fn rules_changed(ear: Option<&EchoEar>) -> io::Result<()> {
+    match ear {
+        Some(ear) => ear.rules_changed().await,
+        None => pending().await,
     }
 }

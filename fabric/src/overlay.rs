@@ -56,7 +56,7 @@ use crate::{Attachment, AttachmentId};
 pub use applied::{Applied, Table};
 pub use choice::{ParseChoiceError, UnderlayChoice, UnderlayChoices, is_of_one_host};
 pub use ears::RulesWatch;
-pub use echo::{EchoAddr, EchoDevice, EchoPeers};
+pub use echo::{EchoAddr, EchoDevice, EchoEar, EchoPeers};
 pub use error::OverlayError;
 pub use gate::remove_gate;
 pub use narrow::{NarrowHosts, remove_narrow_ways};

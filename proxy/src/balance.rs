@@ -3,12 +3,14 @@
 //! The cost of an endpoint is its latency, raised at once by a slow answer and forgotten slowly, times the work that
 //! is pending there for its weight and one. Weights say how often an endpoint is drawn; drained ones are not here.
 //! An endpoint that refuses is ejected for a while that doubles, and comes back by one probe. One that has work and is
-//! silent far longer than its latency is left out until it answers; a client that gives up waiting for it ejects it.
+//! silent far longer than its latency is left out until it answers; a client that gives up waiting for it ejects it. One that
+//! was slow and is not asked any more gets a trial now and then.
 
 mod ejection;
 mod ewma;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,6 +20,7 @@ use sealane_proto::types::Weight;
 
 use ejection::Ejection;
 use ewma::PeakEwma;
+use trial::Trials;
 
 /// Latency that a failed or overloaded answer counts as at least.
 const PENALTY: Duration = Duration::from_secs(1);
@@ -26,6 +29,11 @@ const PENALTY: Duration = Duration::from_secs(1);
 /// an instance is on the next host, or the latency of who is asked less forgotten sooner, must not outweigh them; one
 /// that hangs or drowns must.
 const NOTICEABLE: f64 = 4.0;
+
+/// Latency in seconds from which on a trial is worth it, as shorter ones are forgotten soon.
+const WORTH_A_TRIAL: f64 = 0.01;
+/// The longest latency of an endpoint that is tried: it is what its caller may have to wait for.
+const MOST_OF_A_TRIAL: Duration = Duration::from_secs(2);
 
 /// An endpoint that answers nothing for so many times its latency, and for [`PATIENCE`] at least, is left out.
 const SILENCES: f64 = 8.0;
@@ -49,6 +57,7 @@ pub(crate) struct Pick {
     index: usize,
     id: u64,
     at: Instant,
+    is_trial: bool,
 }
 
 /// Outcome of a piece of work at its endpoint.
@@ -76,10 +85,30 @@ struct State<K> {
     unanswered: u32,
     silent_since: Option<Instant>,
     latency: PeakEwma,
+    trials: Trials,
     ejection: Ejection,
 }
 
 impl<K> State<K> {
+    /// An endpoint of which nothing is known.
+    fn new(key: K, id: u64) -> Self {
+        let (latency, trials, ejection) = (PeakEwma::default(), Trials::default(), Ejection::default());
+        Self { key, id, weight: 0, pending: 0, unanswered: 0, silent_since: None, latency, trials, ejection }
+    }
+
+    /// Takes in the duration of a call. Of a trial, `other` is the latency of the quickest other endpoint, in seconds.
+    fn observe(&mut self, latency: Duration, other: Option<f64>, now: Instant) {
+        match other.map(|other| is_slow(latency.as_secs_f64(), other)) {
+            Some(true) => self.trials.handle_slow(),
+            Some(false) => {
+                self.trials.handle_quick();
+                return self.latency.renew(latency, now);
+            }
+            None => {}
+        }
+        self.latency.observe(latency, now);
+    }
+
     /// Returns the time for which it may be silent.
     fn patience(&self) -> Duration {
         self.latency.last().map_or(PATIENCE, |latency| latency.mul_f64(SILENCES).max(PATIENCE))
@@ -108,9 +137,7 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         for (key, weight) in keys {
             let mut state = known.remove(&key).unwrap_or_else(|| {
                 self.next_id += 1;
-                let (latency, ejection) = (PeakEwma::default(), Ejection::default());
-                let id = self.next_id;
-                State { key, id, weight: 0, pending: 0, unanswered: 0, silent_since: None, latency, ejection }
+                State::new(key, self.next_id)
             });
             state.weight = weight.get().max(1);
             self.endpoints.push(state);
@@ -136,7 +163,10 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     pub(crate) fn pick(&mut self, now: Instant, random: u64, tried: &[Pick]) -> Option<Pick> {
         let fresh = |state: &State<K>| !tried.iter().any(|pick| pick.id == state.id);
         let admitted = |state: &State<K>| state.ejection.admits(now) && !state.is_hanging(now);
-        let index = if tried.is_empty() {
+        let trial = if tried.is_empty() { self.due_trial(now, admitted) } else { None };
+        let index = if trial.is_some() {
+            trial
+        } else if tried.is_empty() {
             self.choose(now, random, admitted)
         } else {
             self.choose(now, random, |state| fresh(state) && admitted(state))
@@ -151,7 +181,7 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         }
         state.unanswered += 1;
         state.ejection.handle_start(now);
-        Some(Pick { index, id: state.id, at: now })
+        Some(Pick { index, id: state.id, at: now, is_trial: trial.is_some() })
     }
 
     /// The first verdict on a piece of work, which must come before its [`Self::report`], or it ends without one.
@@ -167,11 +197,13 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     /// Takes in the outcome of a piece of work; returns true if the endpoint was ejected by it.
     pub(crate) fn report(&mut self, pick: Pick, outcome: Outcome, now: Instant) -> bool {
         let Some(index) = self.position(pick) else { return false };
+        let other = if pick.is_trial { self.quickest_but(index, now) } else { None };
         let state = &mut self.endpoints[index];
+        let mut observe = |latency| state.observe(latency, other, now);
         match outcome {
-            Outcome::Answered(latency) => state.latency.observe(latency, now),
-            Outcome::Overloaded(latency) => state.latency.observe(latency.max(PENALTY), now),
-            Outcome::Broken => state.latency.observe(PENALTY, now),
+            Outcome::Answered(latency) => observe(latency),
+            Outcome::Overloaded(latency) => observe(latency.max(PENALTY)),
+            Outcome::Broken => observe(PENALTY),
             Outcome::Refused => return state.ejection.handle_refusal(now),
             Outcome::Abandoned if now.saturating_duration_since(pick.at) >= state.patience() => {
                 return state.ejection.handle_hang(now);
@@ -196,6 +228,27 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     fn position(&self, pick: Pick) -> Option<usize> {
         let here = self.endpoints.get(pick.index).is_some_and(|state| state.id == pick.id);
         if here { Some(pick.index) } else { self.endpoints.iter().position(|state| state.id == pick.id) }
+    }
+
+    /// An endpoint that has nothing to do, was not heard of for a while, and is noticeably slower than another one by what is known of it.
+    fn due_trial(&self, now: Instant, may: impl Fn(&State<K>) -> bool) -> Option<usize> {
+        let is_due = |state: &State<K>| {
+            state.pending == 0
+                && state.latency.idle(now).is_some_and(|idle| state.trials.is_due(idle))
+                && state.latency.last() <= Some(MOST_OF_A_TRIAL)
+        };
+        let is_left_out = |index: usize| {
+            let own = self.endpoints[index].latency.estimate(now);
+            own.zip(self.quickest_but(index, now)).is_some_and(|(own, other)| is_slow(own, other))
+        };
+        let due = self.endpoints.iter().enumerate().filter(|(_, state)| is_due(state) && may(state));
+        due.map(|(index, _)| index).find(|&index| is_left_out(index))
+    }
+
+    /// The latency of the quickest endpoint but this one, in seconds, where any is known.
+    fn quickest_but(&self, index: usize, now: Instant) -> Option<f64> {
+        let others = self.endpoints.iter().enumerate().filter(|(other, _)| *other != index);
+        others.filter_map(|(_, state)| state.latency.estimate(now)).min_by(f64::total_cmp)
     }
 
     /// The cheaper of two that are drawn from those that `may` be taken.
@@ -257,4 +310,9 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
             count => known().sum::<f64>() / count as f64,
         }
     }
+}
+
+/// Returns true if an endpoint of this latency gets next to no work beside one of the other, both in seconds.
+fn is_slow(own: f64, other: f64) -> bool {
+    own > other * NOTICEABLE && own > WORTH_A_TRIAL
 }

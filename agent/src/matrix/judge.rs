@@ -69,7 +69,12 @@ pub(crate) fn problems(rows: &Rows, ports: Ports) -> Vec<String> {
 /// Tells more of a host that answers no echoes and has no channel.
 pub(super) fn without_channel(kind: ObstacleKind, words: &str, ports: Ports) -> String {
     match kind {
-        ObstacleKind::Refused | ObstacleKind::Distrust => {
+        ObstacleKind::Refused => format!(
+            "the host is there ({words}): see that its agent runs, which lets this host's packets in if this host is at another address \
+             than before, and that UDP port {} passes in both directions",
+            ports.tunnels
+        ),
+        ObstacleKind::Distrust => {
             format!("the host is there ({words}): let UDP port {} through in both directions", ports.tunnels)
         }
         ObstacleKind::New | ObstacleKind::Silent | ObstacleKind::Lost => format!(
@@ -122,8 +127,8 @@ fn between(rows: &Rows, (a, b): (&NodeName, &NodeName), ports: Ports) -> Vec<Str
             ports.tunnels, ports.channels
         )),
         Some(why) => said.push(format!(
-            "there is no channel between {a} and {b}, which answer each other's echoes: {why}; let TCP port {} through in both \
-             directions",
+            "there is no channel between {a} and {b}, which answer each other's echoes: {why}; see that the agents of both run and that \
+             TCP port {} passes in both directions",
             ports.channels
         )),
         None if away => said.push(direction(rows, (a, b), ports.tunnels)),
@@ -352,7 +357,13 @@ mod tests {
         use Reach::{Reachable, Suspect};
         let at_a = [seen("b", Reachable, false, Some(5))];
         let said = problems(&rows(&[("a", Some(&at_a)), ("b", None)]), PORTS);
-        assert!(said.len() == 1 && said[0].contains("nobody answers; let TCP port 7444 through"), "{said:?}");
+        assert!(
+            said.len() == 1
+                && said[0].contains(
+                    "nobody answers; see that the agents of both run and that TCP port 7444 passes"
+                ),
+            "{said:?}"
+        );
         let long = [PeerCell { loses_long: true, ..seen("b", Reachable, true, Some(5)) }];
         let said = problems(&rows(&[("a", Some(&long))]), PORTS);
         assert!(said.len() == 1 && said[0].starts_with("long packets from a to b are lost"), "{said:?}");

@@ -36,6 +36,8 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Time for which the host with the greater name waits to be called, and for which a connection may be silent before another one
 /// takes its place.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for which it waits at first: the other one may not know that this host has been started again.
+const AT_FIRST: Duration = Duration::from_millis(300);
 /// Addresses at which a host is called together.
 const MOST_ADDRESSES: usize = 4;
 /// Age of a connection from which on a call from another address takes its place: the host has moved. Before, both may have called each
@@ -115,7 +117,7 @@ impl Peering {
     pub(super) async fn run(mut self) {
         let mut heard = Heard::of(self.name.clone());
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);
-        let mut wait = if self.is_smaller() { Duration::ZERO } else { PATIENCE };
+        let mut wait = if self.is_smaller() { Duration::ZERO } else { AT_FIRST };
         let mut next = None;
         loop {
             let connected = match next.take() {

@@ -69,6 +69,16 @@ impl Workloads {
         Ok(Weighed { weights, waits })
     }
 
+    /// Waits until every other host of this one's networks has a channel to it and its newest words, `patience` at most.
+    pub(crate) async fn have_told(&self, patience: Duration) {
+        let mut told = self.context.host.views.told.clone();
+        let is_told = |told: &BTreeMap<NetworkName, HeardWords>| {
+            !told.is_empty() && told.values().all(|told| told.late.is_empty() && told.deaf.is_empty())
+        };
+        // An error means that the agent ends.
+        let _ = tokio::time::timeout(patience, told.wait_for(is_told)).await;
+    }
+
     /// Waits until every connected host works by the report `version`, or, while control is away, has heard of it from this one; returns
     /// the reason when that takes longer than `patience`.
     async fn unsettled(

@@ -46,7 +46,7 @@ impl Route {
         NetlinkRequest::replace(RouteNetlinkMessage::NewRoute(self.message()))
     }
 
-    /// The request that removes the route.
+    /// The request that removes the route; of several with other metrics the first one, if this one's is 0, which the kernel takes for any.
     #[must_use]
     pub fn remove(self) -> NetlinkRequest {
         NetlinkRequest::change(RouteNetlinkMessage::DelRoute(self.message()))
@@ -170,6 +170,17 @@ impl Socket {
     pub fn routes_by(&mut self, device: u32) -> Result<Vec<Route>, NetlinkError> {
         let routes = self.ipv4_routes(Some(device))?;
         Ok(routes.iter().filter_map(Route::read).filter(|route| route.index == device).collect())
+    }
+
+    /// The same of those that [`Route::set`] has made: others carry the protocol of whoever made them.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn set_routes_by(&mut self, device: u32) -> Result<Vec<Route>, NetlinkError> {
+        let own = |message: &&RouteMessage| message.header.protocol == RouteProtocol::Static;
+        let routes = self.ipv4_routes(Some(device))?;
+        let routes = routes.iter().filter(own).filter_map(Route::read);
+        Ok(routes.filter(|route| route.index == device).collect())
     }
 
     /// The IPv4 routes of all tables, as the kernel tells them.

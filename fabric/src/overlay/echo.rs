@@ -21,11 +21,15 @@ use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::underlay::is_of_all;
 use super::{KernelAccess, Overlay, OverlayError, Reason, blocking, lock};
 use crate::netlink::{
-    Address, EchoSocket, Link, LinkRequest, NetlinkError, NetlinkRequest, Socket, Sysctl, neighbour_entry,
-    vxlan_fdb_entry,
+    Address, Ear, EchoSocket, Link, LinkRequest, NetlinkError, NetlinkRequest, Socket, Sysctl,
+    neighbour_entry, vxlan_fdb_entry,
 };
 use crate::nft::ensure_echo_rules;
 use netlink_packet_route::neighbour::NeighbourMessage;
+
+/// Bytes of notices that are kept of the namespace of echoes, and those that are taken at once.
+const OF_ECHO: usize = 32 << 10;
+const MOST: usize = 1_024;
 
 /// The hosts that share a network with this one, with their underlay addresses.
 pub type EchoPeers = BTreeMap<NodeName, UnderlayAddrs>;
@@ -114,6 +118,25 @@ impl Overlay {
         Ok(EchoDevice { mended, ..device })
     }
 
+    /// Listens in the namespace of echoes; `None` while there is none.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or at the limit of open files.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn echo_ear(&self) -> std::io::Result<Option<EchoEar>> {
+        let echo = lock(&self.kernel.echo);
+        let ear = echo.as_ref().map(|ns| Ear::open(&self.kernel.hopper, ns, OF_ECHO)).transpose()?;
+        Ok(ear.map(EchoEar))
+    }
+
+    /// Returns true if an agent before this one, since the machine was started, has made the namespace of echoes.
+    #[must_use]
+    pub fn has_echo(&self) -> bool {
+        NetNs::open(self.kernel.config.run_dir.echo_namespace()).is_ok()
+    }
+
     /// Opens a socket for echoes; `None` while there is no device for them.
     ///
     /// # Errors
@@ -122,6 +145,29 @@ impl Overlay {
         let echo = lock(&self.kernel.echo);
         let socket = echo.as_ref().map(|ns| EchoSocket::open(&self.kernel.hopper, ns));
         Ok(socket.transpose()?)
+    }
+}
+
+/// Ear in the namespace of echoes.
+#[derive(Debug)]
+pub struct EchoEar(Ear);
+
+impl EchoEar {
+    /// Waits until another program has changed rules.
+    ///
+    /// # Errors
+    /// When the socket fails for good.
+    ///
+    /// # Cancel safety
+    /// What was not told is told the next time.
+    pub async fn rules_changed(&self) -> std::io::Result<()> {
+        loop {
+            self.0.rules_told().await?;
+            let heard = self.0.drain_rules(MOST)?;
+            if heard.rules || heard.lost {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -290,10 +290,10 @@ impl Pass<'_> {
         let what =
             |route: &Route| format!("add the route to {} of workload {}", route.destination, port.workload);
         let missing = inside.ensure_routes(&wanted, what)?;
-        // The network's egress was another before.
+        // The network's egress was another before. What others have added is theirs: a removal would not match it.
         let other =
             |route: &Route| Route { metric: default.metric, ..*route } == default && *route != default;
-        let stale: Vec<Route> = inside.routes_by(index)?.into_iter().filter(other).collect();
+        let stale: Vec<Route> = inside.set_routes_by(index)?.into_iter().filter(other).collect();
         let what = || format!("remove a stale route of workload {}", port.workload);
         let mut removed = 0;
         for route in &stale {

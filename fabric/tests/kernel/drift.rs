@@ -208,3 +208,26 @@ async fn a_workload_that_comes_or_goes_during_a_look_is_no_drift() {
     hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
     assert_eq!(hosts.a.drift(Table::Rules.label()), before);
 }
+
+#[tokio::test]
+async fn a_default_route_that_somebody_adds_costs_a_workload_nothing_of_its_own() {
+    let mut hosts = two_hosts();
+    let network = hosts.network.clone();
+    let client = hosts.a.attach(&network, "client", 10, 10).await;
+    hosts.converge().await;
+    let default = || sh(&client, "ip route show default");
+    let own = default();
+    let gateway = network.subnet.gateway();
+    let interface = own.split_whitespace().skip_while(|word| *word != "dev").nth(1).unwrap().to_owned();
+    sh(&client, &format!("ip route add default via {gateway} dev {interface}"));
+    let both = default();
+    for _ in 0..2 {
+        let applied = hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+        assert_eq!((applied.total(), default()), (0, both.clone()), "it is theirs");
+    }
+    // One that an agent has made, as while the network's egress was another.
+    sh(&client, &format!("ip route del default via {gateway} dev {interface} metric 0 proto boot"));
+    sh(&client, &format!("ip route add default via {gateway} dev {interface} metric 7 proto static"));
+    hosts.a.ensure(&hosts.snapshot(), Reason::Audit).await.unwrap();
+    assert_eq!(default(), own);
+}

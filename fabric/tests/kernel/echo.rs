@@ -224,3 +224,22 @@ async fn nothing_but_echoes_enters_where_echoes_are_answered() {
     sh(&b.ns, "ip link set under0 mtu 1400");
     assert!(!answers_of(&a, "b", 1450, SHORT).await, "a long echo went in pieces");
 }
+
+#[tokio::test]
+async fn rules_of_echoes_that_somebody_takes_away_are_heard_of_and_put_back() {
+    let hosts = joined().await;
+    let host = &hosts.a;
+    assert!(host.overlay.has_echo());
+    let ear = host.overlay.echo_ear().unwrap().unwrap();
+    ensure(host, &[("b", "192.0.2.2")], Reason::Audit).await;
+    let quiet = tokio::time::timeout(SHORT, ear.rules_changed()).await;
+    assert!(quiet.is_err(), "a look that changes nothing says nothing");
+    let ns = namespace(host.node.as_str());
+    let tables = sh(&ns, "nft list tables | sort");
+    for table in tables.lines() {
+        sh(&ns, &format!("nft delete {table}"));
+        tokio::time::timeout(LONG, ear.rules_changed()).await.unwrap().unwrap();
+        assert!(ensure(host, &[("b", "192.0.2.2")], Reason::Audit).await.mended > 0);
+        assert_eq!(sh(&ns, "nft list tables | sort"), tables);
+    }
+}

@@ -27,6 +27,16 @@ impl PeakEwma {
         self.last = Some((estimate, now));
     }
 
+    /// Takes in the duration of one call after which nothing of before counts.
+    pub(super) fn renew(&mut self, latency: Duration, now: Instant) {
+        self.last = Some((latency.as_secs_f64(), now));
+    }
+
+    /// Time since the last observation; `None` before the first.
+    pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
+        self.last.map(|(_, at)| now.saturating_duration_since(at))
+    }
+
     /// The latency when it was last observed.
     pub(super) fn last(&self) -> Option<Duration> {
         self.last.map(|(estimate, _)| Duration::from_secs_f64(estimate))
@@ -69,6 +79,12 @@ mod tests {
         check(&latency, now + 10 * SECOND, 3.0);
         latency.observe(SECOND, now + 20 * SECOND);
         check(&latency, now + 20 * SECOND, 3.0 * in_e + (1.0 - in_e));
+        latency.renew(SECOND / 100, now + 21 * SECOND);
+        check(&latency, now + 21 * SECOND, 0.01);
+        assert_eq!(
+            (latency.idle(now + 23 * SECOND), PeakEwma::default().idle(now)),
+            (Some(2 * SECOND), None)
+        );
         let mut instant = PeakEwma::default();
         instant.observe(Duration::ZERO, now);
         check(&instant, now, FLOOR);

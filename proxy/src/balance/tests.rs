@@ -425,3 +425,55 @@ fn a_probe_that_comes_to_nothing_makes_way_for_the_next_one() {
     assert_eq!(taken(&mut balancer, 0, back + 799 * MS), "b");
     assert_eq!(taken(&mut balancer, 0, back + 800 * MS), "a");
 }
+
+#[test]
+fn an_endpoint_that_was_slow_once_is_tried_after_a_second_and_gets_its_share_again() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let mut balancer = learned(&[("a", 1, 5 * MS), ("b", 1, 5 * MS)], now);
+    finish_one(&mut balancer, "b", Outcome::Broken, now);
+    // The other one is asked all the time.
+    let at = |balancer: &mut Balancer<&'static str>, after: Duration| {
+        finish_one(balancer, "a", Outcome::Answered(5 * MS), now + after);
+        taken_of_two(balancer, now + after)
+    };
+    assert_eq!(at(&mut balancer, second - MS), ["a", "a"], "it has broken one call");
+    let trial = balancer.pick(now + second, 0, &[]).unwrap();
+    assert_eq!(balancer.key(trial), Some(&"b"));
+    assert_eq!(at(&mut balancer, second), ["a", "a"], "one at a time");
+    balancer.finish(trial, Outcome::Answered(4 * MS), now + second + 4 * MS);
+    assert_eq!(at(&mut balancer, second + 5 * MS), ["b", "b"], "it is the quicker one");
+}
+
+#[test]
+fn an_endpoint_that_stays_slow_is_tried_less_and_less() {
+    let (start, mut random) = (Instant::now(), StdRng::seed_from_u64(1));
+    let mut balancer = learned(&[("a", 1, 5 * MS), ("b", 1, 5 * MS)], start);
+    finish_one(&mut balancer, "b", Outcome::Broken, start);
+    let mut tried = 0;
+    for millisecond in 1..=30_000 {
+        let now = start + millisecond * MS;
+        let pick = balancer.pick(now, random.random(), &[]).unwrap();
+        let slow = balancer.key(pick) == Some(&"b");
+        tried += u32::from(slow);
+        balancer.finish(pick, Outcome::Answered(if slow { Duration::from_secs(1) } else { 5 * MS }), now);
+    }
+    assert_eq!(tried, 4, "after 1, 2, 4 and 8 s each");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn endpoints_of_latencies_that_differ_little_have_no_trials(seed: u64) {
+        let latencies = [MS / 5, MS / 2, 3 * MS, 9 * MS];
+        let (mut random, mut now) = (StdRng::seed_from_u64(seed), Instant::now());
+        let mut balancer = Balancer::new(weighted(0..4_usize));
+        for _ in 0..2_000 {
+            now += Duration::from_millis(random.random_range(1..40));
+            let pick = balancer.pick(now, random.random(), &[]).unwrap();
+            prop_assert!(!pick.is_trial);
+            let latency = latencies[*balancer.key(pick).unwrap()];
+            balancer.finish(pick, Outcome::Answered(latency), now);
+        }
+    }
+}

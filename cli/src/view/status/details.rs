@@ -85,9 +85,9 @@ fn some<R: Row>(
 /// Describes a service whose calls are all refused.
 fn down(view: &v1::ServiceView, workloads: &[v1::WorkloadView]) -> Option<String> {
     let v1::ServiceView { network, service, ready: 0, instances, unserved, .. } = view else { return None };
-    let v1::Service { name, declared, ports, check, .. } = service.as_ref()?;
+    let v1::Service { name, declared, ports, check, external, .. } = service.as_ref()?;
     // Nobody calls a service that offers nothing; what keeps instances outside every network, the host says that checks them.
-    if ports.is_empty() || check.is_some() {
+    if ports.is_empty() || (check.is_some() && !external.is_empty()) {
         return None;
     }
     if !unserved.is_empty() {
@@ -184,6 +184,22 @@ mod tests {
         assert!(problems[2].contains("`sealane delete service new --network shop`"));
         let lines = details.lines(SystemTime::now());
         assert_eq!(lines[0], ("service", "shop  api  10.42.0.9  1/2".to_owned()));
+    }
+
+    #[test]
+    fn a_service_with_a_check_is_a_problem_as_any_other_unless_its_instances_are_outside() {
+        let checked = |external: &[&str]| {
+            let mut view = service("api", 0, 1);
+            let service = view.service.as_mut().unwrap();
+            service.check = Some(v1::Check::default());
+            service.external = external.iter().map(|&instance| instance.to_owned()).collect();
+            Details::new(vec![], vec![], vec![view], &[]).problems().count()
+        };
+        assert_eq!(
+            (checked(&[]), checked(&["192.0.2.9"])),
+            (1, 0),
+            "of those outside, the host tells that checks them"
+        );
     }
 
     #[test]

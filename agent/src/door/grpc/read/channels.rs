@@ -8,7 +8,7 @@ use sealane_proto::wire::v1;
 use crate::peer::{Channels, ObstacleKind, PeerState};
 
 /// Time for which a channel may be down before somebody is told.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Adds the state of the channel to a host to its view.
 pub(super) fn describe(view: &mut v1::NodeView, channels: &Channels) {
@@ -97,8 +97,8 @@ mod tests {
         let silent = |down_for| state(Some(ObstacleKind::Silent), down_for, now);
         let known = channels(&[
             ("host-1", state(None, 99, now)),
-            ("host-2", silent(11)),
-            ("host-3", silent(3)),
+            ("host-2", silent(6)),
+            ("host-3", silent(4)),
             ("host-4", silent(99)),
             ("host-5", silent(99)),
             ("host-6", state(Some(ObstacleKind::Refused), 99, now)),
