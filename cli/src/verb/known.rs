@@ -124,10 +124,12 @@ fn merge_workloads(known: Vec<v1::WorkloadView>, told: Vec<v1::WorkloadView>) ->
                     workload.ready &= seen.ready;
                 }
                 view.begun_by = own.begun_by;
-                // Of others' workloads control knows more: that their host is drained, or away.
-                if (is_own && !own.problem.is_empty()) || view.problem.is_empty() {
-                    view.problem = own.problem;
-                }
+                view.problem = match (own.problem, std::mem::take(&mut view.problem)) {
+                    (own, known) if is_own && !own.is_empty() || known.is_empty() => own,
+                    (own, known) if own.is_empty() || own == known => known,
+                    // Of others' workloads both know something: whether they can be called, and that their host is drained or away.
+                    (own, known) => format!("{own}; {known}"),
+                };
             }
             None if is_own => drop(all.insert(place, own)),
             None => {}
@@ -180,8 +182,13 @@ mod tests {
             ("away", false, "control refuses it", "attach"),
             ("cache", false, away, ""),
             ("db", true, "its node host-2 is drained", ""),
-            ("held", false, "its node host-5 is drained", ""),
-            ("lost", false, "its node host-4 has been disconnected for 9 s", ""),
+            ("held", false, "not ready: it is held back; its node host-5 is drained", ""),
+            (
+                "lost",
+                false,
+                "its node host-3 cannot be reached from this host; its node host-4 has been disconnected for 9 s",
+                "",
+            ),
             ("web", true, "its node host-1 is drained", "run"),
         ];
         let expected = expected.map(|(name, ready, problem, by)| {

@@ -28,6 +28,22 @@ struct Clients {
 impl Stage {
     fn set() -> Self {
         let (mesh, servers) = Mesh::serving(3, 3);
+        Self::of(mesh, servers)
+    }
+
+    /// The same with an instance that has no sidecar on the third host.
+    fn with_plain() -> Self {
+        let (mesh, mut servers) = Mesh::serving(3, 2);
+        let mesh = mesh.permissive();
+        let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-3", "--no-sidecar"];
+        let mut plain = mesh.site(3).run(&flags, &[testapp().to_str().unwrap(), "http", "8080", "api-3"]);
+        plain.wait_for("listening");
+        servers.push(plain);
+        mesh.await_instances("api", 3);
+        Self::of(mesh, servers)
+    }
+
+    fn of(mesh: Mesh, servers: Vec<Running>) -> Self {
         for (from, to) in [(2, 1), (2, 3)] {
             let what = format!("host-{from} reaches host-{to}");
             eventually(PATIENCE, &what, || (reach(mesh.site(from), to) == "reachable").then_some(()));
@@ -107,6 +123,24 @@ fn calls_to_a_host_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_
         return;
     }
     let stage = Stage::set();
+    let mut clients = stage.clients();
+    let (began, at) = (Instant::now(), SystemTime::now());
+    stage.mesh.site(3).host.cut().unwrap();
+    let ended = await_end(&mut clients.stream, began);
+    println!("{}", clients.assert_failed_over(at, ended, BOUND));
+    stage.mesh.site(3).host.heal().unwrap();
+    stage.mesh.site(2).await_instances("api", 3);
+    let mut again = stage.mesh.site(2).load("again", &["http://api:8080/"]);
+    again.await_answer("api-3");
+    let _ = again.stop().ok();
+}
+
+#[test]
+fn calls_to_an_instance_without_a_sidecar_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_is_known() {
+    if !isolated() {
+        return;
+    }
+    let stage = Stage::with_plain();
     let mut clients = stage.clients();
     let (began, at) = (Instant::now(), SystemTime::now());
     stage.mesh.site(3).host.cut().unwrap();
