@@ -167,12 +167,11 @@ impl Folder {
     /// [`DiskError::Damaged`] when the checksum does not match; the file has been set aside then.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
         let path = self.path.join(name);
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => {}
+        let bytes = match read_file(&path, u64::MAX) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(DiskError::Read { path, source }),
-        }
+        };
         match payload(&bytes) {
             Some(payload) => Ok(Some(payload.to_vec())),
             None => Err(self.set_aside(&path)),
@@ -245,6 +244,18 @@ fn payload(bytes: &[u8]) -> Option<&[u8]> {
     let [a, b, c, d, checksum @ ..] = *header;
     let good = [a, b, c, d] == MAGIC && checksum == crc32fast::hash(payload).to_be_bytes();
     good.then_some(payload)
+}
+
+/// Reads the first octets of a file; anything else at its place is an error.
+fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // A FIFO would be waited for.
+    let file = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

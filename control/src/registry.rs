@@ -89,8 +89,6 @@ pub(crate) type LostHosts = BTreeMap<NodeName, Option<Timestamp>>;
 #[derive(Debug)]
 pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
-    /// Time at which this control plane began to wait for its hosts.
-    began: Timestamp,
     agents: Mutex<Agents>,
     connected: IntGauge,
     /// Networks that have refused addresses.
@@ -102,6 +100,8 @@ pub(crate) struct Registry {
 /// Connected agents. Locked for short, never across an await.
 #[derive(Debug, Default)]
 struct Agents {
+    /// Time at which this control plane began to wait for its hosts.
+    began: Timestamp,
     tracker: Tracker,
     connected: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, AgentPresence>,
@@ -136,12 +136,11 @@ pub(crate) struct AgentStream {
 impl Registry {
     /// A registry that shows this state to nobody yet.
     pub(crate) fn new(directory: Directory, connected: IntGauge, now: Timestamp) -> Arc<Self> {
-        let mut agents = Agents::default();
+        let mut agents = Agents { began: now, ..Agents::default() };
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
         agents.take(&Directory::default(), &directory, &networks);
         Arc::new(Self {
             directory: ArcSwap::from_pointee(directory),
-            began: now,
             agents: Mutex::new(agents),
             connected,
             shortages: Shortages::default(),
@@ -219,11 +218,13 @@ impl Registry {
     pub(crate) fn lost(&self, now: Timestamp) -> Arc<LostHosts> {
         let mut agents = self.agents();
         if agents.lost.0 != now {
+            agents.set_clock(now);
             let directory = self.directory();
+            let began = agents.began;
             let lost = directory.nodes.keys().filter_map(|name| match agents.seen.get(name) {
                 Some(seen) if seen.connected || now.since(seen.last) < LOST => None,
                 Some(seen) => Some((name.clone(), Some(seen.last))),
-                None => (now.since(self.began) >= LOST).then(|| (name.clone(), None)),
+                None => (now.since(began) >= LOST).then(|| (name.clone(), None)),
             });
             agents.lost = (now, Arc::new(lost.collect()));
         }
@@ -277,7 +278,8 @@ impl Registry {
     /// The hosts that have been away for so long that what they told of their ways counts no more.
     pub(crate) fn away(&self, now: Timestamp) -> BTreeSet<NodeName> {
         let (lost, directory) = (self.lost(now), self.directory());
-        let long = lost.iter().filter(|(_, last)| now.since(last.unwrap_or(self.began)) >= AWAY);
+        let began = self.agents().began;
+        let long = lost.iter().filter(|(_, last)| now.since(last.unwrap_or(began)) >= AWAY);
         let told =
             |name: &&NodeName| directory.nodes.get(*name).is_some_and(|record| record.node.mtu.is_some());
         long.map(|(name, _)| name).filter(told).cloned().collect()
@@ -431,6 +433,12 @@ impl Drop for AgentStream {
 }
 
 impl Agents {
+    /// Brings what would lie ahead to the present: the clock was ahead, and has been set back.
+    fn set_clock(&mut self, now: Timestamp) {
+        self.began = self.began.min(now);
+        self.seen.values_mut().for_each(|seen| seen.last = seen.last.min(now));
+    }
+
     /// Tells the agents of hosts that are no part of the mesh any more, or whose address another host has.
     fn dismiss(&mut self, directory: &Directory) {
         for (node, agent) in &self.connected {

@@ -1,4 +1,4 @@
-//! Upkeep by the hour: control's own certificate, and tokens that nobody needs to remember.
+//! Upkeep: control's own certificate, and by the hour tokens that nobody needs to remember.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,8 @@ use crate::metrics::Metrics;
 use crate::store::Writer;
 
 const EVERY: Duration = Duration::from_secs(3_600);
+/// Interval at which the clock is looked at: it may have been set, and the certificate is of another time then.
+const CLOCK: Duration = Duration::from_secs(5);
 
 /// Parts that upkeep looks after.
 pub(crate) struct Upkeep {
@@ -29,14 +31,28 @@ impl Upkeep {
         let trust_domain = self.authority.domain().clone();
         let identity = SpiffeId { trust_domain, principal: Principal::Control }.to_string();
         let authority = format!("spiffe://{}", self.authority.domain());
-        let mut hourly = interval(EVERY);
-        hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut hourly, mut clock) = (interval(EVERY), interval(CLOCK));
+        for ticks in [&mut hourly, &mut clock] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
-            hourly.tick().await;
-            match self.own.renew(&self.authority, &self.provider, SystemTime::now().into()) {
-                Ok(true) => tracing::info!(identity, "certificate renewed"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, identity, "certificate cannot be renewed"),
+            let is_due = tokio::select! {
+                biased;
+                _ = hourly.tick() => true,
+                _ = clock.tick() => false,
+            };
+            let renewed = match self.own.renew(&self.authority, &self.provider, SystemTime::now().into()) {
+                Ok(renewed) => renewed,
+                Err(error) => {
+                    tracing::error!(%error, identity, "certificate cannot be renewed");
+                    false
+                }
+            };
+            if renewed {
+                tracing::info!(identity, "certificate renewed");
+            }
+            if !is_due && !renewed {
+                continue;
             }
             self.metrics.certificate(&identity, self.own.expires().unix());
             self.metrics.certificate(&authority, self.authority.expires().unix());

@@ -4,11 +4,11 @@
 //! power cut has left half written ends the log; it is removed before another one follows it.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use super::{DiskError, Folder};
+use super::{DiskError, Folder, read_file};
 
 /// Octets before each payload.
 const HEADER: usize = 8;
@@ -44,24 +44,24 @@ impl Folder {
         })
     }
 
-    /// The records of the log beside `name`, up to the first that is not whole.
-    ///
-    /// # Errors
-    /// When it is there but cannot be read.
-    pub(crate) fn records(&self, name: &str) -> Result<Vec<Vec<u8>>, DiskError> {
+    /// The records of the log beside `name`, up to the first that is not whole, from its first `most` octets. A log that cannot be read
+    /// is set aside: the file says enough without it.
+    pub(crate) fn records(&self, name: &str, most: usize) -> Vec<Vec<u8>> {
         let path = self.log(name);
-        let mut bytes = Vec::new();
-        match std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(DiskError::Read { path, source }),
-        }
+        let bytes = match read_file(&path, most as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, aside = %self.set_aside(&path), "a log cannot be read");
+                return Vec::new();
+            }
+        };
         let (mut records, mut rest) = (Vec::new(), bytes.as_slice());
         while let Some((payload, behind)) = split(rest) {
             records.push(payload.to_vec());
             rest = behind;
         }
-        Ok(records)
+        records
     }
 
     /// Removes the log beside `name`: all that is in it is in the file, or of no use any more.
@@ -90,18 +90,18 @@ mod tests {
     fn records_are_read_up_to_the_first_that_is_not_whole() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path().to_owned()).unwrap();
-        assert!(folder.records("shop").unwrap().is_empty());
+        assert!(folder.records("shop", 1 << 20).is_empty());
         let written: [&[u8]; 3] = [b"one", b"", b"three"];
         for (number, payload) in written.iter().enumerate() {
             folder.append("shop", payload, number == 1).unwrap();
         }
-        assert_eq!(folder.records("shop").unwrap(), written);
+        assert_eq!(folder.records("shop", 1 << 20), written);
         assert!(folder.names().unwrap().is_empty(), "a log is no file of its own");
         let path = dir.path().join(".shop.log");
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let read = folder.records("shop").unwrap();
+            let read = folder.records("shop", 1 << 20);
             assert_eq!(read, written[..read.len()]);
             assert!(read.len() < 3);
         }
@@ -109,11 +109,31 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[place] ^= 1;
             std::fs::write(&path, damaged).unwrap();
-            let read = folder.records("shop").unwrap();
+            let read = folder.records("shop", 1 << 20);
             assert!(read.len() < 3 && read == written[..read.len()], "octet {place}");
         }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(folder.records("shop", whole.len() - 1), written[..2], "no more than that is read");
         folder.forget_log("shop").unwrap();
         folder.forget_log("shop").unwrap();
-        assert!(folder.records("shop").unwrap().is_empty());
+        assert!(folder.records("shop", 1 << 20).is_empty());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        let path = dir.path().join(".shop.log");
+        let fifo = || nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for make in [&|| std::fs::create_dir(&path).unwrap() as (), &fifo as &dyn Fn()] {
+            make();
+            assert!(folder.records("shop", 1 << 20).is_empty());
+            assert!(!path.exists(), "it is in nobody's way");
+            folder.append("shop", b"one", false).unwrap();
+            assert_eq!(folder.records("shop", 1 << 20), [b"one"]);
+            folder.forget_log("shop").unwrap();
+            let aside = dir.path().join(".shop.log.damaged");
+            if aside.is_dir() { std::fs::remove_dir(aside) } else { std::fs::remove_file(aside) }.unwrap();
+        }
     }
 }

@@ -15,6 +15,8 @@ use crate::core::Timestamp;
 
 /// A certificate with less time left than this is renewed.
 const RENEW_BEFORE: Duration = DAY.saturating_mul(10);
+/// One that was made so much later than now is renewed as well: the clock was ahead then, and hosts would not take it before its time.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// Certificate that the server presents: the newest one, chain to the authority included.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct OwnCertificate {
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
+    made: Timestamp,
     expires: Timestamp,
 }
 
@@ -56,7 +59,8 @@ impl OwnCertificate {
         provider: &CryptoProvider,
         now: Timestamp,
     ) -> Result<bool, OwnError> {
-        if self.expires() > now.after(RENEW_BEFORE) {
+        let was_ahead = self.current.load().made > now.after(AHEAD);
+        if self.expires() > now.after(RENEW_BEFORE) && !was_ahead {
             return Ok(false);
         }
         self.current.store(Arc::new(issue(authority, provider, now)?));
@@ -80,7 +84,7 @@ fn issue(authority: &Authority, provider: &CryptoProvider, now: Timestamp) -> Re
     let signed = authority.sign_key(&key, Principal::Control, None, now)?;
     let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = CertifiedKey::new(signed.chain, provider.key_provider.load_private_key(private)?);
-    Ok(Current { key: Arc::new(key), expires: signed.expires })
+    Ok(Current { key: Arc::new(key), made: now, expires: signed.expires })
 }
 
 #[cfg(test)]
@@ -99,5 +103,21 @@ mod tests {
         let later = start.after(DAY * 20);
         assert!(own.renew(&authority, &provider, later).unwrap());
         assert_eq!(own.expires(), later.after(DAY * 30));
+    }
+
+    #[test]
+    fn a_certificate_of_a_clock_that_was_ahead_is_renewed_once_that_is_set_back() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let domain = "sealane".parse().unwrap();
+        let now = Timestamp::from_unix(1_000_000);
+        let authority =
+            Authority::load(domain, Authority::generate(&"sealane".parse().unwrap(), now).unwrap()).unwrap();
+        for (ahead, renewed) in
+            [(Duration::from_secs(60), false), (Duration::from_secs(61), true), (DAY, true)]
+        {
+            let own = OwnCertificate::new(&authority, &provider, now.after(ahead)).unwrap();
+            assert_eq!(own.renew(&authority, &provider, now).unwrap(), renewed, "{ahead:?}");
+            assert!(!own.renew(&authority, &provider, now).unwrap(), "once");
+        }
     }
 }

@@ -71,6 +71,19 @@ fn an_address_is_yielded_by_who_has_been_away_for_a_while_alone() {
 }
 
 #[test]
+fn who_is_lost_is_known_though_the_clock_was_ahead_at_the_start_and_while_a_host_was_heard() {
+    let registry = registry();
+    let lost =
+        |now| registry.lost(Timestamp::from_unix(now)).keys().map(ToString::to_string).collect::<Vec<_>>();
+    let there = open(&registry, "192.0.2.1:40001", 900_000);
+    there.heard(Timestamp::from_unix(900_000));
+    drop(there);
+    assert!(lost(1_000).is_empty(), "the clock has been set back");
+    assert!(lost(1_004).is_empty());
+    assert_eq!(lost(1_005), ["host-1"]);
+}
+
+#[test]
 fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
     let registry = registry();
     let gone = || registry.gone_from("192.0.2.1".parse().unwrap(), None, Timestamp::from_unix(1_000));

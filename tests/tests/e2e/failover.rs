@@ -35,7 +35,8 @@ impl Stage {
     fn with_plain() -> Self {
         let (mesh, mut servers) = Mesh::serving(3, 2);
         let mesh = mesh.permissive();
-        let flags = ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-3", "--no-sidecar"];
+        let flags =
+            ["--network", "shop", "--service", "api", "--port", "8080", "--name", "api-3", "--no-sidecar"];
         let mut plain = mesh.site(3).run(&flags, &[testapp().to_str().unwrap(), "http", "8080", "api-3"]);
         plain.wait_for("listening");
         servers.push(plain);
@@ -136,7 +137,8 @@ fn calls_to_a_host_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_
 }
 
 #[test]
-fn calls_to_an_instance_without_a_sidecar_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_is_known() {
+fn calls_to_an_instance_without_a_sidecar_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_is_known()
+ {
     if !isolated() {
         return;
     }
