@@ -52,7 +52,8 @@ impl Folder {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, aside = %self.set_aside(&path), "a log cannot be read");
+                let aside = self.set_aside(&path);
+                tracing::warn!(path = %path.display(), %error, %aside, "a log cannot be read");
                 return Vec::new();
             }
         };

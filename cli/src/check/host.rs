@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use sealane_fabric::netlink::{NetlinkError, Socket};
 use sealane_fabric::overlay::{Underlay, UnderlayChoice, UnderlayError, preflight, source_towards};
 use sealane_proto::types::{Mtu, UnderlayAddr};
@@ -113,6 +113,14 @@ pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {
     let (shown, Ok(space)) = (data_dir.display(), statvfs(there)) else { return Vec::new() };
     let free = space.blocks_available() * space.fragment_size();
     let text = format!("{} MiB free for {shown}", free >> 20);
+    if space.flags().contains(FsFlags::ST_RDONLY) {
+        let text = format!("{shown} is mounted read-only");
+        return vec![Finding::problem(
+            "disk",
+            text,
+            "nothing new is taken in: see why in the kernel's log, and mount it anew",
+        )];
+    }
     if free >= ROOM {
         vec![Finding::ok("disk", text)]
     } else {
