@@ -63,6 +63,8 @@ pub(crate) struct AgentPresence {
     pub(crate) clocks: Option<ClockPair>,
     /// Streams that have had its place.
     pub(crate) claims: Claims,
+    /// A revision with which it came that this control plane had not reached, and its own: its store is an earlier copy.
+    pub(crate) ahead: Option<(u64, u64)>,
 }
 
 /// Facts about an agent that comes.
@@ -195,8 +197,12 @@ impl Registry {
             old.desired.send_modify(|desired| desired.replaced = true);
             claims.take(old.claimant, claimant, now);
         }
-        let metrics_port = known.metrics_port;
-        let seen = AgentPresence { version, metrics_port, last: now, connected: true, clocks: None, claims };
+        let own = directory.generation;
+        let of_epoch = applied.values().filter(|known| known.epoch == own.epoch);
+        let newest = of_epoch.map(|known| known.revision).max().filter(|newest| *newest > own.revision);
+        let ahead = known.ahead.or(newest.map(|newest| (newest, own.revision)));
+        let seen =
+            AgentPresence { version, last: now, connected: true, clocks: None, claims, ahead, ..known };
         agents.seen.insert(node.clone(), seen);
         agents.tracker.disconnect(&node);
         agents.tracker.connect(node.clone(), applied);

@@ -84,6 +84,21 @@ fn who_is_lost_is_known_though_the_clock_was_ahead_at_the_start_and_while_a_host
 }
 
 #[test]
+fn who_comes_with_a_later_revision_of_the_epoch_shows_that_the_store_is_an_earlier_copy() {
+    let registry = registry();
+    let open = |epoch, revision| {
+        let claimant = Claimant { peer: "192.0.2.1:40001".parse().unwrap(), instance: None };
+        let arrival = Arrival { version: "0.1.0".to_owned(), claimant, now: Timestamp::default() };
+        let applied = [("shop".parse().unwrap(), Generation { epoch, revision })].into();
+        drop(registry.open("host-1".parse().unwrap(), arrival, &applied));
+        registry.seen().into_values().next().unwrap().ahead
+    };
+    assert_eq!((open(1, 1), open(9, 7)), (None, None), "it knows no more, or of another epoch");
+    assert_eq!(open(1, 2), Some((2, 1)));
+    assert_eq!(open(1, 1), Some((2, 1)), "what it has missed stays missed");
+}
+
+#[test]
 fn an_address_is_yielded_at_once_by_who_says_that_it_is_elsewhere() {
     let registry = registry();
     let gone = || registry.gone_from("192.0.2.1".parse().unwrap(), None, Timestamp::from_unix(1_000));

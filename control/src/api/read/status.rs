@@ -216,6 +216,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         Some(format!("the clock of node {name} {pair}; set it right (NTP)"))
     });
     let root = authority_problem(api.authority.expires(), now);
+    let ahead = seen.iter().find_map(|(name, seen)| Some(copied_problem(name, seen.ahead?)));
     store
         .into_iter()
         .chain(nodes)
@@ -228,7 +229,17 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .chain(contests(&seen, now))
         .chain(expired)
         .chain(root)
+        .chain(ahead)
         .collect()
+}
+
+/// Describes a store that was put in the place of a later one.
+fn copied_problem(node: &NodeName, (heard, known): (u64, u64)) -> String {
+    format!(
+        "node {node} came with revision {heard} of the mesh's state, when this control plane was at {known}: its store is an \
+         earlier copy, and hosts may go on by what it does not know; take a backup (`sealane backup FILE`), stop this control plane, type \
+         `sealane restore FILE --force` and start it: hosts then tell it what they have"
+    )
 }
 
 #[cfg(test)]
@@ -245,6 +256,15 @@ mod tests {
         let expected = "node host-3 has not connected since this control plane started; it has not confirmed the newest state of \
                         shop, and may go on by an older one; see that its agent runs";
         assert!(said.starts_with(expected) && said.contains("`sealane node drain host-3`"), "{said}");
+    }
+
+    #[test]
+    fn a_store_that_is_an_earlier_copy_is_named_with_what_to_type() {
+        let said = copied_problem(&"host-3".parse().unwrap(), (120, 97));
+        assert!(said.starts_with(
+            "node host-3 came with revision 120 of the mesh's state, when this control plane was at 97"
+        ));
+        assert!(said.contains("`sealane restore FILE --force`"));
     }
 
     #[test]
