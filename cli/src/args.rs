@@ -8,6 +8,7 @@ mod document;
 mod effect;
 mod environment;
 mod examples;
+mod history;
 mod members;
 mod plugin;
 mod process;
@@ -32,6 +33,7 @@ pub(crate) use demo::{Demo, DemoAction, Tour};
 pub(crate) use dns::{Dns, DnsAction, DnsQuery};
 pub(crate) use docker::{Docker, DockerAction, Installed, PLUGIN};
 pub(crate) use document::{Apply, Complete, Completions, Delete, Diff, Get, Man, Schema};
+pub(crate) use history::{History, Rollback};
 pub(crate) use members::{
     ChangedWorkload, NamedService, NamedWorkload, Node, NodeAction, Register, Service, ServiceAction,
     Workload, WorkloadAction,
@@ -103,10 +105,14 @@ pub(crate) enum Verb {
     Apply(Apply),
     /// Show objects as documents that can be applied again
     Get(Get),
-    /// Show the changes that applying files would make; exits with 0 for none, 1 for some, 2 or more on failure
+    /// Show the changes that applying files or a rollback would make; exits with 0 for none, 1 for some, 2 or more on failure
     Diff(Diff),
     /// Delete objects by name, or the objects of files
     Delete(Delete),
+    /// Show who has changed which networks, services, hosts and tokens
+    History(History),
+    /// Restore the documents of an earlier revision, all of them or none
+    Rollback(Rollback),
     /// Manage overlay networks
     Network(Network),
     /// Manage the tokens that hosts join with
@@ -317,6 +323,12 @@ mod tests {
         ("sealane network create shop --subnet 10.42.0.0/16 --hosts Host_1", "lower-case letters"),
         ("sealane token create --node Host_1", "lower-case letters"),
         ("sealane token revoke", "<ID>"),
+        ("sealane history workload", "it must be network, service, host or token"),
+        ("sealane rollback", "--to"),
+        ("sealane rollback --to 7 --wait --dry-run", "cannot be used with"),
+        ("sealane diff", "--filename"),
+        ("sealane diff --at 7 -f shop.yaml", "cannot be used with"),
+        ("sealane diff service api -f shop.yaml", "--at"),
         ("sealane token create --ttl 1000d", "longer than a year"),
         ("sealane agent", "--control"),
         ("sealane agent --control nowhere", "HOST:PORT"),

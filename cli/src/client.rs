@@ -22,7 +22,7 @@ use reach::{comes, first, has_ended, lives, reach, reach_agent};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest answer: a message of the largest mesh is a part of that.
-const LARGEST_ANSWER: usize = 1 << 30;
+pub(crate) const LARGEST_ANSWER: usize = 1 << 30;
 
 /// Time for which nothing is said while an agent is waited for: less than people take for a fault.
 const SILENCE: Duration = Duration::from_millis(500);

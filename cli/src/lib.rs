@@ -61,6 +61,8 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Verb::Apply(apply) => verb::apply::apply(&apply, common, printer),
         Verb::Get(get) => verb::get::get(&get, common, printer),
         Verb::Diff(diff) => verb::get::diff(&diff, common, printer),
+        Verb::History(history) => verb::history::history(&history, common, printer),
+        Verb::Rollback(rollback) => verb::history::rollback(&rollback, common, printer),
         Verb::Delete(delete) => verb::apply::delete(&delete, common, printer),
         Verb::Schema(schema) => verb::about::schema(&schema, printer),
         Verb::Completions(completions) => verb::about::completions(&completions, printer),

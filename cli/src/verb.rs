@@ -7,6 +7,7 @@ pub(crate) mod complete;
 pub(crate) mod dns;
 pub(crate) mod docker;
 pub(crate) mod get;
+pub(crate) mod history;
 mod hosts;
 pub(crate) mod identity;
 mod known;

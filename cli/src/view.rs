@@ -3,6 +3,7 @@
 
 mod dns;
 mod done;
+mod history;
 mod identity;
 mod location;
 mod network;
@@ -19,6 +20,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use dns::RecordView;
 pub(crate) use done::Done;
+pub(crate) use history::EntryView;
 pub(crate) use identity::IdentityView;
 pub(crate) use location::LocationView;
 pub(crate) use network::NetworkView;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use sealane_proto::types::{NetworkName, NodeName};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::core::{EndRests, ForgetMtu, PurgeIdle, Timestamp};
+use crate::core::{Actor, EndRests, ForgetMtu, PurgeIdle, Timestamp};
 use crate::registry::Registry;
 use crate::store::Writer;
 
@@ -33,17 +33,17 @@ pub(crate) async fn run(registry: Arc<Registry>, writer: Writer) {
         let now = often.tick().await;
         let Due { forget, purge, end } = looks.look(&registry, (now, SystemTime::now().into()));
         if let Some(forget) = forget
-            && let Err(error) = writer.submit(forget).await
+            && let Err(error) = writer.submit(Actor::Control, forget).await
         {
             tracing::warn!(%error, "what hosts told that are away cannot be forgotten");
         }
         if let Some(purge) = purge
-            && let Err(error) = writer.submit(purge).await
+            && let Err(error) = writer.submit(Actor::Control, purge).await
         {
             tracing::warn!(%error, "services without instances cannot be removed");
         }
         if let Some(end) = end
-            && let Err(error) = writer.submit(end).await
+            && let Err(error) = writer.submit(Actor::Control, end).await
         {
             tracing::warn!(%error, "addresses that rest cannot be given back");
         }

@@ -3,7 +3,9 @@
 mod admin;
 mod control;
 mod documents;
+mod history;
 mod members;
+mod operator;
 mod read;
 
 pub(crate) use admin::{AdminApi, TokenSpec, create_token};

@@ -123,7 +123,7 @@ impl Control {
     /// When `ttl` is not from a second to a year or the store cannot be written.
     pub async fn create_token(&self, ttl: Duration, uses: Option<u32>) -> Result<JoinToken, TokenError> {
         let wanted = api::TokenSpec { ttl, uses, node: None, networks: Default::default() };
-        let made = api::create_token(&self.writer, &self.authority, wanted).await;
+        let made = api::create_token(&self.writer, core::Actor::Control, &self.authority, wanted).await;
         made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
     }
 

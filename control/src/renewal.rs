@@ -8,7 +8,7 @@ use sealane_proto::identity::{Principal, SpiffeId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ca::{Authority, CLOCK_SKEW, HOST_LIFETIME, OwnCertificate};
-use crate::core::{PurgeRemoved, PurgeTokens};
+use crate::core::{Actor, PurgeRemoved, PurgeTokens};
 use crate::metrics::Metrics;
 use crate::store::Writer;
 
@@ -56,12 +56,12 @@ impl Upkeep {
             }
             self.metrics.certificate(&identity, self.own.expires().unix());
             self.metrics.certificate(&authority, self.authority.expires().unix());
-            if let Err(error) = self.writer.submit(PurgeTokens).await {
+            if let Err(error) = self.writer.submit(Actor::Control, PurgeTokens).await {
                 tracing::warn!(%error, "expired tokens cannot be removed");
             }
             // No certificate lives longer than a host's, and hosts' clocks may be behind.
             let forget = PurgeRemoved { longest_lifetime: HOST_LIFETIME + CLOCK_SKEW };
-            if let Err(error) = self.writer.submit(forget).await {
+            if let Err(error) = self.writer.submit(Actor::Control, forget).await {
                 tracing::warn!(%error, "removed nodes cannot be forgotten");
             }
         }

@@ -23,7 +23,7 @@ use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
-use crate::core::{Reported, TakenOver};
+use crate::core::{Actor, Reported, TakenOver};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::registry::{Arrival, Claimant, Registry};
@@ -276,20 +276,20 @@ async fn perform(writer: Writer, work: Work) -> Result<Done, Status> {
     match work {
         Work::Report { sequence, report, unreadable } => {
             let node = report.report.node.clone();
-            let reported = writer.submit(report).await.map_err(status_of)?;
+            let reported = writer.submit(Actor::Host(node.clone()), report).await.map_err(status_of)?;
             for (network, range) in &reported.returned {
                 tracing::info!(%node, %network, %range, "node gives addresses back");
             }
             Ok(Done::Reported(Answer { sequence, reported, unreadable }))
         }
         Work::Resize(resize) => {
-            writer.submit(resize).await.map_err(status_of)?;
+            writer.submit(Actor::Host(resize.node.clone()), resize).await.map_err(status_of)?;
             Ok(Done::Resized)
         }
         Work::Recall { recall, last } => {
             if !recall.networks.is_empty() {
                 let node = recall.node.clone();
-                let recalled = writer.submit(recall).await.map_err(status_of)?;
+                let recalled = writer.submit(Actor::Host(node.clone()), recall).await.map_err(status_of)?;
                 for TakenOver { network, what } in recalled {
                     tracing::info!(%node, %network, what, "taken over what the backup did not know");
                 }

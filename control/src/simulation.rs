@@ -128,7 +128,7 @@ impl SimulatedControl {
     }
 
     fn rows(&mut self) -> Rows {
-        self.engine.rows().unwrap_or_else(|error| panic!("the store: {error}"))
+        self.engine.store().rows().unwrap_or_else(|error| panic!("the store: {error}"))
     }
 
     fn open(rows: Rows, now: Moment) -> Self {

@@ -6,6 +6,7 @@
 
 mod backup;
 mod engine;
+mod history;
 mod open;
 mod restore;
 mod rows;
@@ -18,21 +19,27 @@ mod writer;
 use std::collections::BTreeMap;
 
 use sealane_proto::types::TrustDomain;
+use sealane_proto::wire::v1;
 
 use crate::ca::AuthorityRecord;
-use crate::core::State;
+use crate::core::{State, Timestamp};
 use crate::kv::{CommitError, Condition, Failure, Kv, Limits, Transaction, Write};
+use history::{HISTORY, Ledger};
 
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
 #[cfg(feature = "simulation")]
 pub(crate) use engine::Engine;
 pub(crate) use engine::{Health, Publish};
+pub(crate) use history::{Filter, Place};
 pub(crate) use open::{OpenError, ensure_directory, is_there, open};
 pub use restore::{RestoreError, Restored, restore};
 pub(crate) use rows::RecordError;
 pub(crate) use watch::{Writability, watch};
 pub(crate) use writer::{Stopped, SubmitError, Writer};
+
+/// Prefix of all keys, of the state and of the history.
+const ALL: &str = "/sealane/";
 
 /// The newest layout that this version knows: what keys and values look like.
 pub(crate) const SCHEMA: u32 = 2;
@@ -62,7 +69,11 @@ pub(crate) struct Store {
     kv: Box<dyn Kv>,
     /// At which of the store's own revisions [`rows::META`] was last written; `None` when that is not known.
     guard: Option<u64>,
+    history: Ledger,
 }
+
+/// New entries of the history, of this time; their places follow from the commit.
+pub(crate) type Entries = (Timestamp, Vec<v1::HistoryEntry>);
 
 /// Keys and values without their revisions.
 pub(crate) type Rows = BTreeMap<String, Vec<u8>>;
@@ -101,19 +112,29 @@ pub(crate) enum ReadError {
 impl Store {
     /// A store in these rows; [`Store::load`] comes first.
     pub(crate) fn new(kv: Box<dyn Kv>) -> Self {
-        Self { kv, guard: None }
+        Self { kv, guard: None, history: Ledger::default() }
     }
 
-    /// Writes all rows and the new revision in one durable transaction, if nobody else has written meanwhile.
+    /// Writes all rows, the new revision and the history's entries in one durable transaction, if nobody else has written
+    /// meanwhile.
     ///
     /// # Errors
     /// When it is not known to have happened; then [`Store::load`] says what the store holds.
-    pub(crate) fn commit(&mut self, meta: &Meta, writes: Vec<Write>) -> Result<(), WriteError> {
+    pub(crate) fn commit(
+        &mut self,
+        meta: &Meta,
+        mut writes: Vec<Write>,
+        entries: Entries,
+    ) -> Result<(), WriteError> {
         let guard = self.guard.take().ok_or(WriteError::Raced)?;
+        let (now, entries) = entries;
+        let room = self.limits().writes.saturating_sub(writes.len());
+        let mut page = self.history.page((meta.revision, now), entries, room);
+        writes.append(&mut page.writes);
         // The last one of each key counts.
         let mut rows: BTreeMap<String, Write> =
             writes.into_iter().map(|write| (write.key().to_owned(), write)).collect();
-        let meta = rows::meta(meta);
+        let meta = rows::meta_with(meta, Some(page.known_from));
         rows.insert(meta.key().to_owned(), meta);
         let when = vec![Condition::Modified(rows::META.to_owned(), guard)];
         let transaction = Transaction { when, then: rows.into_values().collect() };
@@ -126,6 +147,7 @@ impl Store {
             }
             CommitError::Conflict { .. } | CommitError::Duplicate { .. } => WriteError::Raced,
         })?);
+        self.history.turn(page);
         Ok(())
     }
 
@@ -150,18 +172,78 @@ impl Store {
         let guard = range.rows.get(rows::META).map(|row| row.modified);
         let rows: Rows = range.rows.into_iter().map(|(key, row)| (key, row.value)).collect();
         let image = rows::image(&rows)?;
+        let history = self.kv.range(HISTORY)?.rows;
+        let history = history.into_iter().map(|(key, row)| (key, row.value)).collect();
+        self.history = Ledger::read(&history, rows::history_from(&rows)?);
         self.guard = guard;
         Ok(image)
     }
 
-    /// All rows of one moment.
+    /// All rows of one moment, those of the history as well.
     ///
     /// # Errors
     /// When they cannot be read.
     pub(crate) fn rows(&mut self) -> Result<Rows, Failure> {
-        let range = self.kv.range(rows::ROOT)?;
-        Ok(range.rows.into_iter().map(|(key, row)| (key, row.value)).collect())
+        let range = self.kv.range(ALL)?;
+        let ours = range
+            .rows
+            .into_iter()
+            .filter(|(key, _)| [rows::ROOT, HISTORY].iter().any(|root| key.starts_with(root)));
+        Ok(ours.map(|(key, row)| (key, row.value)).collect())
     }
+
+    /// Reads entries of the history that fit, newest first: up to `limit` of them, and up to so many bytes, but at least one; and
+    /// where to go on if there are more.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn history(
+        &mut self,
+        filter: &Filter,
+        before: Option<Place>,
+        limit: (usize, usize),
+    ) -> Result<(Vec<v1::HistoryEntry>, Option<Place>), Failure> {
+        let (places, next) = self.history.newest(filter, before, limit);
+        Ok((self.entries(places)?, next))
+    }
+
+    /// Reads the first entry of each object after one revision and up to another, oldest first; `None` where the state of the
+    /// former cannot be told.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn first_after(&mut self, revision: u64, newest: u64) -> Result<Since, Failure> {
+        let known_from = self.history.known_from();
+        if !(known_from..=newest).contains(&revision) {
+            return Ok(Since::Unknown { known_from });
+        }
+        let places = self.history.first_after(revision, newest);
+        self.entries(places).map(Since::Known)
+    }
+
+    fn entries(&mut self, places: Vec<Place>) -> Result<Vec<v1::HistoryEntry>, Failure> {
+        let (mut entries, mut row) = (vec![], None);
+        for (at, place) in self.history.rows_of(places) {
+            if row.as_ref().is_none_or(|(known, _)| *known != at) {
+                row = Some((at, history::read(self.kv.get(&at.key())?.1.map(|row| row.value))));
+            }
+            let known = row.iter().flat_map(|(_, known)| known);
+            entries.extend(known.filter(|entry| Place::of_entry(entry) == place).cloned());
+        }
+        Ok(entries)
+    }
+}
+
+/// Entries since a revision.
+#[derive(Debug)]
+pub(crate) enum Since {
+    /// All that there are.
+    Known(Vec<v1::HistoryEntry>),
+    /// The revision is older than what is known, or newer than the newest.
+    Unknown {
+        /// The oldest revision whose state can be told.
+        known_from: u64,
+    },
 }
 
 impl WriteError {

@@ -4,6 +4,7 @@
 //! Everything here is synchronous and knows neither tokio nor meshes; it changes no network configuration
 //! (that is the agent's netlink module). Main type: [`NetNs`].
 
+pub mod account;
 pub mod changes;
 pub mod clock;
 pub mod confine;

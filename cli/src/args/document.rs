@@ -35,8 +35,28 @@ pub(crate) struct Apply {
 /// `sealane diff`.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    #[command(flatten)]
-    pub(crate) files: Files,
+    /// File of documents, directory of such files, or - for standard input
+    #[arg(
+        short = 'f',
+        long = "filename",
+        required_unless_present = "at",
+        conflicts_with = "at",
+        value_name = "FILE|DIR|-",
+        value_hint = ValueHint::AnyPath
+    )]
+    pub(crate) files: Vec<PathBuf>,
+    /// Revision to compare with in place of files, as `sealane history` shows it
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
+    /// Kind of the objects to compare with a revision: network or service [default: any]
+    #[arg(value_name = "KIND", requires = "at")]
+    pub(crate) kind: Option<DocumentKind>,
+    /// Name of the object, of a service also NAME.NETWORK [default: all]
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Compare only this network and its services with a revision
+    #[arg(short, long, value_name = "NETWORK", requires = "at")]
+    pub(crate) network: Option<NetworkName>,
 }
 
 /// `sealane get`.

@@ -42,6 +42,8 @@ impl Needs {
             | Verb::Apply(_)
             | Verb::Get(_)
             | Verb::Diff(_)
+            | Verb::History(_)
+            | Verb::Rollback(_)
             | Verb::Delete(_)
             | Verb::Network(_)
             | Verb::Token(_)

@@ -47,8 +47,20 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("docker plugin build", &["sealane docker plugin build ./plugin"]),
     ("apply", &["sealane apply -f shop.yaml", "sealane apply -f shop/ --wait --timeout 30s"]),
     ("get", &["sealane get network", "sealane get service api.shop -o yaml"]),
-    ("diff", &["sealane diff -f shop.yaml"]),
+    (
+        "diff",
+        &["sealane diff -f shop.yaml", "sealane diff --at 1041", "sealane diff --at 1041 service api.shop"],
+    ),
     ("delete", &["sealane delete service api.shop", "sealane delete -f shop.yaml --ignore-not-found"]),
+    (
+        "history",
+        &[
+            "sealane history",
+            "sealane history service api.shop",
+            "sealane history -n shop --since 2h -o yaml",
+        ],
+    ),
+    ("rollback", &["sealane rollback --to 1041 --dry-run", "sealane rollback --to 1041 --wait"]),
     (
         "network create",
         &[

@@ -42,7 +42,8 @@ pub(crate) fn apply(apply: &Apply, common: &Common, printer: &Printer) -> Result
         let named: Vec<_> = written.iter().map(|written| hosts::of(&written.document)).collect();
         hosts::warn(channel, &named, printer).await;
         if apply.wait {
-            wait(&mut control, &written, apply.timeout, printer).await?;
+            let networks = written.iter().map(|written| written.document.id().network().to_string());
+            wait(&mut control, networks.collect(), apply.timeout, printer).await?;
         }
         Ok(())
     })
@@ -69,7 +70,7 @@ fn refused(places: impl Iterator<Item = String>, results: &[v1::DocumentResult])
 }
 
 /// Fails with these flaws of so many documents; the others take no effect either, which is said.
-fn all_or_none(flaws: Vec<String>, documents: usize) -> Result<(), Failure> {
+pub(super) fn all_or_none(flaws: Vec<String>, documents: usize) -> Result<(), Failure> {
     let others = documents.saturating_sub(flaws.len());
     document::refuse(flaws).map_err(|failure| {
         let rest = match others {
@@ -99,14 +100,12 @@ pub(super) async fn taken_in(
     })
 }
 
-async fn wait(
+pub(super) async fn wait(
     control: &mut AdminClient<Channel>,
-    written: &[Written],
+    networks: BTreeSet<String>,
     timeout: Duration,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let networks: BTreeSet<String> =
-        written.iter().map(|written| written.document.id().network().to_string()).collect();
     let said = taken_in(control, networks, timeout).await?;
     for host in &said.disconnected {
         printer.talk(&format!("{host} is not connected: it gets the new state when it comes back"));
@@ -173,7 +172,7 @@ fn id(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Result<D
     }
 }
 
-fn show(
+pub(super) fn show(
     results: impl Iterator<Item = (DocumentId, v1::DocumentResult)>,
     dry_run: bool,
     printer: &Printer,

@@ -46,6 +46,8 @@ enum NameKind {
     Token,
     /// A kind of documents.
     Document,
+    /// A kind of objects that have a history.
+    Subject,
 }
 
 /// Flags without a value that may stand before a name.
@@ -80,7 +82,7 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
         return None;
     }
     match before.last().copied() {
-        Some("--network" | "--networks") => return Some(NameKind::Network),
+        Some("--network" | "--networks" | "-n") => return Some(NameKind::Network),
         Some("--service") => return Some(NameKind::Service),
         Some("--from") => return Some(NameKind::WorkloadHere),
         Some("--node" | "--hosts") => return Some(NameKind::Node),
@@ -98,18 +100,20 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
         is_value = flag && !word.contains('=') && !SWITCHES.contains(&word);
     }
     match places.as_slice() {
-        ["node", "inspect" | "rm"] => Some(NameKind::Node),
+        ["node", "inspect" | "rm"] | ["history", "host"] => Some(NameKind::Node),
         ["node", "drain"] => Some(NameKind::UndrainedNode),
         ["node", "undrain"] => Some(NameKind::DrainedNode),
-        ["service", "inspect" | "endpoints"] | ["get", "service"] => Some(NameKind::Service),
+        ["service", "inspect" | "endpoints"] | ["get" | "diff" | "history", "service"] => {
+            Some(NameKind::Service)
+        }
         ["service", "rm"] => Some(NameKind::IdleService),
         ["service", "deregister"] => Some(NameKind::Registered),
         ["delete", "service"] => Some(NameKind::DeclaredOfNetwork),
-        ["get" | "delete" | "schema"] => Some(NameKind::Document),
-        ["token", "revoke"] => Some(NameKind::Token),
-        ["network", "inspect" | "set" | "grow" | "rm"] | ["get" | "delete", "network"] => {
-            Some(NameKind::Network)
-        }
+        ["get" | "delete" | "schema" | "diff"] => Some(NameKind::Document),
+        ["history"] => Some(NameKind::Subject),
+        ["token", "revoke"] | ["history", "token"] => Some(NameKind::Token),
+        ["network", "inspect" | "set" | "grow" | "rm"]
+        | ["get" | "delete" | "diff" | "history", "network"] => Some(NameKind::Network),
         ["workload", "inspect"] => Some(NameKind::Workload),
         ["exec"] | ["workload", "set"] => Some(NameKind::WorkloadHere),
         ["workload", "drain"] => Some(NameKind::Undrained),
@@ -124,6 +128,9 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
     let mut names = match kind {
         NameKind::Document => {
             return Some(DocumentKind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
+        }
+        NameKind::Subject => {
+            return Some(["network", "service", "host", "token"].map(ToOwned::to_owned).to_vec());
         }
         NameKind::Network => {
             let mut client = reader(channel(common).await?);
@@ -253,6 +260,10 @@ mod tests {
             ("sealane -o json delete s", Some(NameKind::Document)),
             ("sealane schema ", Some(NameKind::Document)),
             ("sealane token revoke ", Some(NameKind::Token)),
+            ("sealane history ", Some(NameKind::Subject)),
+            ("sealane history --limit 5 host ", Some(NameKind::Node)),
+            ("sealane history -n ", Some(NameKind::Network)),
+            ("sealane diff --at 7 service ", Some(NameKind::Service)),
             ("sealane sidecar restart ", Some(NameKind::SidecarHere)),
             ("sealane network create shop --hosts a,b", Some(NameKind::Node)),
             ("sealane run --no-sidecar --network ", Some(NameKind::Network)),

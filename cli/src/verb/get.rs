@@ -9,7 +9,7 @@ use serde::Serialize;
 use v1::admin_client::AdminClient;
 
 use super::apply::submit;
-use super::members;
+use super::{history, members};
 use crate::args::{Common, Diff, Get};
 use crate::client::{answer, control, converse, read, reader};
 use crate::document::{self, Written, difference};
@@ -78,7 +78,7 @@ fn missing(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Fai
     }
 }
 
-fn understand(listed: v1::ListDocumentsResponse) -> Result<Vec<Document>, Failure> {
+pub(super) fn understand(listed: v1::ListDocumentsResponse) -> Result<Vec<Document>, Failure> {
     let documents = listed.documents.iter().map(|text| Document::from_json(text));
     documents.collect::<Result<_, _>>().map_err(|error| {
         Failure::new(format!("control has a document that this program does not know: {error}"))
@@ -106,7 +106,7 @@ fn show(
     }
 }
 
-fn yaml(document: &Document) -> Result<String, Failure> {
+pub(super) fn yaml(document: &Document) -> Result<String, Failure> {
     let text = serde_saphyr::to_string(document).map_err(Failure::of("cannot write YAML"))?;
     Ok(format!("{}\n", text.trim_end()))
 }
@@ -146,11 +146,11 @@ impl Row for ServiceRow<'_> {
 
 /// Difference of one document from what is there.
 #[derive(Clone, Debug, Serialize)]
-struct Difference {
+pub(super) struct Difference {
     kind: String,
     network: String,
     name: String,
-    /// Place at which it is written.
+    /// Place at which it is written, or the revision that it is of.
     place: String,
     /// Lines with what goes (-), what comes (+) and what is around that.
     diff: String,
@@ -159,7 +159,7 @@ struct Difference {
 }
 
 impl Difference {
-    fn new(id: &DocumentId, place: &impl std::fmt::Display, diff: String) -> Self {
+    pub(super) fn new(id: &DocumentId, place: &impl std::fmt::Display, diff: String) -> Self {
         let (kind, network, name) = (id.kind().to_string(), id.network().to_string(), id.name().to_owned());
         Self { kind, network, name, place: place.to_string(), diff, id: id.to_string() }
     }
@@ -173,7 +173,10 @@ pub(crate) fn diff(diff: &Diff, common: &Common, printer: &Printer) -> Result<()
 }
 
 fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Failure> {
-    let written = document::read(&diff.files.files)?;
+    if let Some(revision) = diff.at {
+        return history::compare_at(revision, diff, common, printer);
+    }
+    let written = document::read(&diff.files)?;
     let (live, refused) = converse(async {
         let request = v1::ListDocumentsRequest::default();
         let control = control(common).await?;
@@ -190,15 +193,21 @@ fn compare(diff: &Diff, common: &Common, printer: &Printer) -> Result<bool, Fail
             shown.push(Difference::new(&id, place, lines));
         }
     }
-    let text = shown.iter().map(|one| format!("--- {}\n+++ {}\n{}", one.id, one.place, one.diff));
-    let text = text.collect::<Vec<_>>().join("\n");
-    if !shown.is_empty() || common.output != Format::Table {
-        printer.result(&shown, &text)?;
-    }
+    print(&shown, common, printer)?;
     match refused {
         Some(failure) => Err(failure),
         None => Ok(!shown.is_empty()),
     }
+}
+
+/// Prints differences; to people, nothing where there is none.
+pub(super) fn print(shown: &[Difference], common: &Common, printer: &Printer) -> Result<(), Failure> {
+    let text = shown.iter().map(|one| format!("--- {}\n+++ {}\n{}", one.id, one.place, one.diff));
+    let text = text.collect::<Vec<_>>().join("\n");
+    if shown.is_empty() && common.output == Format::Table {
+        return Ok(());
+    }
+    printer.result(&shown, &text)
 }
 
 /// The document as control keeps it: the order of ports does not matter, and a network's mode stays what it is when none is given.

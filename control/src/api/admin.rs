@@ -13,11 +13,12 @@ use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subn
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::{ControlApi, documents};
+use super::operator::operator;
+use super::{ControlApi, documents, history};
 use crate::ca::Authority;
 use crate::core::{
-    CreateNetwork, CreateToken, CreateTokenRefusal, GrowNetwork, RemoveNetwork, RevokeToken, Timestamp,
-    TokenRecord,
+    Actor, CreateNetwork, CreateToken, CreateTokenRefusal, GrowNetwork, RemoveNetwork, RevokeToken,
+    Timestamp, TokenRecord,
 };
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -69,6 +70,7 @@ pub(crate) struct TokenSpec {
 /// Makes a token; its secret exists in the result alone.
 pub(crate) async fn create_token(
     writer: &Writer,
+    actor: Actor,
     authority: &Authority,
     wanted: TokenSpec,
 ) -> Result<(JoinToken, TokenRecord), SubmitError<CreateTokenRefusal>> {
@@ -76,7 +78,7 @@ pub(crate) async fn create_token(
     let id = BASE32_NOPAD.encode(&rand::random::<[u8; 5]>()).to_ascii_lowercase();
     let TokenSpec { ttl, uses, node, networks } = wanted;
     let command = CreateToken { id: id.clone(), hash: secret.hash(), ttl, uses, node, networks };
-    let record = writer.submit(command).await?;
+    let record = writer.submit(actor, command).await?;
     Ok((JoinToken { id, secret, pin: authority.pin() }, record))
 }
 
@@ -86,6 +88,7 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
+        let actor = operator(&request, "network create");
         let v1::CreateNetworkRequest { name, subnet, mtu, deny_egress, subnet6, hosts, mtls } =
             request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
@@ -98,7 +101,7 @@ impl v1::admin_server::Admin for AdminApi {
         let egress = Egress::from_denied(deny_egress);
         let hosts = hosts.iter().map(|name| name.parse()).collect::<Result<Hosts, _>>().map_err(invalid)?;
         let command = CreateNetwork { name, hosts, subnet, mtu, egress, subnet6, mtls };
-        let network = self.writer.submit(command).await.map_err(status_of)?;
+        let network = self.writer.submit(actor, command).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, vni = %network.vni, "network created");
         Ok(Response::new((&network).into()))
     }
@@ -107,10 +110,11 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::GrowNetworkRequest>,
     ) -> Result<Response<v1::Network>, Status> {
+        let actor = operator(&request, "network grow");
         let v1::GrowNetworkRequest { name, subnet } = request.into_inner();
         let name: NetworkName = name.parse().map_err(invalid)?;
         let subnet: Subnet = subnet.parse().map_err(invalid)?;
-        let network = self.writer.submit(GrowNetwork { name, subnet }).await.map_err(status_of)?;
+        let network = self.writer.submit(actor, GrowNetwork { name, subnet }).await.map_err(status_of)?;
         tracing::info!(network = %network.name, subnet = %network.subnet, "network has this subnet from now on");
         Ok(Response::new((&network).into()))
     }
@@ -119,8 +123,9 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::RemoveNetworkRequest>,
     ) -> Result<Response<v1::RemoveNetworkResponse>, Status> {
+        let actor = operator(&request, "network rm");
         let name: NetworkName = request.into_inner().name.parse().map_err(invalid)?;
-        self.writer.submit(RemoveNetwork(name.clone())).await.map_err(status_of)?;
+        self.writer.submit(actor, RemoveNetwork(name.clone())).await.map_err(status_of)?;
         tracing::info!(network = %name, "network removed");
         Ok(Response::new(v1::RemoveNetworkResponse {}))
     }
@@ -129,6 +134,7 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let actor = operator(&request, "token create");
         let v1::CreateTokenRequest { ttl_seconds, uses, node, networks } = request.into_inner();
         let node = match node.as_str() {
             "" => None,
@@ -137,7 +143,8 @@ impl v1::admin_server::Admin for AdminApi {
         let ttl = Duration::from_secs(ttl_seconds);
         let networks = networks.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(invalid)?;
         let wanted = TokenSpec { ttl, uses: Some(uses).filter(|&uses| uses != 0), node, networks };
-        let (token, record) = create_token(&self.writer, &self.authority, wanted).await.map_err(status_of)?;
+        let (token, record) =
+            create_token(&self.writer, actor, &self.authority, wanted).await.map_err(status_of)?;
         tracing::info!(token = token.id, "token created");
         Ok(Response::new(v1::CreateTokenResponse {
             token: token.to_string(),
@@ -165,14 +172,16 @@ impl v1::admin_server::Admin for AdminApi {
     }
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
-        documents::apply(&self.writer, request.into_inner()).await.map(Response::new)
+        let actor = operator(&request, "apply");
+        documents::apply(&self.writer, actor, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete(
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        documents::delete(&self.writer, request.into_inner()).await.map(Response::new)
+        let actor = operator(&request, "delete");
+        documents::delete(&self.writer, actor, request.into_inner()).await.map(Response::new)
     }
 
     async fn await_applied(
@@ -201,8 +210,9 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let actor = operator(&request, "token revoke");
         let id = request.into_inner().id;
-        self.writer.submit(RevokeToken(id.clone())).await.map_err(status_of)?;
+        self.writer.submit(actor, RevokeToken(id.clone())).await.map_err(status_of)?;
         self.metrics.revocations.with_label_values(&["token"]).inc();
         tracing::info!(token = id, "token revoked");
         Ok(Response::new(v1::RevokeTokenResponse {}))
@@ -212,14 +222,16 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
-        self.remove(request.into_inner()).await.map(Response::new)
+        let actor = operator(&request, "node rm");
+        self.remove(actor, request.into_inner()).await.map(Response::new)
     }
 
     async fn drain_node(
         &self,
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
-        self.drain(request.into_inner()).await?;
+        let verb = if request.get_ref().drained { "node drain" } else { "node undrain" };
+        self.drain(operator(&request, verb), request.into_inner()).await?;
         Ok(Response::new(v1::DrainNodeResponse {}))
     }
 
@@ -227,8 +239,32 @@ impl v1::admin_server::Admin for AdminApi {
         &self,
         request: Request<v1::RemoveServiceRequest>,
     ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
-        self.end_service(request.into_inner()).await?;
+        self.end_service(operator(&request, "service rm"), request.into_inner()).await?;
         Ok(Response::new(v1::RemoveServiceResponse {}))
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        history::page(&self.writer, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn documents_at(
+        &self,
+        request: Request<v1::DocumentsAtRequest>,
+    ) -> Result<Response<v1::DocumentsAtResponse>, Status> {
+        let parts = (&self.writer, self.registry.as_ref());
+        history::documents_at(parts, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        let actor = operator(&request, format!("rollback --to {}", request.get_ref().revision));
+        let parts = (&self.writer, self.registry.as_ref());
+        history::roll_back(parts, actor, request.into_inner()).await.map(Response::new)
     }
 }
 

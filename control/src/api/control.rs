@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::documents;
 use crate::ca::{Authority, CLOCK_SKEW, ProvenKey, Signed};
-use crate::core::{CarryNetwork, JoinNode, JoinRefusal, Joined, LeaseAhead, MayCarry, Timestamp};
+use crate::core::{Actor, CarryNetwork, JoinNode, JoinRefusal, Joined, LeaseAhead, MayCarry, Timestamp};
 use crate::serve::Peer;
 use crate::session::{self, Context};
 use crate::status::{invalid, not_a_node, status_of};
@@ -92,8 +92,9 @@ impl v1::control_server::Control for ControlApi {
         let secret =
             request.token_secret.parse().map_err(|error| Status::unauthenticated(format!("{error}")))?;
         let gone = self.context.registry.gone_from(node.underlay, None, now);
+        let actor = Actor::Host(node.name.clone());
         let command = JoinNode { token: request.token_id, secret, node, key: key.fingerprint(), gone };
-        let decided = self.context.writer.submit(command).await;
+        let decided = self.context.writer.submit(actor, command).await;
         self.context.metrics.joins.with_label_values(&[result(&decided)]).inc();
         let Joined { record, displaced } = decided.map_err(|error| {
             if let Some(withheld) = self.context.refusals.pass(Instant::now()) {
@@ -132,9 +133,10 @@ impl v1::control_server::Control for ControlApi {
         let network: NetworkName = network.parse().map_err(invalid)?;
         let blocks_held = usize::try_from(blocks_held).unwrap_or(usize::MAX);
         let command = CarryNetwork { node: node.clone(), network: network.clone(), blocks_held };
+        let actor = Actor::Host(node.clone());
         let carried = match ahead {
-            true => self.context.writer.submit(LeaseAhead(command)).await,
-            false => self.context.writer.submit(command).await,
+            true => self.context.writer.submit(actor, LeaseAhead(command)).await,
+            false => self.context.writer.submit(actor, command).await,
         };
         if let Err(SubmitError::Refused(refusal)) = &carried
             && let Some(reason) = refusal.shortage().filter(|_| !ahead)
@@ -162,7 +164,9 @@ impl v1::control_server::Control for ControlApi {
     ) -> Result<Response<v1::MayCarryResponse>, Status> {
         let node = self.node(&request)?;
         let network: NetworkName = request.into_inner().network.parse().map_err(invalid)?;
-        let network = self.context.writer.submit(MayCarry { node, network }).await.map_err(status_of)?;
+        let actor = Actor::Host(node.clone());
+        let network =
+            self.context.writer.submit(actor, MayCarry { node, network }).await.map_err(status_of)?;
         Ok(Response::new(v1::MayCarryResponse { network: Some((&network).into()) }))
     }
 

@@ -11,7 +11,7 @@ use tonic::Status;
 use v1::document_result::Effect as Said;
 
 use crate::VERSION;
-use crate::core::{Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRefusal, Withdrawn};
+use crate::core::{Actor, Apply, DocumentRefusal, Effect, Register, Withdraw, WithdrawRefusal, Withdrawn};
 use crate::registry::Registry;
 use crate::status::{invalid, status_of};
 use crate::store::Writer;
@@ -21,7 +21,11 @@ const DOCUMENTS: usize = 10_000;
 /// Longest time that a client may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-pub(super) async fn apply(writer: &Writer, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
+pub(super) async fn apply(
+    writer: &Writer,
+    actor: Actor,
+    request: v1::ApplyRequest,
+) -> Result<v1::ApplyResponse, Status> {
     let v1::ApplyRequest { documents, dry_run } = request;
     limit(documents.len())?;
     let read: Vec<Result<Document, String>> = documents.iter().map(|text| read(text)).collect();
@@ -34,7 +38,7 @@ pub(super) async fn apply(writer: &Writer, request: v1::ApplyRequest) -> Result<
     }
     let documents: Vec<Document> = read.into_iter().flatten().collect();
     let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-    let outcome = writer.submit(Apply { documents, dry_run }).await.map_err(status_of)?;
+    let outcome = writer.submit(actor, Apply { documents, dry_run }).await.map_err(status_of)?;
     if !dry_run && outcome.iter().all(Result::is_ok) {
         for (id, effect) in ids.iter().zip(&outcome) {
             log(id, effect);
@@ -45,6 +49,7 @@ pub(super) async fn apply(writer: &Writer, request: v1::ApplyRequest) -> Result<
 
 pub(super) async fn delete(
     writer: &Writer,
+    actor: Actor,
     request: v1::DeleteRequest,
 ) -> Result<v1::DeleteResponse, Status> {
     let v1::DeleteRequest { documents, dry_run, ignore_not_found } = request;
@@ -52,7 +57,7 @@ pub(super) async fn delete(
     let documents = documents.into_iter().map(id).collect::<Result<Vec<_>, _>>()?;
     let ids = documents.clone();
     let command = Withdraw { documents, dry_run, ignore_not_found };
-    let outcome = writer.submit(command).await.map_err(status_of)?;
+    let outcome = writer.submit(actor, command).await.map_err(status_of)?;
     if !dry_run && outcome.iter().all(Result::is_ok) {
         ids.iter().for_each(|id| tracing::info!(object = %id, "document withdrawn"));
     }
@@ -111,7 +116,7 @@ pub(super) async fn register(
         }
     }
     let command = Register { node: node.clone(), documents: services, partial };
-    let outcome = writer.submit(command).await.map_err(status_of)?;
+    let outcome = writer.submit(Actor::Host(node.clone()), command).await.map_err(status_of)?;
     for ((at, id), outcome) in places.into_iter().zip(outcome) {
         match outcome {
             Ok(Effect::Unchanged) => {}
@@ -150,7 +155,7 @@ fn log(id: &DocumentId, effect: &Result<Effect, DocumentRefusal>) {
     }
 }
 
-fn applied(outcome: Result<Effect, DocumentRefusal>) -> v1::DocumentResult {
+pub(super) fn applied(outcome: Result<Effect, DocumentRefusal>) -> v1::DocumentResult {
     match outcome {
         Ok(Effect::Unchanged) => result(Said::Unchanged, String::new()),
         Ok(Effect::Created) => result(Said::Created, String::new()),
@@ -159,7 +164,7 @@ fn applied(outcome: Result<Effect, DocumentRefusal>) -> v1::DocumentResult {
     }
 }
 
-fn withdrawn(outcome: Result<Withdrawn, WithdrawRefusal>) -> v1::DocumentResult {
+pub(super) fn withdrawn(outcome: Result<Withdrawn, WithdrawRefusal>) -> v1::DocumentResult {
     match outcome {
         Ok(Withdrawn::Deleted) => result(Said::Deleted, String::new()),
         Ok(Withdrawn::Kept(instances)) => result(
@@ -171,7 +176,7 @@ fn withdrawn(outcome: Result<Withdrawn, WithdrawRefusal>) -> v1::DocumentResult 
     }
 }
 
-fn result(effect: Said, message: String) -> v1::DocumentResult {
+pub(super) fn result(effect: Said, message: String) -> v1::DocumentResult {
     v1::DocumentResult { effect: effect.into(), message }
 }
 

@@ -5,18 +5,19 @@ use sealane_proto::wire::v1;
 use tonic::Status;
 
 use super::admin::AdminApi;
-use crate::core::{DrainNode, NodeRemoved, RemoveNode, RemoveService};
+use crate::core::{Actor, DrainNode, NodeRemoved, RemoveNode, RemoveService};
 use crate::status::{invalid, status_of};
 
 impl AdminApi {
     pub(super) async fn remove(
         &self,
+        actor: Actor,
         request: v1::RemoveNodeRequest,
     ) -> Result<v1::RemoveNodeResponse, Status> {
         let name: NodeName = request.name.parse().map_err(invalid)?;
         let connected = self.registry.seen().get(&name).is_some_and(|seen| seen.connected);
         let command = RemoveNode { name: name.clone(), connected, force: request.force };
-        let NodeRemoved { serials, token } = self.writer.submit(command).await.map_err(status_of)?;
+        let NodeRemoved { serials, token } = self.writer.submit(actor, command).await.map_err(status_of)?;
         if let Some(token) = &token {
             self.metrics.revocations.with_label_values(&["token"]).inc();
             tracing::info!(node = %name, token, "the token that the node came by is revoked");
@@ -30,19 +31,23 @@ impl AdminApi {
         Ok(v1::RemoveNodeResponse { key_unknown: serials.is_none(), token: token.unwrap_or_default() })
     }
 
-    pub(super) async fn drain(&self, request: v1::DrainNodeRequest) -> Result<(), Status> {
+    pub(super) async fn drain(&self, actor: Actor, request: v1::DrainNodeRequest) -> Result<(), Status> {
         let v1::DrainNodeRequest { name, drained } = request;
         let name: NodeName = name.parse().map_err(invalid)?;
-        self.writer.submit(DrainNode { name: name.clone(), drained }).await.map_err(status_of)?;
+        self.writer.submit(actor, DrainNode { name: name.clone(), drained }).await.map_err(status_of)?;
         tracing::info!(node = %name, drained, "node drained or taken back");
         Ok(())
     }
 
-    pub(super) async fn end_service(&self, request: v1::RemoveServiceRequest) -> Result<(), Status> {
+    pub(super) async fn end_service(
+        &self,
+        actor: Actor,
+        request: v1::RemoveServiceRequest,
+    ) -> Result<(), Status> {
         let network: NetworkName = request.network.parse().map_err(invalid)?;
         let name: ServiceName = request.name.parse().map_err(invalid)?;
         let command = RemoveService { network: network.clone(), name: name.clone() };
-        self.writer.submit(command).await.map_err(status_of)?;
+        self.writer.submit(actor, command).await.map_err(status_of)?;
         tracing::info!(%network, service = %name, "service removed");
         Ok(())
     }

@@ -136,7 +136,7 @@ impl Command for Apply {
         order.sort_by_key(|&(ref id, at)| (id.kind(), at));
         for (id, at) in order {
             let decided = if seen.insert(id.clone()) {
-                decide(&self.documents[at], batch.state(), now)
+                decide(&self.documents[at], batch.state(), now, Unsaid::AsItIs)
             } else {
                 Err(DocumentRefusal::Twice(id))
             };
@@ -146,20 +146,38 @@ impl Command for Apply {
     }
 }
 
-fn decide(document: &Document, draft: &State, now: Timestamp) -> Decided {
+/// Meaning of a network's document that says nothing of its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    /// A new network is strict, and one that is there stays as it is: none of before becomes stricter than its callers can bear.
+    AsItIs,
+    /// Nobody has chosen, as before there was a choice.
+    Undecided,
+}
+
+impl Unsaid {
+    fn unless(self, said: Option<Mtls>, is: Option<Mtls>) -> Option<Mtls> {
+        match self {
+            Self::AsItIs => said.or(is),
+            Self::Undecided => said,
+        }
+    }
+}
+
+pub(super) fn decide(document: &Document, draft: &State, now: Timestamp, unsaid: Unsaid) -> Decided {
     match document {
-        Document::Network(network) => decide_network(network, draft, now),
+        Document::Network(network) => decide_network(network, draft, now, unsaid),
         Document::Service(service) => decide_service(service, draft, None),
     }
 }
 
-fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> Decided {
+fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp, unsaid: Unsaid) -> Decided {
     let (name, asked) = (document.metadata.name.clone(), document.spec.subnets);
     let mtu = document.spec.mtu;
     let egress = document.spec.egress.into();
     let Some(NetworkState { network: known, changed, .. }) = draft.networks.get(&name) else {
         let hosts = document.spec.hosts.clone();
-        let mtls = document.spec.mtls.or(Some(Mtls::Strict));
+        let mtls = unsaid.unless(document.spec.mtls, Some(Mtls::Strict));
         let create =
             CreateNetwork { name, hosts, subnet: asked.ipv4, mtu, egress, subnet6: asked.ipv6, mtls };
         return Ok(Decision { changes: create.decide(draft, now)?.changes, outcome: Effect::Created });
@@ -174,8 +192,7 @@ fn decide_network(document: &NetworkDocument, draft: &State, now: Timestamp) -> 
     if known.mtu != mtu {
         return Err(DocumentRefusal::Mtu { network: name, fixed: known.mtu, asked: mtu });
     }
-    // One that says nothing of it makes no network of before stricter than its callers can bear.
-    let mtls = document.spec.mtls.or(known.mtls);
+    let mtls = unsaid.unless(document.spec.mtls, known.mtls);
     let (hosts, subnet) = (document.spec.hosts.clone(), asked.ipv4);
     let network = Network { egress, mtls, hosts, subnet, ..known.clone() };
     if network == *known {

@@ -103,7 +103,7 @@ pub enum Edit<R: Record> {
 
 impl<R: Record> Edit<R> {
     /// Returns the record's owner, and its name there.
-    fn place(&self) -> (&R::Home, R::Name) {
+    pub(super) fn place(&self) -> (&R::Home, R::Name) {
         match self {
             Self::Put(home, record) => (home, record.name()),
             Self::Remove(home, name) => (home, name.clone()),
@@ -111,7 +111,7 @@ impl<R: Record> Edit<R> {
     }
 
     /// Returns the record, if it is put.
-    fn record(&self) -> Option<&R> {
+    pub(super) fn record(&self) -> Option<&R> {
         match self {
             Self::Put(_, record) => Some(record),
             Self::Remove(..) => None,

@@ -88,7 +88,7 @@ impl Command for Withdraw {
     }
 }
 
-fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided {
+pub(super) fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided {
     match id {
         DocumentId::Network(name) if !draft.networks.contains_key(name) => Ok(not_found()),
         DocumentId::Network(name) => {

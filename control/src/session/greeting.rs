@@ -13,7 +13,9 @@ use v1::agent_message::Message as Up;
 
 use super::{Context, NETWORKS};
 use crate::VERSION;
-use crate::core::{Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp, ToldPlace};
+use crate::core::{
+    Actor, Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp, ToldPlace,
+};
 use crate::registry::Registry;
 use crate::serve::{CertifiedHost, Proof};
 use crate::status::{not_a_node, status_of};
@@ -79,13 +81,13 @@ pub(super) async fn greet(
     let known = context.registry.directory().nodes.get(&node).is_some_and(|record| record.echoes);
     if known != greeting.echoes {
         let told = TellEchoes { node: node.clone(), echoes: greeting.echoes };
-        context.writer.submit(told).await.map_err(status_of)?;
+        context.writer.submit(Actor::Host(node.clone()), told).await.map_err(status_of)?;
     }
     // What is no sensible one says as much as none.
     if let Some(mtu) = mtu
         && context.registry.takes_mtu(&node, mtu, Instant::now())
     {
-        context.writer.submit(TellMtu { node, mtu }).await.map_err(status_of)?;
+        context.writer.submit(Actor::Host(node.clone()), TellMtu { node, mtu }).await.map_err(status_of)?;
     }
     Ok(greeting)
 }
@@ -179,7 +181,7 @@ pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<
 
 async fn readmit(context: &Context, command: Readmit) -> Result<(), Status> {
     let (node, at, key) = (command.node.name.clone(), command.node.underlay, command.key);
-    match context.writer.submit(command).await.map_err(status_of)? {
+    match context.writer.submit(Actor::Host(node.clone()), command).await.map_err(status_of)? {
         Readmitted::Known => Ok(()),
         Readmitted::TakenIn { displaced } => {
             tracing::info!(%node, "taken in again by its certificate");
@@ -195,10 +197,9 @@ async fn readmit(context: &Context, command: Readmit) -> Result<(), Status> {
 
 async fn relocate(context: &Context, command: Relocate) -> Result<(), Status> {
     let (name, underlay) = (command.name.clone(), command.told.underlay);
-    let Some(Relocated { before, displaced }) = context.writer.submit(command).await.map_err(status_of)?
-    else {
-        return Ok(());
-    };
+    let actor = Actor::Host(name.clone());
+    let relocated = context.writer.submit(actor, command).await.map_err(status_of)?;
+    let Some(Relocated { before, displaced }) = relocated else { return Ok(()) };
     tracing::info!(node = %name, %before, now = %underlay, "the host has another underlay address");
     warn_displaced(displaced, underlay, &name);
     Ok(())

@@ -4,6 +4,7 @@
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::history::HISTORY;
 use super::rows::{self, RecordError};
 use super::{Image, Rows, upgrade};
 use crate::core::Timestamp;
@@ -22,6 +23,9 @@ struct BackupMessage {
     version: String,
     #[prost(message, repeated, tag = "4")]
     rows: Vec<RowMessage>,
+    /// Those of the history, which older versions do not read.
+    #[prost(message, repeated, tag = "5")]
+    history: Vec<RowMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -35,6 +39,8 @@ struct RowMessage {
 /// A store as it was at one moment, authority's key included.
 pub struct Backup {
     pub(super) rows: Rows,
+    /// Rows of the history.
+    pub(super) history: Rows,
     pub(super) image: Image,
     /// Time at which it was taken.
     pub taken: Timestamp,
@@ -78,9 +84,10 @@ impl std::fmt::Debug for Backup {
 
 /// Rows as the bytes of a backup.
 pub(crate) fn encode(rows: Rows, taken: Timestamp) -> Vec<u8> {
-    let rows = rows.into_iter().map(|(key, value)| RowMessage { key, value }).collect();
+    let rows = rows.into_iter().map(|(key, value)| RowMessage { key, value });
+    let (history, rows) = rows.partition(|row| row.key.starts_with(HISTORY));
     let (schema, version) = (super::SCHEMA, crate::VERSION.to_owned());
-    let payload = BackupMessage { schema, taken: taken.unix(), version, rows }.encode_to_vec();
+    let payload = BackupMessage { schema, taken: taken.unix(), version, rows, history }.encode_to_vec();
     let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
     let mut bytes = [FIRST_LINE, length.to_le_bytes().as_slice(), &payload].concat();
     let sum = Sha256::digest(&bytes);
@@ -97,10 +104,17 @@ impl Backup {
         let payload = check(bytes)?;
         let message =
             BackupMessage::decode(payload).map_err(|error| BackupError::Content(error.to_string()))?;
-        let rows = message.rows.into_iter().map(|row| (row.key, row.value)).collect();
-        let rows = upgrade::steps(rows, message.schema).map_err(content)?;
+        let rows = |rows: Vec<RowMessage>| rows.into_iter().map(|row| (row.key, row.value)).collect::<Rows>();
+        let history = rows(message.history);
+        let rows = upgrade::steps(rows(message.rows), message.schema).map_err(content)?;
         let image = rows::image(&rows).map_err(content)?;
-        Ok(Self { rows, image, taken: Timestamp::from_unix(message.taken), version: message.version })
+        Ok(Self {
+            rows,
+            history,
+            image,
+            taken: Timestamp::from_unix(message.taken),
+            version: message.version,
+        })
     }
 
     /// The mesh that it is of.

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use sealane_proto::types::NetworkName;
+use sealane_proto::wire::v1;
 use tokio::sync::oneshot;
 
-use super::{Meta, Rows, Store, SubmitError, WriteError, rows};
-use crate::core::{Affected, Change, Command, State, Timestamp};
-use crate::kv::{Failure, Limits, Write};
+use super::{Meta, Store, SubmitError, WriteError, history, rows};
+use crate::core::{Actor, Affected, Change, Command, State, Timestamp, entries};
+use crate::kv::{Limits, Write};
 use crate::metrics::CommitMetrics;
 
 /// Called after each commit with the new state, before its senders are answered.
@@ -30,6 +31,7 @@ impl Health {
 /// A command without its type.
 pub(super) trait Job: Send {
     fn decide(&mut self, state: &State, now: Timestamp) -> Vec<Change>;
+    fn actor(&self) -> &Actor;
     fn answer(self: Box<Self>, committed: Result<(), &WriteError>);
 }
 
@@ -37,13 +39,14 @@ pub(super) trait Job: Send {
 pub(super) type Answer<C> =
     oneshot::Receiver<Result<<C as Command>::Outcome, SubmitError<<C as Command>::Refusal>>>;
 
-/// Makes a job of a command; the other end hears its outcome.
-pub(super) fn job<C: Command>(command: C) -> (Box<dyn Job>, Answer<C>) {
+/// Makes a job of somebody's command; the other end hears its outcome.
+pub(super) fn job<C: Command>(actor: Actor, command: C) -> (Box<dyn Job>, Answer<C>) {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Submitted { command: Some(command), decided: None, reply }), answer)
+    (Box::new(Submitted { actor, command: Some(command), decided: None, reply }), answer)
 }
 
 struct Submitted<C: Command> {
+    actor: Actor,
     command: Option<C>,
     decided: Option<Result<C::Outcome, C::Refusal>>,
     reply: oneshot::Sender<Result<C::Outcome, SubmitError<C::Refusal>>>,
@@ -64,6 +67,10 @@ impl<C: Command> Job for Submitted<C> {
         }
     }
 
+    fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     fn answer(self: Box<Self>, committed: Result<(), &WriteError>) {
         let answer = match (committed, self.decided) {
             // Also for refusals: they may rest on what was not committed.
@@ -81,30 +88,72 @@ impl<C: Command> Job for Submitted<C> {
 struct Draft {
     jobs: Vec<Box<dyn Job>>,
     writes: Vec<Write>,
-    bytes: usize,
+    size: Size,
     undo: Vec<Change>,
     affected: Affected,
+    entries: Vec<v1::HistoryEntry>,
+}
+
+/// Size of what is written.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    /// Number of writes without those of the history.
+    writes: usize,
+    /// Number of bytes in these.
+    bytes: usize,
+    /// Number of bytes in entries of the history.
+    told: usize,
+}
+
+impl Size {
+    fn and(self, Self { writes, bytes, told }: Self) -> Self {
+        Self { writes: self.writes + writes, bytes: self.bytes + bytes, told: self.told + told }
+    }
+}
+
+/// A command with what it changes.
+struct Step {
+    job: Box<dyn Job>,
+    changes: Vec<Change>,
+    writes: Vec<Write>,
+    entries: Vec<v1::HistoryEntry>,
+}
+
+impl Step {
+    /// Decides a command, whose changes are not made yet.
+    fn decide(mut job: Box<dyn Job>, state: &mut State, now: Timestamp) -> Self {
+        let changes = job.decide(state, now);
+        let entries = entries(state, &changes, job.actor(), now);
+        let writes = changes.iter().map(rows::change).collect();
+        Self { job, changes, writes, entries: entries.iter().map(Into::into).collect() }
+    }
+
+    fn size(&self) -> Size {
+        let bytes = self.writes.iter().map(Write::size).sum();
+        Size { writes: self.writes.len(), bytes, told: history::size(&self.entries) }
+    }
 }
 
 impl Draft {
-    /// Returns true if it is too large for one commit with these writes, and not without anything.
-    fn is_beyond(&self, more: &[Write], limits: Limits) -> bool {
-        let bytes = self.bytes + more.iter().map(Write::size).sum::<usize>();
+    /// Returns true if it is too large for one commit with so much more, and not without anything.
+    fn is_beyond(&self, more: Size, limits: Limits) -> bool {
+        let Size { writes, bytes, told } = self.size.and(more);
         // A network that is touched is stamped.
-        let writes = self.writes.len() + self.affected.networks.len() + more.len();
-        !self.writes.is_empty() && (writes > limits.writes || bytes > limits.bytes)
+        let writes = writes + self.affected.networks.len() + history::rows(told);
+        !self.writes.is_empty() && (writes > limits.writes || bytes + told > limits.bytes)
     }
 
     /// Takes in a command and lets the state be what it changes.
-    fn take(&mut self, job: Box<dyn Job>, changes: Vec<Change>, writes: Vec<Write>, state: &mut State) {
-        for change in &changes {
+    fn take(&mut self, step: Step, state: &mut State) {
+        for change in &step.changes {
             state.affects(change, &mut self.affected);
             self.undo.push(state.inverse(change));
             state.apply(change);
         }
-        self.bytes += writes.iter().map(Write::size).sum::<usize>();
-        self.writes.extend(writes);
-        self.jobs.push(job);
+        self.size = self.size.and(step.size());
+        self.writes.extend(step.writes);
+        self.entries.extend(step.entries);
+        self.jobs.push(step.job);
     }
 }
 
@@ -135,12 +184,9 @@ impl Engine {
         &self.health
     }
 
-    /// All rows of one moment.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub(crate) fn rows(&mut self) -> Result<Rows, Failure> {
-        self.store.rows()
+    /// The store, for whoever reads it.
+    pub(crate) fn store(&mut self) -> &mut Store {
+        &mut self.store
     }
 
     /// Decides these commands one after another, makes durable what they change, and answers. `probing` writes in any case.
@@ -149,37 +195,36 @@ impl Engine {
     pub(super) fn handle_batch(&mut self, batch: Vec<Box<dyn Job>>, now: Timestamp, probing: bool) {
         let (mut draft, limits) = (Draft::default(), self.store.limits());
         let mut failed = self.ensure_certain().err();
-        for mut job in batch {
+        for job in batch {
             if let Some(error) = &failed {
                 job.answer(Err(error));
                 continue;
             }
-            let changes = job.decide(&self.state, now);
-            let writes: Vec<Write> = changes.iter().map(rows::change).collect();
-            if draft.is_beyond(&writes, limits)
-                && let Err(error) = self.finish(std::mem::take(&mut draft), false)
+            let step = Step::decide(job, &mut self.state, now);
+            if draft.is_beyond(step.size(), limits)
+                && let Err(error) = self.finish(std::mem::take(&mut draft), now, false)
             {
                 // It rests on what was not committed.
-                job.answer(Err(&error));
+                step.job.answer(Err(&error));
                 failed = Some(error);
                 continue;
             }
-            draft.take(job, changes, writes, &mut self.state);
-            if draft.is_beyond(&[], limits) {
-                let done = self.finish(std::mem::take(&mut draft), false).err();
+            draft.take(step, &mut self.state);
+            if draft.is_beyond(Size::default(), limits) {
+                let done = self.finish(std::mem::take(&mut draft), now, false).err();
                 failed = done.filter(|error| !matches!(error, WriteError::TooLarge(_)));
             }
         }
         match failed {
-            None => drop(self.finish(draft, probing)),
+            None => drop(self.finish(draft, now, probing)),
             Some(error) => self.note(&Err(error), 0),
         }
     }
 
     /// Makes a draft durable and answers its senders. `probing` writes in any case.
-    fn finish(&mut self, mut draft: Draft, probing: bool) -> Result<(), WriteError> {
+    fn finish(&mut self, mut draft: Draft, now: Timestamp, probing: bool) -> Result<(), WriteError> {
         let jobs = std::mem::take(&mut draft.jobs);
-        let committed = self.commit(draft, probing);
+        let committed = self.commit(draft, now, probing);
         self.note(&committed, jobs.len());
         let answer = committed.as_ref().map(|_| ());
         jobs.into_iter().for_each(|job| job.answer(answer));
@@ -207,17 +252,18 @@ impl Engine {
     }
 
     /// Makes what a draft changes durable; whether anything was written. `probing` writes in any case.
-    fn commit(&mut self, draft: Draft, probing: bool) -> Result<bool, WriteError> {
-        let Draft { mut writes, undo, affected, .. } = draft;
+    fn commit(&mut self, draft: Draft, now: Timestamp, probing: bool) -> Result<bool, WriteError> {
+        let Draft { mut writes, undo, affected, entries, .. } = draft;
         if writes.is_empty() {
             // The same once more.
-            return if probing { self.store.commit(&self.meta, vec![]).map(|()| true) } else { Ok(false) };
+            let again = |store: &mut Store| store.commit(&self.meta, vec![], (now, vec![])).map(|()| true);
+            return if probing { again(&mut self.store) } else { Ok(false) };
         }
         let meta = Meta { revision: self.meta.revision + 1, ..self.meta.clone() };
         let stamped = affected.networks.keys().filter_map(|name| self.state.networks.get(name));
         writes.extend(stamped.map(|network| rows::change(&network.stamped(meta.revision))));
         let started = Instant::now();
-        if let Err(error) = self.store.commit(&meta, writes) {
+        if let Err(error) = self.store.commit(&meta, writes, (now, entries)) {
             undo.iter().rev().for_each(|change| self.state.apply(change));
             return Err(error);
         }
@@ -259,7 +305,7 @@ impl Engine {
         command: C,
         now: Timestamp,
     ) -> Result<C::Outcome, SubmitError<C::Refusal>> {
-        let (job, mut answer) = job(command);
+        let (job, mut answer) = job(Actor::Control, command);
         self.handle_batch(vec![job], now, false);
         answer.try_recv().unwrap_or(Err(SubmitError::Stopped))
     }

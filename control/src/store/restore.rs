@@ -92,11 +92,14 @@ pub(crate) fn rows(backup: &Backup, epoch: u64, replaced: BTreeSet<u64>, now: Ti
     recovery.epochs.extend(replaced);
     let meta = Meta { epoch, revision: meta.revision + 1, ..meta.clone() };
     let mut rows = backup.rows.clone();
-    for write in [rows::meta(&meta), rows::change(&Change::put(recovery))] {
+    // Its rows were read once already.
+    let history_from = rows::history_from(&rows).ok();
+    for write in [rows::meta_with(&meta, history_from), rows::change(&Change::put(recovery))] {
         if let Write::Put(key, value) = write {
             rows.insert(key, value);
         }
     }
+    rows.extend(backup.history.clone());
     rows
 }
 

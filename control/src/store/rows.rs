@@ -1,9 +1,11 @@
 //! Rows: `/sealane/v1/<table>/<names...>` for each record of the state, one for the authority, and one that says what the store
-//! is. Values are prost messages that only gain fields; what cannot be said so is a new [`SCHEMA`].
+//! is. Values are prost messages that only gain fields; what cannot be said so is a new [`SCHEMA`]. Rows of the history lie beside
+//! them ([`history`](super::history)).
 
 use prost::Message;
 use sealane_proto::types::TrustDomain;
 
+use super::history::HISTORY;
 use super::{Image, Meta, Rows, SCHEMA};
 use crate::ca::AuthorityRecord;
 use crate::core::{Change, RowError, State};
@@ -25,6 +27,9 @@ struct MetaRow {
     revision: u64,
     #[prost(string, tag = "4")]
     trust_domain: String,
+    /// The revision from which on the history is whole; absent: from this one on. Versions without a history leave it out.
+    #[prost(uint64, optional, tag = "5")]
+    history_from: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -57,13 +62,19 @@ pub(crate) enum RecordError {
     Missing(&'static str),
 }
 
-/// The row that says what the store is.
+/// The row that says what a store is whose history begins now.
 pub(super) fn meta(meta: &Meta) -> Write {
+    meta_with(meta, None)
+}
+
+/// The row that says what the store is, with the revision from which on its history is whole.
+pub(super) fn meta_with(meta: &Meta, history_from: Option<u64>) -> Write {
     let row = MetaRow {
         schema: SCHEMA,
         epoch: meta.epoch,
         revision: meta.revision,
         trust_domain: meta.trust_domain.to_string(),
+        history_from,
     };
     Write::Put(META.to_owned(), row.encode_to_vec())
 }
@@ -71,6 +82,12 @@ pub(super) fn meta(meta: &Meta) -> Write {
 /// The schema that a meta row names.
 pub(super) fn schema(value: &[u8]) -> Result<u32, RecordError> {
     Ok(decode::<MetaRow>(META, value)?.schema)
+}
+
+/// The revision from which on the history is whole, by the meta row among these.
+pub(super) fn history_from(rows: &Rows) -> Result<u64, RecordError> {
+    let row: MetaRow = decode(META, rows.get(META).ok_or(RecordError::Missing("meta"))?)?;
+    Ok(row.history_from.unwrap_or(row.revision))
 }
 
 /// Builds the row that is left where schema 1 had its meta row: older versions look there, and refuse by name.
@@ -104,7 +121,8 @@ pub(super) fn image(rows: &Rows) -> Result<Image, RecordError> {
     // First of all, because a newer version may have other kinds of records.
     let meta = read_meta(rows.get(META).ok_or(RecordError::Missing("meta"))?)?;
     let authority = rows.get(AUTHORITY).map(|row| read_authority(row)).transpose()?;
-    let records = rows.iter().filter(|(key, _)| *key != META && *key != AUTHORITY);
+    let is_record = |key: &str| key != META && key != AUTHORITY && !key.starts_with(HISTORY);
+    let records = rows.iter().filter(|(key, _)| is_record(key));
     let records = records.map(|(key, row)| load(key, row)).collect::<Result<Vec<Change>, _>>()?;
     let (inside, first): (Vec<_>, Vec<_>) = records.into_iter().partition(Change::is_in_network);
     let mut state = State::default();

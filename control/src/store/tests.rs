@@ -9,11 +9,11 @@ use redb::{Database, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::{Change, CreateNetwork, CreateToken, PurgeTokens, RemoveNetwork, Timestamp, model};
+use crate::core::{Actor, Change, CreateNetwork, CreateToken, PurgeTokens, RemoveNetwork, Timestamp, model};
 use crate::kv;
 use crate::metrics::CommitMetrics;
 
-const NOW: Timestamp = Timestamp::from_unix(1_000_000);
+const NOW: Timestamp = Timestamp::from_unix(1_000_000_000);
 
 fn open_at(directory: &Path) -> Result<(Store, Image), OpenError> {
     open(directory, None, "sealane".parse().unwrap(), NOW)
@@ -42,14 +42,14 @@ async fn a_store_opened_again_has_the_same_state_epoch_revision_and_authority() 
     let (store, first) = open_at(directory.path()).unwrap();
     assert!(first.meta.epoch != 0 && first.meta.revision == 0);
     let (writer, stopped, _) = start(store, first.clone());
-    writer.submit(network("a", "10.1.0.0/16")).await.unwrap();
-    writer.submit(network("b", "10.2.0.0/16")).await.unwrap();
-    writer.submit(RemoveNetwork("a".parse().unwrap())).await.unwrap();
+    writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, network("b", "10.2.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, RemoveNetwork("a".parse().unwrap())).await.unwrap();
     let ttl = Duration::from_secs(60);
     let networks = ["b".parse().unwrap()].into();
     let token = CreateToken { id: "abcd2345".into(), hash: [7; 32], ttl, uses: None, node: None, networks };
-    let token = writer.submit(token).await.unwrap();
-    writer.submit(PurgeTokens).await.unwrap();
+    let token = writer.submit(Actor::Control, token).await.unwrap();
+    writer.submit(Actor::Control, PurgeTokens).await.unwrap();
     writer.stop().await;
     stopped.wait();
 
@@ -143,36 +143,38 @@ impl StorageBackend for Disk {
     }
 }
 
+/// Opens a file on a disk that is full while that says so.
+fn disk(path: &Path, full: &Arc<AtomicBool>) -> kv::Opener {
+    let (path, full) = (path.to_owned(), full.clone());
+    Box::new(move || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        let disk = Disk { file: FileBackend::new(file)?, full: full.clone() };
+        Database::builder().create_with_backend(disk)
+    })
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_changes_until_there_is_space_and_loses_nothing() {
     let directory = TempDir::new().unwrap();
     drop(open_at(directory.path()).unwrap());
     let path = directory.path().join("control.redb");
     let full = Arc::new(AtomicBool::new(false));
-    let opener: kv::Opener = {
-        let (path, full) = (path.clone(), full.clone());
-        Box::new(move || {
-            let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
-            let disk = Disk { file: FileBackend::new(file)?, full: full.clone() };
-            Database::builder().create_with_backend(disk)
-        })
-    };
-    let mut store = Store::new(Box::new(kv::File::open(path, opener).unwrap()));
+    let mut store = Store::new(Box::new(kv::File::open(path.clone(), disk(&path, &full)).unwrap()));
     let image = store.load().unwrap();
     let (writer, stopped, health) = start(store, image);
-    writer.submit(network("a", "10.1.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
 
     full.store(true, Ordering::SeqCst);
     for _ in 0..2 {
-        let error = writer.submit(network("b", "10.2.0.0/16")).await.unwrap_err();
+        let error = writer.submit(Actor::Control, network("b", "10.2.0.0/16")).await.unwrap_err();
         assert!(matches!(&error, SubmitError::Commit(_)), "{error}");
     }
     assert!(health.problem().is_some());
 
     full.store(false, Ordering::SeqCst);
-    writer.submit(network("b", "10.2.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, network("b", "10.2.0.0/16")).await.unwrap();
     assert!(health.problem().is_none());
-    let error = writer.submit(network("a", "10.3.0.0/16")).await.unwrap_err().to_string();
+    let error = writer.submit(Actor::Control, network("a", "10.3.0.0/16")).await.unwrap_err().to_string();
     assert!(error.contains("network a exists"), "{error}");
     writer.stop().await;
     stopped.wait();
@@ -187,7 +189,11 @@ async fn many_commands_at_once_share_commits_and_are_decided_in_turn() {
     let (writer, stopped, _) = start(store, image);
     let commands = (0..64).map(|index| {
         let writer = writer.clone();
-        async move { writer.submit(network(&format!("n-{}", index / 2), &format!("10.{index}.0.0/16"))).await }
+        async move {
+            writer
+                .submit(Actor::Control, network(&format!("n-{}", index / 2), &format!("10.{index}.0.0/16")))
+                .await
+        }
     });
     let results = futures_util::future::join_all(commands).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 32, "one per name");
@@ -254,8 +260,8 @@ async fn a_store_that_takes_little_at_once_gets_several_commits_and_what_is_too_
         };
         crate::core::Apply { documents: networks.map(network).collect(), dry_run: false }
     };
-    let fits = (0..20).map(|number| writer.submit(documents(number..number + 1)));
-    let too_large = writer.submit(documents(100..120));
+    let fits = (0..20).map(|number| writer.submit(Actor::Control, documents(number..number + 1)));
+    let too_large = writer.submit(Actor::Control, documents(100..120));
     let (fits, too_large) = tokio::join!(futures_util::future::join_all(fits), too_large);
     assert!(fits.iter().all(Result::is_ok), "{fits:?}");
     let error = too_large.unwrap_err().to_string();
@@ -321,7 +327,7 @@ async fn a_store_of_the_first_version_is_upgraded_and_a_copy_is_kept() {
     assert_eq!(upgrade::schema(&kept).unwrap(), Some(1));
 
     let (writer, stopped, _) = start(store, image.clone());
-    writer.submit(network("new", "10.1.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, network("new", "10.1.0.0/16")).await.unwrap();
     writer.stop().await;
     stopped.wait();
     let (_store, again) = open_at(directory.path()).unwrap();
@@ -352,12 +358,143 @@ fn two_writers_exclude_each_other() {
     let directory = TempDir::new().unwrap();
     let (mut store, image) = open_at(directory.path()).unwrap();
     let meta = Meta { revision: 1, ..image.meta };
-    store.commit(&meta, vec![]).unwrap();
+    store.commit(&meta, vec![], (NOW, vec![])).unwrap();
     // Somebody else writes behind its back.
     let other = Transaction { when: vec![], then: vec![rows::meta(&meta)] };
     store.kv.commit(&other).unwrap();
-    assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced));
-    assert_eq!(store.commit(&meta, vec![]), Err(WriteError::Raced), "until it has read what is there");
+    assert_eq!(store.commit(&meta, vec![], (NOW, vec![])), Err(WriteError::Raced));
+    assert_eq!(
+        store.commit(&meta, vec![], (NOW, vec![])),
+        Err(WriteError::Raced),
+        "until it has read what is there"
+    );
     store.load().unwrap();
-    store.commit(&meta, vec![]).unwrap();
+    store.commit(&meta, vec![], (NOW, vec![])).unwrap();
+}
+
+/// Entries of the history, oldest first: revision, kind of change, name of the object.
+fn history(store: &mut Store) -> Vec<(u64, String, String)> {
+    let (mut entries, next) = store.history(&Filter::default(), None, (100, usize::MAX)).unwrap();
+    assert_eq!(next, None);
+    entries.reverse();
+    entries.into_iter().map(|entry| (entry.revision, entry.deed, entry.name)).collect()
+}
+
+fn told(entries: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+    entries.iter().map(|&(revision, deed, name)| (revision, deed.to_owned(), name.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_change_and_its_entry_are_there_together_wherever_control_is_killed() {
+    let (directory, crashed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (store, image) = open_at(directory.path()).unwrap();
+    let (writer, stopped, _) = start(store, image);
+    let expected = told(&[(1, "created", "a"), (2, "created", "b"), (3, "deleted", "a")]);
+    for revision in 1..=3 {
+        match revision {
+            1 => drop(writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap()),
+            2 => drop(writer.submit(Actor::Control, network("b", "10.2.0.0/16")).await.unwrap()),
+            _ => writer.submit(Actor::Control, RemoveNetwork("a".parse().unwrap())).await.unwrap(),
+        }
+        // As a machine that stops at once leaves it.
+        std::fs::copy(directory.path().join("control.redb"), crashed.path().join("control.redb")).unwrap();
+        let (mut store, image) = open_at(crashed.path()).unwrap();
+        assert_eq!(image.meta.revision, revision as u64);
+        assert_eq!(history(&mut store), expected[..revision], "after revision {revision}");
+    }
+    writer.stop().await;
+    stopped.wait();
+}
+
+#[tokio::test]
+async fn what_was_not_written_has_no_entry() {
+    let directory = TempDir::new().unwrap();
+    drop(open_at(directory.path()).unwrap());
+    let path = directory.path().join("control.redb");
+    let full = Arc::new(AtomicBool::new(false));
+    let mut store = Store::new(Box::new(kv::File::open(path.clone(), disk(&path, &full)).unwrap()));
+    let image = store.load().unwrap();
+    let (writer, stopped, _) = start(store, image);
+    writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
+    full.store(true, Ordering::SeqCst);
+    writer.submit(Actor::Control, network("b", "10.2.0.0/16")).await.unwrap_err();
+    full.store(false, Ordering::SeqCst);
+    let after = writer.submit(Actor::Control, RemoveNetwork("a".parse().unwrap())).await;
+    after.unwrap();
+    let kept = writer.read(|store| Ok(history(store))).await.unwrap();
+    assert_eq!(kept, told(&[(1, "created", "a"), (2, "deleted", "a")]));
+    writer.stop().await;
+    stopped.wait();
+}
+
+/// Names of the networks after a revision, or the oldest one that can be told.
+fn networks_after(store: &mut Store, image: &Image, revision: u64) -> Result<Vec<String>, u64> {
+    match store.first_after(revision, image.meta.revision).unwrap() {
+        Since::Known(since) => {
+            let documents =
+                crate::core::documents_after(crate::core::Declared::everywhere(&image.state), since);
+            Ok(documents.keys().map(|id| id.name().to_owned()).collect())
+        }
+        Since::Unknown { known_from } => Err(known_from),
+    }
+}
+
+#[tokio::test]
+async fn what_a_version_without_a_history_has_changed_is_not_made_up() {
+    let directory = TempDir::new().unwrap();
+    let submit = async |name: &str, subnet: &str| {
+        let (store, image) = open_at(directory.path()).unwrap();
+        let (writer, stopped, _) = start(store, image);
+        writer.submit(Actor::Control, network(name, subnet)).await.unwrap();
+        writer.stop().await;
+        stopped.wait();
+    };
+    submit("a", "10.1.0.0/16").await;
+    submit("b", "10.2.0.0/16").await;
+    let (mut store, image) = open_at(directory.path()).unwrap();
+    assert_eq!(networks_after(&mut store, &image, 0), Ok(vec![]));
+    assert_eq!(networks_after(&mut store, &image, 1), Ok(vec!["a".to_owned()]));
+    assert_eq!(networks_after(&mut store, &image, 3), Err(0), "there is none yet");
+
+    // An older version writes its own meta row, and no entry.
+    let meta = Meta { revision: 3, ..image.meta };
+    let then = vec![rows::meta(&meta)];
+    store.kv.commit(&Transaction { when: vec![], then }).unwrap();
+    drop(store);
+    submit("c", "10.3.0.0/16").await;
+    let (mut store, image) = open_at(directory.path()).unwrap();
+    assert_eq!(networks_after(&mut store, &image, 2), Err(3));
+    assert_eq!(networks_after(&mut store, &image, 3).unwrap(), ["a", "b"]);
+    assert_eq!(history(&mut store).len(), 3, "what happened stays told");
+}
+
+#[tokio::test]
+async fn a_backup_takes_the_history_along_and_one_without_it_is_restored_too() {
+    let directory = TempDir::new().unwrap();
+    let (store, image) = open_at(directory.path()).unwrap();
+    let (writer, stopped, _) = start(store, image);
+    writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
+    writer.submit(Actor::Control, RemoveNetwork("a".parse().unwrap())).await.unwrap();
+    let rows = writer.rows().await.unwrap();
+    writer.stop().await;
+    stopped.wait();
+    assert_eq!(rows.keys().filter(|key| key.starts_with(HISTORY)).count(), 2);
+    let restored = |rows: Rows| {
+        let backup = Backup::from_bytes(&encode(rows, NOW)).unwrap();
+        let directory = TempDir::new().unwrap();
+        restore(&backup, directory.path(), false, NOW).unwrap();
+        let (mut store, image) = open_at(directory.path()).unwrap();
+        let known = networks_after(&mut store, &image, 1);
+        (history(&mut store).len(), known, image.meta.revision)
+    };
+    assert_eq!(restored(rows.clone()), (2, Ok(vec!["a".to_owned()]), 3));
+    let mut older = rows;
+    older.retain(|key, _| !key.starts_with(HISTORY));
+    let Write::Put(key, row) =
+        rows::meta(&Meta { epoch: 1, revision: 2, trust_domain: "sealane".parse().unwrap() })
+    else {
+        unreachable!()
+    };
+    older.insert(key, row);
+    assert_eq!(restored(older), (0, Err(2), 3));
 }

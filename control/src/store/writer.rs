@@ -4,6 +4,7 @@
 //! A thread of its own, because commits wait for the disk. While one commit is under way the next batch
 //! gathers; under load, many commands share one wait.
 
+use std::convert::Infallible;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{self, Engine, Health, Job, Publish};
 use super::{Meta, Rows, Store, WriteError};
-use crate::core::{Command, State, Timestamp};
+use crate::core::{Actor, Command, State, Timestamp};
+use crate::kv::Failure;
 use crate::metrics::CommitMetrics;
 
 /// Number of commands that may wait; further senders wait for a place.
@@ -50,7 +52,7 @@ pub(crate) enum SubmitError<R: std::error::Error> {
 
 enum Message {
     Job(Box<dyn Job>),
-    Read(oneshot::Sender<Result<Rows, WriteError>>),
+    Read(Box<dyn FnOnce(&mut Store) + Send>),
     /// Asks whether the store can be written again.
     Probe,
     Stop,
@@ -86,12 +88,16 @@ impl Writer {
         Ok((Self { queue }, Stopped(thread), health))
     }
 
-    /// Lets a command be decided and waits until what it changes is durable and published.
+    /// Lets somebody's command be decided and waits until what it changes is durable and published.
     ///
     /// # Cancel safety
     /// A cancelled submission may or may not happen.
-    pub(crate) async fn submit<C: Command>(&self, command: C) -> Result<C::Outcome, SubmitError<C::Refusal>> {
-        let (job, answer) = engine::job(command);
+    pub(crate) async fn submit<C: Command>(
+        &self,
+        actor: Actor,
+        command: C,
+    ) -> Result<C::Outcome, SubmitError<C::Refusal>> {
+        let (job, answer) = engine::job(actor, command);
         match self.queue.send_timeout(Message::Job(job), PATIENCE).await {
             Ok(()) => {}
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(SubmitError::Busy),
@@ -104,10 +110,26 @@ impl Writer {
     ///
     /// # Errors
     /// When they cannot be read, or control ends.
-    pub(crate) async fn rows(&self) -> Result<Rows, SubmitError<std::convert::Infallible>> {
+    pub(crate) async fn rows(&self) -> Result<Rows, SubmitError<Infallible>> {
+        self.read(Store::rows).await
+    }
+
+    /// Reads something of the store, after whatever was submitted before.
+    ///
+    /// # Errors
+    /// When it cannot be read, or control ends.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Store) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, SubmitError<Infallible>> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Read(reply)).await.map_err(|_| SubmitError::Stopped)?;
-        answer.await.map_err(|_| SubmitError::Stopped)?.map_err(SubmitError::Commit)
+        let read = Box::new(move |store: &mut Store| {
+            // The reader may have gone.
+            let _ = reply.send(read(store));
+        });
+        self.queue.send(Message::Read(read)).await.map_err(|_| SubmitError::Stopped)?;
+        let answer = answer.await.map_err(|_| SubmitError::Stopped)?;
+        answer.map_err(|failure| SubmitError::Commit(WriteError::Failed(failure)))
     }
 
     /// Lets the writer find out whether the store can be written again, if it could not: [`Health`] tells.
@@ -132,7 +154,7 @@ fn run(mut engine: Engine, clock: fn() -> Timestamp, mut queue: mpsc::Receiver<M
         open = loop {
             match next {
                 Some(Message::Job(job)) => batch.push(job),
-                Some(Message::Read(reply)) => reads.push(reply),
+                Some(Message::Read(read)) => reads.push(read),
                 Some(Message::Probe) => probed = engine.health().problem().is_some(),
                 Some(Message::Stop) | None => break false,
             }
@@ -146,9 +168,6 @@ fn run(mut engine: Engine, clock: fn() -> Timestamp, mut queue: mpsc::Receiver<M
             }
         };
         engine.handle_batch(batch, clock(), probed);
-        for reply in reads {
-            // The reader may have gone.
-            let _ = reply.send(engine.rows().map_err(WriteError::Failed));
-        }
+        reads.into_iter().for_each(|read| read(engine.store()));
     }
 }
