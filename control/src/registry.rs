@@ -226,11 +226,10 @@ impl Registry {
         if agents.lost.0 != now {
             agents.set_clock(now);
             let directory = self.directory();
-            let began = agents.began;
             let lost = directory.nodes.keys().filter_map(|name| match agents.seen.get(name) {
                 Some(seen) if seen.connected || now.since(seen.last) < LOST => None,
                 Some(seen) => Some((name.clone(), Some(seen.last))),
-                None => (now.since(began) >= LOST).then(|| (name.clone(), None)),
+                None => (now.since(agents.began) >= LOST).then(|| (name.clone(), None)),
             });
             agents.lost = (now, Arc::new(lost.collect()));
         }

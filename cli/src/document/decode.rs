@@ -53,9 +53,10 @@ impl<'a> Decoder<'a> {
 
 /// Words for what is not known.
 fn unknown(what: &str, given: &str, known: &[&str]) -> String {
+    let shown = given.escape_debug();
     match nearest(given, known.iter().copied()) {
-        Some(nearest) => format!("unknown {what} `{given}`; did you mean `{nearest}`?"),
-        None => format!("unknown {what} `{given}`; known are {}", known.join(", ")),
+        Some(nearest) => format!("unknown {what} `{shown}`; did you mean `{nearest}`?"),
+        None => format!("unknown {what} `{shown}`; known are {}", known.join(", ")),
     }
 }
 

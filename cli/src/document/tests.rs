@@ -87,6 +87,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     ("  network: shop", "  network:", "f:13:10: metadata.network: must be a text, not nothing"),
     ("  name: api", "  name: api\n  name: api", "f:13:3: field `name` is there twice"),
+    (
+        "metadata:",
+        "metadata: 5\n\"\\e[31m\":",
+        "f:5:1: unknown field `\\u{1b}[31m`; known are apiVersion, kind, metadata, spec",
+    ),
     ("metadata:", "metadata: 5\nx:", "f:5:1: unknown field `x`; known are apiVersion, kind, metadata, spec"),
     ("# Two documents.", "hello\n---", "f:1:1: a document is a mapping"),
     ("# Two documents.", "a: &a [*a]", "f:1:8: an anchor cannot hold its own alias"),

@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The time for which a killed process may go on holding its file: a child that it had just begun has the lock until it
 /// is a program of its own.
 const LAST: Duration = Duration::from_secs(2);
+/// The time that a process has to end which was killed just now and holds its file to its end.
+const DYING: Duration = Duration::from_secs(1);
 /// The time between two tries of such a file.
 const TRY: Duration = Duration::from_millis(10);
 
@@ -57,7 +59,8 @@ impl PidFile {
                 Ok(lock) => lock,
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     let pid = read(&mut file);
-                    if pid.is_some_and(|pid| Process::open(pid).is_ok()) || began.elapsed() > LAST {
+                    let lives = pid.is_some_and(|pid| Process::open(pid).is_ok());
+                    if began.elapsed() > if lives { DYING } else { LAST } {
                         return Err(self.taken(pid));
                     }
                     std::thread::sleep(TRY);

@@ -83,6 +83,30 @@ fn a_drain_waits_for_a_host_whose_agent_is_away_and_names_it() {
 }
 
 #[test]
+fn a_drain_waits_for_a_host_whose_agent_is_stopped_though_control_has_given_it_up() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _servers) = Mesh::serving(2, 2);
+    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
+    web.await_further(50);
+    let drain = |patience: &str| {
+        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
+    };
+    let [agent] = mesh.site(1).processes("agent").try_into().unwrap();
+    let signal = |signal| kill(Pid::from_raw(i32::try_from(agent).unwrap()), signal).unwrap();
+    signal(Signal::SIGSTOP);
+    // Control ends a silent stream after some 10 s.
+    let early = drain("16s");
+    assert!(early.code() == 1 && early.stderr.contains("nothing is heard of the agent of host-1"), "{early}");
+    signal(Signal::SIGCONT);
+    let _ = drain("30s").ok();
+    assert!(!answers_some("api-2", mesh.site(1), "web"));
+    web.await_further(100);
+    let _ = web.stop().ok();
+}
+
+#[test]
 fn a_drain_waits_for_a_sidecar_that_is_stopped_and_names_it() {
     if !isolated() {
         return;
