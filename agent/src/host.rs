@@ -56,6 +56,7 @@ pub(crate) use mesh::{AdmitError, DataPlane, Mesh};
 pub(crate) use metrics::HostMetrics;
 pub(crate) use outside::{Outside, OutsideCheck};
 pub(crate) use standing::Standing;
+pub(crate) use steps::Step;
 use steps::Steps;
 pub(crate) use told::{Acknowledged, HeardWords};
 

@@ -10,6 +10,7 @@ mod metrics;
 mod process;
 mod pulse;
 mod registry;
+mod scope;
 mod supervisor;
 mod telling;
 mod unrecorded;

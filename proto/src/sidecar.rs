@@ -4,13 +4,17 @@
 //! the sidecar has them), an identity and a configuration, and again whenever one changes; of a configuration in which
 //! no more than services and other workloads have changed, it says what has. The sidecar goes on with what it has when
 //! the agent is gone, and connects again.
+//!
+//! A sidecar that says so is told a [`Portion`] of the network alone: what is at the addresses that its workload calls. At
+//! the first call to another one it says [`Up::Want`], and a change tells it what is there.
 
 mod channel;
 pub(crate) mod convert;
 mod told;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealane_base::metrics::Family;
 
 use crate::identity::SpiffeId;
-use crate::resource::{NetworkChange, Workload};
+use crate::resource::{NetworkChange, NetworkContent, Service, Workload};
 use crate::types::{NetworkName, ServicePort, Transport, TrustDomain, WorkloadName};
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Receiver, Sender};
@@ -74,6 +78,17 @@ pub enum Up {
     Drained,
     /// The answer to [`Down::Ping`], once every worker has had its turn.
     Pong,
+    /// Asks for another [`Portion`]; only to an agent whose last configuration was one.
+    Want(Want),
+}
+
+/// Addresses of the network by which a sidecar's portion of it is to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Addresses that matter to its workload, and of which it was not told.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Addresses of which it need not be told any more.
+    pub unused: BTreeSet<Ipv4Addr>,
 }
 
 /// Counters of a sidecar and the endpoints it has trouble with now.
@@ -117,6 +132,10 @@ pub struct Hello {
     pub answers: bool,
     /// True if it knows [`Down::Away`].
     pub fails_over: bool,
+    /// True if it knows [`Portion`].
+    pub asks: bool,
+    /// The addresses that it was told of, or has asked about.
+    pub calls: BTreeSet<Ipv4Addr>,
 }
 
 /// From the agent.
@@ -208,6 +227,10 @@ pub struct Change {
     pub since: u64,
     /// The difference.
     pub change: Told<NetworkChange>,
+    /// Addresses that the portion has from now on.
+    pub told: BTreeSet<Ipv4Addr>,
+    /// Addresses that it has no more. What the difference takes away is not gone for that.
+    pub untold: BTreeSet<Ipv4Addr>,
 }
 
 /// Configuration that a sidecar works by.
@@ -221,4 +244,30 @@ pub struct Config {
     pub workload: Workload,
     /// The network's snapshot, as this host knows it (without anything that has ended here).
     pub network: Told,
+    /// What the snapshot has of the network; `None` if it has everything.
+    pub portion: Option<Portion>,
+}
+
+/// Part of a network that a sidecar is told of: of services and workloads what is at these addresses, and the instances of
+/// these services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// The addresses. Something may come to where nothing is.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// The service of the sidecar's own workload, whose rules it goes by.
+    pub service: Option<Service>,
+}
+
+impl Config {
+    /// The network, with the service of the sidecar's own workload.
+    #[must_use]
+    pub fn of_own(&self) -> Cow<'_, NetworkContent> {
+        match &self.portion {
+            None => Cow::Borrowed(&self.network.content),
+            Some(Portion { service, .. }) => Cow::Owned(NetworkContent {
+                services: service.iter().cloned().collect(),
+                ..self.network.network.clone().into()
+            }),
+        }
+    }
 }

@@ -117,7 +117,13 @@ fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
         generation: Generation { epoch: 1, revision: 1 },
         content: NetworkContent { services: vec![api], workloads, ..network.into() },
     };
-    Ok(Config { sequence: 1, trust_domain: "sealane".parse()?, workload: own, network: network.into() })
+    Ok(Config {
+        sequence: 1,
+        trust_domain: "sealane".parse()?,
+        workload: own,
+        network: network.into(),
+        portion: None,
+    })
 }
 
 fn identity(own: &Workload, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<Identity, Failure> {

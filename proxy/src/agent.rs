@@ -2,19 +2,22 @@
 //!
 //! When the agent is gone the sidecar goes on with what it has, and connects again.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
 use sealane_base::task;
-use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Sender, Up};
+use sealane_proto::sidecar::{Channel, ChannelError, Down, Hello, Sender, Up, Want};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::core::Core;
+use crate::inquiry::Questions;
 use crate::listen::Redirected;
 use crate::{RunError, Settings, resident};
 
@@ -23,6 +26,9 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Time that the workers may take to have their turn when the agent asks whether they work.
 const TURN: Duration = Duration::from_secs(2);
+
+/// Interval at which it is looked which addresses calls use. Those that none has used for two of them are given up.
+const LOOK: Duration = Duration::from_mins(5);
 
 /// Ending of a connection to the agent.
 enum End {
@@ -108,23 +114,24 @@ async fn serve(
     backoff: &mut Backoff,
 ) -> End {
     let Channel { mut sender, mut receiver } = channel;
-    let hello = Hello {
-        workload: settings.workload.clone(),
-        network: settings.network.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        has_listeners: core.is_listening(),
-        leaves: true,
-        follows: true,
-        answers: true,
-        fails_over: true,
-    };
+    let (mut asking, hello) = (Asking::new(core), hello(core, settings));
     if let Err(error) = sender.send(Up::Hello(hello)).await {
         return End::Lost(error);
     }
     let mut leaving: Option<Instant> = None;
     loop {
+        if let Some(want) = asking.due()
+            && let Err(error) = sender.send(Up::Want(want)).await
+        {
+            return leaving.map_or(End::Lost(error), End::Left);
+        }
         let message = tokio::select! {
             message = receiver.recv() => message,
+            () = asking.questions.news(), if asking.open => continue,
+            _ = asking.look.tick(), if asking.open => {
+                asking.unused = core.unused().await;
+                continue;
+            }
             _ = terminate.recv() => return End::Signal,
             () = gone(core, leaving), if leaving.is_some() => return End::Drain(LAST, sender),
         };
@@ -136,7 +143,10 @@ async fn serve(
                 leaving.get_or_insert(Instant::now() + deadline);
                 Ok(None)
             }
-            Ok(message) => handle(message, core).await,
+            Ok(message) => {
+                asking.note(&message);
+                handle(message, core).await
+            }
             Err(error) => Err(error),
         };
         let answer = match handled {
@@ -149,6 +159,74 @@ async fn serve(
         {
             return End::Lost(error);
         }
+    }
+}
+
+fn hello(core: &Core, settings: &Settings) -> Hello {
+    Hello {
+        workload: settings.workload.clone(),
+        network: settings.network.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        has_listeners: core.is_listening(),
+        leaves: true,
+        follows: true,
+        answers: true,
+        fails_over: true,
+        asks: true,
+        calls: core.calls(),
+    }
+}
+
+/// Questions on one connection to an agent.
+struct Asking {
+    questions: Arc<Questions>,
+    /// True once the agent has told a portion: it answers.
+    open: bool,
+    /// Addresses that it was asked about on this connection.
+    said: BTreeSet<Ipv4Addr>,
+    /// Addresses that nobody uses, and that it is still to be told of.
+    unused: BTreeSet<Ipv4Addr>,
+    look: Interval,
+}
+
+impl Asking {
+    /// To be made before the sidecar's hello, which says what is asked by then.
+    fn new(core: &Core) -> Self {
+        let questions = core.questions().clone();
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { said: questions.asked(), questions, open: false, unused: BTreeSet::new(), look }
+    }
+
+    /// Takes in what the agent says of the network: who tells a portion answers.
+    fn note(&mut self, message: &Down) {
+        if let Down::Config(config) = message {
+            self.handle_portion(config.portion.is_some());
+        }
+    }
+
+    /// The agent has told the whole network, or a portion of it.
+    fn handle_portion(&mut self, is_portion: bool) {
+        self.open = is_portion;
+        self.questions.set_heard(is_portion);
+    }
+
+    /// What the agent is to be told now.
+    fn due(&mut self) -> Option<Want> {
+        if !self.open {
+            return None;
+        }
+        let asked = self.questions.asked();
+        let addresses: BTreeSet<_> = asked.difference(&self.said).copied().collect();
+        self.said = asked;
+        let want = Want { addresses, unused: std::mem::take(&mut self.unused) };
+        (want != Want::default()).then_some(want)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.questions.set_heard(false);
     }
 }
 
@@ -212,5 +290,36 @@ async fn handle(message: Down, core: &mut Core) -> Result<Option<Up>, ChannelErr
         }
         // Taken before, since it ends the connection's loop.
         Down::Drain { .. } | Down::Leave { .. } => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_proto::sidecar::SidecarPorts;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_tells_portions_is_asked_each_question_once() {
+        let core = Core::start(SidecarPorts::default(), 1, Arc::new(Redirected)).unwrap();
+        let [before, one, other] = [1, 2, 3].map(|last| Ipv4Addr::new(10, 42, 0, last));
+        assert!(core.questions().ask(before));
+        assert_eq!(core.calls(), [before].into(), "said in the hello");
+        let mut asking = Asking::new(&core);
+        assert!(core.questions().ask(one));
+        assert_eq!(asking.due(), None, "it may be an agent of before");
+        asking.handle_portion(true);
+        let want = |address| Some(Want { addresses: [address].into(), unused: BTreeSet::new() });
+        assert_eq!((asking.due(), asking.due()), (want(one), None));
+        assert!(core.questions().ask(other));
+        assert_eq!(asking.due(), want(other));
+        // Answered, told no more, and asked again.
+        core.questions().retain(|address| address != one);
+        assert_eq!(asking.due(), None);
+        assert!(core.questions().ask(one));
+        assert_eq!(asking.due(), want(one));
+        asking.handle_portion(false);
+        asking.unused = [one].into();
+        assert_eq!(asking.due(), None);
     }
 }

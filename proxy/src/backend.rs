@@ -43,6 +43,8 @@ pub(crate) struct Backend {
     balancer: RefCell<Balancer<Endpoint>>,
     budget: RefCell<RetryBudget>,
     telemetry: Arc<Telemetry>,
+    /// True if it was chosen since somebody asked.
+    used: Cell<bool>,
 }
 
 /// A piece of work at an endpoint; it counts as pending there until it is dropped.
@@ -93,6 +95,7 @@ impl Backend {
             balancer: RefCell::new(Balancer::new(endpoints(meaning, destination))),
             budget: RefCell::new(RetryBudget::new(Instant::now())),
             telemetry: telemetry.clone(),
+            used: Cell::new(true),
         }))
     }
 
@@ -114,6 +117,16 @@ impl Backend {
         self.balancer.borrow_mut().update(endpoints(meaning, self.destination));
         self.meaning.replace(meaning.clone());
         true
+    }
+
+    /// Notes that it was chosen for a call.
+    pub(crate) fn note_use(&self) {
+        self.used.set(true);
+    }
+
+    /// Returns true if it was chosen since the last call of this.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.take()
     }
 
     /// Explains to a client, in one line, that the called side's rules forbid its call.

@@ -1,7 +1,8 @@
 //! The sidecar without its agent: workers that listen, work by a configuration and drain.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use sealane_sys::heap;
 use tokio::sync::oneshot;
 
 use crate::RunError;
+use crate::inquiry::Questions;
 use crate::listen::{Listener, OriginalDst};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -29,8 +31,11 @@ pub struct Core {
     telemetry: Arc<Telemetry>,
     stats: Arc<TunnelStats>,
     tls: TlsSource,
+    questions: Arc<Questions>,
     drain: Drain,
     listening: bool,
+    /// Addresses of its scope that nobody used for a while.
+    idle: BTreeSet<Ipv4Addr>,
     /// The configuration that it works by, after its sequence.
     current: Option<(u64, Arc<Snapshot>)>,
 }
@@ -60,6 +65,7 @@ impl Core {
     ) -> Result<Self, RunError> {
         let telemetry = Telemetry::new().map_err(RunError::Metrics)?;
         let (stats, tls, drain) = (Arc::<TunnelStats>::default(), TlsSource::new(), Drain::new());
+        let questions = Arc::<Questions>::default();
         let plan = Plan {
             ports,
             original,
@@ -67,12 +73,14 @@ impl Core {
             tls: tls.clone(),
             stats: stats.clone(),
             memory,
+            questions: questions.clone(),
             draining: drain.handle(),
         };
         telemetry.memory.limit.set(i64::try_from(memory * workers.max(1)).unwrap_or(i64::MAX));
         let workers = (0..workers.max(1)).map(|index| WorkerThread::start(index, plan.clone()));
         let workers = workers.collect::<io::Result<_>>().map_err(RunError::Worker)?;
-        Ok(Self { workers, telemetry, stats, tls, drain, listening: false, current: None })
+        let (listening, idle, current) = (false, BTreeSet::new(), None);
+        Ok(Self { workers, telemetry, stats, tls, questions, drain, listening, idle, current })
     }
 
     /// Returns true if [`Core::listen`] was called.
@@ -136,7 +144,7 @@ impl Core {
         else {
             return false;
         };
-        let snapshot = before.after(&change.change);
+        let snapshot = before.after(change);
         self.work_by(change.sequence, snapshot).await;
         true
     }
@@ -163,6 +171,38 @@ impl Core {
             // A worker that died does not work by anything else.
             let _ = applied.await;
         }
+        self.questions.retain(|address| snapshot.lacks(address.into()));
+        let told = i64::try_from(snapshot.scope.addresses().count()).unwrap_or(i64::MAX);
+        self.telemetry.asking.addresses.set(told);
+    }
+
+    /// The questions of calls to whoever knows the network.
+    pub(crate) fn questions(&self) -> &Arc<Questions> {
+        &self.questions
+    }
+
+    /// The addresses that it was told of, or has asked about.
+    pub(crate) fn calls(&self) -> BTreeSet<Ipv4Addr> {
+        let mut calls = self.questions.asked();
+        calls.extend(self.current.iter().flat_map(|(_, snapshot)| snapshot.scope.addresses()));
+        calls
+    }
+
+    /// The addresses that it is told of, and that nobody has used since the last call of this but one.
+    pub(crate) async fn unused(&mut self) -> BTreeSet<Ipv4Addr> {
+        let mut used = HashSet::new();
+        for worker in &self.workers {
+            let (answer, wait) = oneshot::channel();
+            if worker.tell(Command::Used(answer)).await {
+                // One that died uses nothing.
+                used.extend(wait.await.unwrap_or_default());
+            }
+        }
+        let told = self.current.iter().flat_map(|(_, snapshot)| snapshot.scope.addresses());
+        let idle: BTreeSet<_> = told.filter(|address| !used.contains(address)).collect();
+        let (unused, idle) = idle.into_iter().partition(|address| self.idle.contains(address));
+        self.idle = idle;
+        unused
     }
 
     /// The hosts of these workloads, and of no others, cannot be reached, as the agent knows: calls do not wait for them.

@@ -10,6 +10,7 @@ mod observe;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealane_base::drain::Draining;
 use sealane_base::task;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use crate::backend::Pools;
 use crate::dial::FirstWord;
 use crate::http2::Pool;
+use crate::inquiry::Inquiry;
 use crate::leg::{self, Leg};
 use crate::listen::{Accepted, ConnectionUsage, Redirects};
 use crate::memory::Memory;
@@ -32,10 +34,14 @@ use crate::tunnel::{Acceptor, Incoming, ResetCode};
 use callers::Callers;
 use observe::Observed;
 
+/// Time for which a plain call waits until the sidecar is told who calls, while an agent is there.
+const WHO: Duration = Duration::from_secs(1);
+
 /// Calls to the workload, as one worker serves them.
 pub(crate) struct Inbound {
     current: Rc<Current>,
     redirects: Rc<Redirects>,
+    inquiry: Inquiry,
     telemetry: Arc<Telemetry>,
     memory: Rc<Memory>,
     acceptor: Acceptor,
@@ -45,16 +51,16 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// Calls that come by tunnels which `acceptor` takes, or plain by `redirects`; `pools` and `http2` keep connections to the
+    /// Calls that come by tunnels which `acceptor` takes, or plain by `redirects`, from whom `inquiry` learns; `pools` and `http2` keep connections to the
     /// application.
     pub(crate) fn new(
-        (current, redirects): (Rc<Current>, Rc<Redirects>),
+        (current, redirects, inquiry): (Rc<Current>, Rc<Redirects>, Inquiry),
         (telemetry, memory): (Arc<Telemetry>, Rc<Memory>),
         acceptor: Acceptor,
         (pools, http2): (Rc<Pools>, Rc<Pool>),
     ) -> Self {
         let callers = Callers::new(telemetry.clone());
-        Self { current, redirects, telemetry, memory, acceptor, pools, http2, callers }
+        Self { current, redirects, inquiry, telemetry, memory, acceptor, pools, http2, callers }
     }
 
     /// Lets go of what another snapshot may change.
@@ -128,6 +134,19 @@ impl Inbound {
         }
     }
 
+    /// The metrics of what a caller without a tunnel sends to the workload.
+    async fn plain_traffic(&self, peer: SocketAddr) -> Option<Arc<Traffic>> {
+        let address = self.current.twin(peer).ip();
+        if self.current.lacks(address) && self.inquiry.is_heard() {
+            // One that stays unknown is called so.
+            Box::pin(self.inquiry.learn(address, WHO)).await;
+        }
+        self.current.note_use(address);
+        self.current.with(|snapshot| {
+            self.callers.traffic(snapshot.routes.label_of(address), false, &snapshot.own.label)
+        })
+    }
+
     /// Serves a redirected connection that came without a tunnel.
     pub(crate) async fn serve_plain(
         self: Rc<Self>,
@@ -152,8 +171,8 @@ impl Inbound {
                 return Box::pin(explain::refuse(&self.memory, near, &text)).await;
             }
         };
-        let traffic = self.callers.traffic(snapshot.routes.label_of(peer.ip()), false, &snapshot.own.label);
         drop(snapshot);
+        let Some(traffic) = self.plain_traffic(peer).await else { return refuse(&stream) };
         match call.connect(&self, FirstWord::Anyones).await {
             Ok(application) => {
                 // No sidecar has found out what is spoken, and nobody should wait for ours to: it reads along.

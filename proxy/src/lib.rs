@@ -6,8 +6,8 @@
 //!
 //! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `backend` (`balance`) -> `tunnel` -> the
 //! other sidecar's `tunnel` -> `inbound` (its door: `policy`) -> the application; what follows a failure, `dispatch` decides. `http2`
-//! carries what was HTTP/2 on either side. `http`, `request`, `route`, `policy`, `dispatch`, `balance`, `budget`, `memory` and
-//! `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
+//! carries what was HTTP/2 on either side. `http`, `request`, `route`, `policy`, `dispatch`, `balance`, `budget`, `memory`,
+//! `scope` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;
 mod backend;
@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod http;
 mod http2;
 mod inbound;
+mod inquiry;
 mod leg;
 mod listen;
 mod memory;
@@ -37,6 +38,7 @@ mod refusal;
 mod request;
 mod resident;
 mod route;
+mod scope;
 mod snapshot;
 mod tcp;
 mod telemetry;

@@ -9,7 +9,7 @@ mod http2;
 mod opaque;
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,11 +17,13 @@ use sealane_base::drain::Draining;
 
 use crate::backend::{Backends, Choice, Pools};
 use crate::http2::Pool;
+use crate::inquiry::{Inquiry, PATIENCE};
 use crate::leg::{self, Leg};
 use crate::listen::{Accepted, Redirects};
 use crate::memory::Memory;
 use crate::protocol::Protocol;
 use crate::refusal::refuse;
+use crate::request::RequestView;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tunnel::AwayPeers;
@@ -33,6 +35,7 @@ pub(crate) struct Outbound {
     telemetry: Arc<Telemetry>,
     memory: Rc<Memory>,
     backends: Backends,
+    inquiry: Inquiry,
     pools: Rc<Pools>,
     http2: Rc<Pool>,
     /// Connections that wait for the rest of a request that was answered already.
@@ -53,21 +56,42 @@ pub(crate) struct ClientConnection {
 }
 
 impl Outbound {
-    /// Calls to `backends`; `pools` and `http2` keep connections to their endpoints.
+    /// Calls to `backends`, of which `inquiry` learns; `pools` and `http2` keep connections to their endpoints.
     pub(crate) fn new(
         redirects: Rc<Redirects>,
         (telemetry, memory): (Arc<Telemetry>, Rc<Memory>),
-        backends: Backends,
+        (backends, inquiry): (Backends, Inquiry),
         (pools, http2): (Rc<Pools>, Rc<Pool>),
     ) -> Self {
         let (lingering, clients) = (Cell::new(0), Cell::new(0));
-        Self { redirects, telemetry, memory, backends, pools, http2, lingering, clients }
+        Self { redirects, telemetry, memory, backends, inquiry, pools, http2, lingering, clients }
     }
 
     /// Takes over a snapshot that is to be current.
     pub(crate) fn update(&self, snapshot: &Snapshot) {
         self.backends.update(snapshot);
         self.pools.update(snapshot);
+    }
+
+    /// The addresses that were called since the last call of this, or are now.
+    pub(crate) fn take_used(&self) -> impl Iterator<Item = IpAddr> {
+        self.backends.take_used()
+    }
+
+    /// Chooses the backend of a connection to this destination, or of one of its requests. Where the sidecar was not told what is
+    /// there, that is waited for.
+    async fn choose(&self, destination: SocketAddr, request: Option<RequestView<'_>>) -> Choice {
+        match self.backends.choose(destination, request) {
+            Choice::Untold => {
+                if !Box::pin(self.inquiry.learn(destination.ip(), PATIENCE)).await {
+                    self.telemetry.refused.with_label_values(&["untold"]).inc();
+                    tracing::debug!(%destination, "the agent does not say what is there");
+                    return Choice::Untold;
+                }
+                self.backends.choose(destination, request)
+            }
+            known @ (Choice::Backend(_) | Choice::Unmapped(_) | Choice::Nowhere) => known,
+        }
     }
 
     /// Calls do not wait for these peers.
@@ -80,13 +104,14 @@ impl Outbound {
     pub(crate) async fn serve(self: Rc<Self>, accepted: Accepted, draining: Draining) {
         let Some(destination) = self.redirects.destination(&accepted) else { return };
         let stream = accepted.stream;
-        let backend = match self.backends.choose(destination, None) {
+        let backend = match self.choose(destination, None).await {
             Choice::Backend(backend) => backend,
             Choice::Unmapped(service) => {
                 self.telemetry.refused.with_label_values(&["unmapped_port"]).inc();
                 tracing::debug!(%service, %destination, "the service has no such port");
                 return refuse(&stream);
             }
+            Choice::Untold => return refuse(&stream),
             Choice::Nowhere => {
                 self.telemetry.refused.with_label_values(&["not_configured"]).inc();
                 tracing::debug!(%destination, "nothing is known of the destination");

@@ -90,7 +90,7 @@ pub(crate) enum Denial {
 impl Policy {
     /// The rules for the workload of this configuration.
     pub(crate) fn new(config: &Config) -> Self {
-        let (network, own) = (&config.network, &config.workload);
+        let (network, own) = (config.of_own(), &config.workload);
         let service = network.service_of(own);
         let spoken = |service: &Service| if service.mtls.is_some() { Voice::Service } else { Voice::Network };
         let voice = service.map_or(Voice::Network, spoken);

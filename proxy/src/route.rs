@@ -235,6 +235,12 @@ impl Routes {
         }
     }
 
+    /// Returns true if a service or a workload is known at this address.
+    pub(crate) fn know(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.service_addresses.get(&address).is_some() || self.workloads.get(&address).is_some()
+    }
+
     /// Returns true if a workload at this address has a sidecar that is this principal.
     pub(crate) fn has_sidecar(&self, address: IpAddr, principal: &Principal) -> bool {
         let IpAddr::V4(address) = address else { return false };

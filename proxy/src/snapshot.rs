@@ -1,15 +1,17 @@
 //! Snapshot of a configuration, arranged for the workload's calls and for those to it; and the newest one of a worker.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use sealane_proto::resource::NetworkChange;
-use sealane_proto::sidecar::Config;
+use sealane_proto::sidecar::{Change, Config};
 use tokio::sync::Notify;
 
 use crate::policy::{Call, Denial, Policy};
 use crate::route::{self, Routes};
+use crate::scope::Scope;
 
 /// A configuration, arranged for looking up. It never changes; one that is made by a change shares with the one before what has not
 /// changed.
@@ -21,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) policy: Arc<Policy>,
     /// Routes of its calls.
     pub(crate) routes: Routes,
+    /// Addresses that it speaks of.
+    pub(crate) scope: Scope,
 }
 
 /// The workload that the sidecar serves.
@@ -46,14 +50,21 @@ impl Snapshot {
                 Some(before) => routes.sharing(&before.routes),
                 None => routes,
             },
+            scope: Scope::new(config),
         }
     }
 
     /// The same after a change that does not concern the own workload.
-    pub(crate) fn after(&self, change: &NetworkChange) -> Self {
+    pub(crate) fn after(&self, change: &Change) -> Self {
         let mut snapshot = self.clone();
-        snapshot.routes.change(change);
+        snapshot.routes.change(&change.change);
+        snapshot.scope.change(change);
         snapshot
+    }
+
+    /// Returns true if it says nothing of this address of the network: something may be there all the same.
+    pub(crate) fn lacks(&self, address: IpAddr) -> bool {
+        self.scope.lacks(address) && !self.routes.know(address)
     }
 
     /// The IPv6 address that is made from the workload's own one, where the network has that.
@@ -67,6 +78,8 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub(crate) struct Current {
     snapshot: RefCell<Option<Arc<Snapshot>>>,
+    /// Addresses of its scope that were looked up since somebody asked which.
+    used: RefCell<HashSet<Ipv4Addr>>,
     /// Wakes whoever waits for another one.
     replaced: Notify,
 }
@@ -88,6 +101,30 @@ impl Current {
         self.snapshot.borrow().as_deref().map(look_up)
     }
 
+    /// Returns true if the sidecar was not told of this address of the network; not before the first snapshot, when it knows nothing.
+    pub(crate) fn lacks(&self, address: IpAddr) -> bool {
+        self.with(|snapshot| snapshot.lacks(address)).unwrap_or_default()
+    }
+
+    /// Returns when there is another snapshot than at the time of this call.
+    pub(crate) fn replaced(&self) -> impl Future<Output = ()> {
+        self.replaced.notified()
+    }
+
+    /// Notes that an address matters, if it is one that the sidecar is told of for that.
+    pub(crate) fn note_use(&self, address: IpAddr) {
+        if let IpAddr::V4(address) = address
+            && self.with(|snapshot| snapshot.scope.has(address)).unwrap_or_default()
+        {
+            self.used.borrow_mut().insert(address);
+        }
+    }
+
+    /// The addresses that were noted since the last call.
+    pub(crate) fn take_used(&self) -> HashSet<Ipv4Addr> {
+        self.used.take()
+    }
+
     /// The IPv4 address of the network that this one is made from; any other as it is.
     pub(crate) fn twin(&self, address: SocketAddr) -> SocketAddr {
         let snapshot = self.snapshot.borrow();
@@ -98,7 +135,7 @@ impl Current {
     /// Returns when a snapshot forbids what `call` began. Cancel safe.
     pub(crate) async fn denied(&self, call: Call<'_>) -> Denial {
         loop {
-            let replaced = self.replaced.notified();
+            let replaced = self.replaced();
             let denied = self.get().and_then(|snapshot| snapshot.policy.decide(call).err());
             match denied {
                 Some(denial) => return denial,

@@ -1,6 +1,7 @@
 //! Metrics of the sidecar. Label values are names of the configuration, or `unknown`; handles are looked up once per
 //! route and kept, so that a request costs no look-up. Shared by the workers.
 
+mod asking;
 mod bounds;
 mod memory;
 mod traffic;
@@ -19,6 +20,7 @@ use sealane_base::rate_limit::RateLimit;
 use sealane_proto::identity::SpiffeId;
 
 use crate::trouble::Troubles;
+use asking::AskMetrics;
 use bounds::BoundMetrics;
 use memory::MemoryMetrics;
 pub(crate) use traffic::{Direction, Parties, Traffic};
@@ -62,6 +64,8 @@ pub(crate) struct Telemetry {
     pub(crate) bounds: BoundMetrics,
     /// Connections that were accepted, to see whether anything happens; not shown.
     pub(crate) accepted: IntCounter,
+    /// Addresses that it knows, and asks about.
+    pub(crate) asking: AskMetrics,
     /// The sidecar's memory.
     pub(crate) memory: MemoryMetrics,
     /// Tunnels that are up.
@@ -203,6 +207,7 @@ impl Telemetry {
                 "When the workload's certificate ends.",
                 &["identity"],
             )?,
+            asking: AskMetrics::new(&registry)?,
             memory: MemoryMetrics::new(&registry)?,
             tunnels_open,
             troubles: Troubles::default(),

@@ -49,5 +49,11 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
     let generation = Generation { epoch: 1, revision: 1 };
     let network =
         NetworkSnapshot { generation, content: NetworkContent { services, workloads, ..network.into() } };
-    Config { sequence: 1, trust_domain: "sealane".parse().unwrap(), workload: own, network: network.into() }
+    Config {
+        sequence: 1,
+        trust_domain: "sealane".parse().unwrap(),
+        workload: own,
+        network: network.into(),
+        portion: None,
+    }
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod answers;
+mod asking;
 mod bulk;
 mod burst;
 mod callers;

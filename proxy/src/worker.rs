@@ -2,6 +2,8 @@
 
 mod thread;
 
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use tokio::net::TcpListener;
 use crate::backend::{Backends, Pools};
 use crate::http2;
 use crate::inbound::Inbound;
+use crate::inquiry::{Inquiry, Questions};
 use crate::listen::{Intake, Listener, OriginalDst, Redirects};
 use crate::memory::Memory;
 use crate::outbound::Outbound;
@@ -38,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) stats: Arc<TunnelStats>,
     /// Bytes that it may hold for requests in progress.
     pub(crate) memory: usize,
+    /// Questions to its agent.
+    pub(crate) questions: Arc<Questions>,
     /// Begins when the sidecar takes no new work.
     pub(crate) draining: Draining,
 }
@@ -55,7 +60,7 @@ struct Worker {
 impl Worker {
     /// A worker without configuration.
     fn new(plan: Plan) -> Self {
-        let Plan { ports, original, telemetry, tls, stats, memory, draining } = plan;
+        let Plan { ports, original, telemetry, tls, stats, memory, questions, draining } = plan;
         let (current, memory) = (Rc::<Current>::default(), Rc::new(Memory::new(memory)));
         let tunnels = TunnelPool::new(tls.clone(), Settings::default(), stats.clone());
         let pools = Rc::new(Pools::new(tunnels, ports));
@@ -65,6 +70,7 @@ impl Worker {
         let shared = || (telemetry.clone(), memory.clone());
         let kept = || (pools.clone(), http2.clone());
         let backends = Backends::new(current.clone(), telemetry.clone());
+        let inquiry = Inquiry::new(current.clone(), questions, telemetry.clone());
         let upkeep = {
             let (idle, dialing, http2) = (pools.clone(), pools.clone(), http2.clone());
             [
@@ -74,8 +80,13 @@ impl Worker {
             ]
         };
         Self {
-            outbound: Rc::new(Outbound::new(redirects.clone(), shared(), backends, kept())),
-            inbound: Rc::new(Inbound::new((current.clone(), redirects), shared(), acceptor, kept())),
+            outbound: Rc::new(Outbound::new(
+                redirects.clone(),
+                shared(),
+                (backends, inquiry.clone()),
+                kept(),
+            )),
+            inbound: Rc::new(Inbound::new((current.clone(), redirects, inquiry), shared(), acceptor, kept())),
             intake: Rc::new(Intake::new(current.clone(), telemetry.clone(), memory.clone(), draining)),
             current,
             _upkeep: upkeep,
@@ -87,6 +98,16 @@ impl Worker {
         self.outbound.update(&snapshot);
         self.inbound.update();
         self.current.set(snapshot);
+    }
+
+    /// The addresses that mattered to calls since the last call of this, or do now.
+    fn take_used(&self) -> HashSet<Ipv4Addr> {
+        let mut used = self.current.take_used();
+        used.extend(self.outbound.take_used().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }));
+        used
     }
 
     /// Accepts what comes to this listener, as long as the task lives.

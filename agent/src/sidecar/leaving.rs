@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealane_base::metrics::Family;
-use sealane_fabric::transition;
-use sealane_proto::sidecar::{Config, Down, Up};
+use sealane_fabric::transition::{service, workload};
+use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::sidecar::{Config, Down, Portion, Up};
 use sealane_proto::types::{NodeName, TrustDomain};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -15,7 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::process::SidecarProcess;
 use super::pulse::{Alive, BEAT, SidecarPulse};
 use super::registry::Connected;
+use super::scope::Scope;
 use super::supervisor::{GRACE, tell};
+use super::telling::Telling;
 use crate::attachment::AttachmentId;
 use crate::certs::WorkloadIdentity;
 use crate::host::HostNetwork;
@@ -44,25 +47,39 @@ impl Feed {
         Down::Identity(self.identity.borrow_and_update().to_message())
     }
 
-    /// The addresses of workloads whose hosts cannot be reached now.
-    pub(super) fn away(&mut self) -> BTreeSet<IpAddr> {
+    /// The addresses of workloads whose hosts cannot be reached now, as far as they are in a sidecar's scope.
+    pub(super) fn away(&mut self, scope: Option<&Scope>) -> BTreeSet<IpAddr> {
         let unreachable = self.unreachable.borrow_and_update().clone();
         if unreachable.is_empty() {
             return BTreeSet::new();
         }
         let host_network = self.host_network.borrow();
-        let away = host_network.snapshot.workloads.iter().filter(|other| unreachable.contains(&other.node));
+        let network = &host_network.snapshot;
+        let away = network.workloads.iter().filter(|other| unreachable.contains(&other.node));
+        let away = away.filter(|other| scope.is_none_or(|scope| scope.holds(network, other)));
         away.map(|other| other.address.to_ipv4().into()).collect()
     }
 
-    /// The newest state as a configuration; `None` once the workload is not in it any more.
-    pub(super) fn config(&self, host_network: &HostNetwork) -> Option<Down> {
-        let workload = transition::workload(&host_network.snapshot, &self.id.workload)?.clone();
+    /// The newest state, as far as it is in a sidecar's scope, as a configuration; `None` once the workload is not in it any more.
+    pub(super) fn config(&self, host_network: &HostNetwork, scope: Option<&Scope>) -> Option<Down> {
+        let snapshot = &host_network.snapshot;
+        let own = workload(snapshot, &self.id.workload)?.clone();
+        let (network, portion) = match scope {
+            None => (host_network.told.clone(), None),
+            Some(scope) => {
+                let (generation, content) = (snapshot.generation, scope.content(snapshot));
+                let addresses = scope.addresses().clone();
+                let service = own.service.as_ref().and_then(|name| service(snapshot, name)).cloned();
+                let portion = Portion { addresses, service };
+                (NetworkSnapshot { generation, content }.into(), Some(portion))
+            }
+        };
         Some(Down::Config(Box::new(Config {
             sequence: host_network.sequence,
             trust_domain: self.trust_domain.clone(),
-            workload,
-            network: host_network.told.clone(),
+            workload: own,
+            network,
+            portion,
         })))
     }
 }
@@ -72,6 +89,7 @@ impl Feed {
 pub(super) struct Leaving {
     pub(super) process: SidecarProcess,
     pub(super) connected: Connected,
+    pub(super) telling: Telling,
     pub(super) feed: Feed,
     pub(super) pulse: SidecarPulse,
 }
@@ -95,45 +113,40 @@ impl Leaving {
         mut end: oneshot::Receiver<Duration>,
         last: &mut Vec<Family>,
     ) -> Option<Duration> {
-        let Connected { hello, channel, .. } = &mut self.connected;
+        let Self { process, connected: Connected { hello, channel, .. }, telling, feed, pulse } = self;
         let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // One of before closes what rests between two requests.
         let leave =
             if hello.leaves { Down::Leave { deadline: LEAVE } } else { Down::Drain { deadline: LEAVE } };
-        let mut message = leave;
+        let mut messages = vec![leave];
+        // Nobody has told it anything while the other one came to work.
+        messages.extend(telling.update(feed));
         loop {
-            tell(channel, message).await.ok()?;
-            message = loop {
-                let received = tokio::select! {
-                    Ok(()) = self.feed.identity.changed() => break self.feed.identity(),
-                    Ok(()) = self.feed.host_network.changed() => {
-                        let host_network = self.feed.host_network.borrow_and_update().clone();
-                        match self.feed.config(&host_network) {
-                            Some(config) => break config,
-                            None => continue,
+            for message in messages {
+                tell(channel, message).await.ok()?;
+            }
+            messages = tokio::select! {
+                Ok(()) = feed.identity.changed() => vec![feed.identity()],
+                Ok(()) = feed.host_network.changed() => telling.update(feed),
+                Ok(()) = feed.unreachable.changed() => telling.away(feed).into_iter().collect(),
+                received = channel.receiver.recv() => {
+                    pulse.handle_word();
+                    match received.ok()? {
+                        Up::Metrics(measured) => {
+                            *last = measured.families;
+                            Vec::new()
                         }
+                        Up::Want(want) => telling.update_and_answer(want, feed),
+                        Up::Applied { .. } | Up::Pong | Up::Hello(_) => Vec::new(),
+                        Up::Drained => return None,
                     }
-                    Ok(()) = self.feed.unreachable.changed() => {
-                        let away = self.feed.away();
-                        match hello.fails_over {
-                            true => break Down::Away(away),
-                            false => continue,
-                        }
-                    }
-                    received = channel.receiver.recv() => received.ok()?,
-                    () = self.process.ended() => return None,
-                    Ok(deadline) = &mut end => return Some(deadline),
-                    _ = beat.tick(), if hello.answers => match self.pulse.handle_beat() {
-                        Alive::Lost => return None,
-                        Alive::Yes | Alive::Silent => break Down::Ping,
-                    }
-                };
-                self.pulse.handle_word();
-                match received {
-                    Up::Metrics(measured) => *last = measured.families,
-                    Up::Applied { .. } | Up::Pong | Up::Hello(_) => {}
-                    Up::Drained => return None,
+                }
+                () = process.ended() => return None,
+                Ok(deadline) = &mut end => return Some(deadline),
+                _ = beat.tick(), if hello.answers => match pulse.handle_beat() {
+                    Alive::Lost => return None,
+                    Alive::Yes | Alive::Silent => vec![Down::Ping],
                 }
             };
         }

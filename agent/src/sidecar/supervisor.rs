@@ -5,6 +5,7 @@ mod succession;
 mod talk;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,6 +179,7 @@ async fn begin(
         asked: None,
         registry,
         telling: Telling::to_nobody(),
+        calls: BTreeSet::new(),
         collecting: Vec::new(),
         last: Vec::new(),
         followed: None,
@@ -226,6 +228,8 @@ struct Run {
     asked: Option<Answer>,
     /// State that the connected sidecar was told last.
     telling: Telling,
+    /// Addresses that the workload calls, as its sidecar said last.
+    calls: BTreeSet<Ipv4Addr>,
     collecting: Vec<oneshot::Sender<Measured>>,
     /// Last series of a drained sidecar.
     last: Vec<Family>,

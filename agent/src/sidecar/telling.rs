@@ -2,12 +2,16 @@
 //! the whole state. Pure.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use sealane_fabric::transition;
-use sealane_proto::sidecar::{Change, Down, Hello};
+use sealane_fabric::transition::{service, workload};
+use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
+use sealane_proto::sidecar::{Change, Down, Hello, Want};
 
 use super::leaving::Feed;
+use super::scope::Scope;
+use crate::attachment::AttachmentId;
 use crate::host::HostNetwork;
 
 /// State that one connection has carried.
@@ -17,36 +21,44 @@ pub(super) struct Telling {
     follows: bool,
     /// True if it can be told who is away.
     fails_over: bool,
+    /// The addresses that it is told of; `None`: it is told everything.
+    scope: Option<Scope>,
     sent: Option<Sent>,
     /// Workloads that it was told are away; `None` before the first word.
     away: Option<BTreeSet<IpAddr>>,
 }
 
 /// A configuration on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
-    /// Sequence of the state.
+    /// Sequence that was told with it.
     sequence: u64,
-    /// The content of the network that it told.
-    content: u64,
-    /// The newest sequence that says the same.
-    means: u64,
+    /// The newest state that says the same.
+    network: Arc<HostNetwork>,
 }
 
 impl Telling {
-    /// To a sidecar that has just introduced itself.
-    pub(super) fn to(hello: &Hello) -> Self {
-        Self { follows: hello.follows, fails_over: hello.fails_over, sent: None, away: None }
+    /// To a sidecar that has just introduced itself; `former` are addresses that its workload has called before.
+    pub(super) fn to(hello: &Hello, former: &BTreeSet<Ipv4Addr>) -> Self {
+        let Hello { follows, fails_over, asks, ref calls, .. } = *hello;
+        let scope = (asks && follows).then(|| Scope::of(calls.union(former).copied().collect())).flatten();
+        Self { follows, fails_over, scope, sent: None, away: None }
     }
 
     /// To nobody.
     pub(super) fn to_nobody() -> Self {
-        Self { follows: false, fails_over: false, sent: None, away: None }
+        Self { follows: false, fails_over: false, scope: None, sent: None, away: None }
+    }
+
+    /// The addresses that it is told of, if not all.
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// The message that says which workloads are away, if that is news to a sidecar that wants to know. An agent before this one may
     /// have told it of others.
-    pub(super) fn away(&mut self, away: BTreeSet<IpAddr>) -> Option<Down> {
+    pub(super) fn away(&mut self, feed: &mut Feed) -> Option<Down> {
+        let away = feed.away(self.scope.as_ref());
         if !self.fails_over || self.away.as_ref() == Some(&away) {
             return None;
         }
@@ -56,173 +68,126 @@ impl Telling {
 
     /// The sequence of the last configuration, when that says all that the newest state does: whoever works by it works by
     /// the newest state.
-    pub(super) fn knows(&mut self, newest: &HostNetwork) -> Option<u64> {
-        let sent = self.sent.as_mut().filter(|sent| newest.content <= sent.sequence)?;
-        sent.means = newest.sequence;
+    pub(super) fn knows(&mut self, id: &AttachmentId, newest: &Arc<HostNetwork>) -> Option<u64> {
+        let same = {
+            let sent = self.sent.as_ref()?;
+            sent.network.content == newest.content
+                || self.portion_change(id, newest).is_some_and(|change| change == NetworkChange::default())
+        };
+        let sent = self.sent.as_mut().filter(|_| same)?;
+        sent.network = newest.clone();
         Some(sent.sequence)
     }
 
     /// The newest sequence that says the same as this configuration.
     pub(super) fn meaning(&self, sequence: u64) -> u64 {
-        self.sent.filter(|sent| sent.sequence == sequence).map_or(sequence, |sent| sent.means)
+        let sent = self.sent.as_ref().filter(|sent| sent.sequence == sequence);
+        sent.map_or(sequence, |sent| sent.network.sequence)
     }
 
     /// Builds the messages that lead to the newest state; none once the workload is not in it any more.
-    pub(super) fn lead(&mut self, feed: &Feed, newest: &HostNetwork) -> Vec<Down> {
-        let messages = self.steps(feed, newest).or_else(|| Some(vec![feed.config(newest)?]));
+    pub(super) fn lead(&mut self, feed: &Feed, newest: &Arc<HostNetwork>) -> Vec<Down> {
+        let messages = match &self.scope {
+            None => self.steps(feed, newest),
+            Some(_) => self.portion_change(&feed.id, newest).and_then(|change| {
+                let since = self.sent.as_ref()?.sequence;
+                Some(vec![Down::Change(follow_up([since, newest.sequence], change))])
+            }),
+        };
+        let messages = messages.or_else(|| Some(vec![feed.config(newest, self.scope.as_ref())?]));
         let Some(messages) = messages else { return Vec::new() };
-        let (sequence, content) = (newest.sequence, newest.content);
-        self.sent = Some(Sent { sequence, content, means: sequence });
+        self.sent = Some(Sent { sequence: newest.sequence, network: newest.clone() });
         messages
+    }
+
+    /// Builds the messages that say what is news to a sidecar that nobody waits for: of its network, and of who is away.
+    pub(super) fn update(&mut self, feed: &mut Feed) -> Vec<Down> {
+        let newest = feed.host_network.borrow_and_update().clone();
+        if self.knows(&feed.id, &newest).is_some() {
+            return Vec::new();
+        }
+        let mut messages = self.lead(feed, &newest);
+        messages.extend(self.away(feed));
+        messages
+    }
+
+    /// The same before the answer to what it wants.
+    pub(super) fn update_and_answer(&mut self, want: Want, feed: &mut Feed) -> Vec<Down> {
+        let mut messages = self.update(feed);
+        messages.extend(self.answer(want, feed));
+        messages.extend(self.away(feed));
+        messages
+    }
+
+    /// Builds the messages that answer a sidecar by the state that it was led to: what is at the addresses that it wants, and that it is
+    /// not told any more of others.
+    pub(super) fn answer(&mut self, want: Want, feed: &Feed) -> Vec<Down> {
+        let (Some(scope), Some(sent)) = (&mut self.scope, &mut self.sent) else { return Vec::new() };
+        // Not a newer one: what is told of other addresses stays as it is.
+        let network = sent.network.clone();
+        let is_untold =
+            |address: &&Ipv4Addr| scope.addresses().contains(address) && !want.addresses.contains(address);
+        let untold: BTreeSet<_> = want.unused.iter().filter(is_untold).copied().collect();
+        let told: BTreeSet<_> = want.addresses.difference(scope.addresses()).copied().collect();
+        if Scope::of(scope.addresses().union(&told).copied().collect()).is_none() {
+            tracing::info!(workload = %feed.id, "the workload calls very many addresses: its sidecar is told the whole network");
+            (self.scope, self.sent) = (None, None);
+            return self.lead(feed, &network);
+        }
+        let mut messages = Vec::new();
+        if !untold.is_empty() {
+            let change = scope.narrow(&untold, &network);
+            let change = follow_up([sent.sequence, network.sequence], change);
+            messages.push(Down::Change(Change { untold, ..change }));
+            sent.sequence = network.sequence;
+        }
+        if !told.is_empty() {
+            let change = scope.widen(&told, &network);
+            let change = follow_up([sent.sequence, network.sequence], change);
+            messages.push(Down::Change(Change { told, ..change }));
+            sent.sequence = network.sequence;
+        }
+        messages
+    }
+
+    /// The change of the sidecar's portion since the last configuration; `None` when that is to be told whole.
+    fn portion_change(&self, id: &AttachmentId, newest: &HostNetwork) -> Option<NetworkChange> {
+        let (scope, sent) = (self.scope.as_ref()?, self.sent.as_ref()?);
+        let (before, now) = (own(id, &sent.network.snapshot), own(id, &newest.snapshot));
+        // A workload that ends calls to the last.
+        if now.0.is_none() || before == now { scope.change(&sent.network, newest) } else { None }
     }
 
     /// The changes since the last configuration; `None` when the whole state is due.
     fn steps(&self, feed: &Feed, newest: &HostNetwork) -> Option<Vec<Down>> {
-        let sent = self.sent.filter(|_| self.follows)?;
-        let steps = newest.steps.since(sent.content)?;
-        let own = transition::workload(&newest.snapshot, &feed.id.workload)?;
+        let sent = self.sent.as_ref().filter(|_| self.follows)?;
+        let steps = newest.steps.since(sent.network.content)?;
+        let own = workload(&newest.snapshot, &feed.id.workload)?;
         if steps.iter().any(|step| step.change.concerns(own)) {
             return None;
         }
         let (mut since, mut messages) = (sent.sequence, Vec::new());
         for (place, step) in steps.iter().enumerate() {
             let sequence = if place + 1 == steps.len() { newest.sequence } else { step.content };
-            messages.push(Down::Change(Change { sequence, since, change: step.change.clone() }));
+            let (told, untold) = Default::default();
+            let change = step.change.clone();
+            messages.push(Down::Change(Change { sequence, since, change, told, untold }));
             since = sequence;
         }
         Some(messages)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use sealane_proto::resource::NetworkSnapshot;
-    use tokio::sync::watch;
-
-    use super::*;
-    use crate::attachment::AttachmentId;
-    use crate::testing::{identity, snapshot, workload};
-
-    /// `own`, and so many others.
-    fn network(others: u8) -> NetworkSnapshot {
-        let mut network = snapshot();
-        network.workloads =
-            (0..others).map(|n| workload(&format!("o{n:03}"), &format!("10.42.1.{n}"))).collect();
-        network.workloads.push(workload("own", "10.42.0.2"));
-        network
-    }
-
-    fn after(before: &HostNetwork, snapshot: NetworkSnapshot) -> HostNetwork {
-        HostNetwork::new(before.sequence + 1, Arc::new(snapshot), Some(before))
-    }
-
-    fn feed(host_network: &Arc<HostNetwork>) -> Feed {
-        Feed {
-            id: AttachmentId { network: "shop".parse().unwrap(), workload: "own".parse().unwrap() },
-            trust_domain: "sealane".parse().unwrap(),
-            identity: watch::Sender::new(identity()).subscribe(),
-            host_network: watch::Sender::new(host_network.clone()).subscribe(),
-            unreachable: watch::Sender::default().subscribe(),
-        }
-    }
-
-    fn hello(newer: bool) -> Hello {
-        Hello {
-            workload: "own".parse().unwrap(),
-            network: "shop".parse().unwrap(),
-            version: String::new(),
-            has_listeners: false,
-            leaves: newer,
-            follows: newer,
-            answers: newer,
-            fails_over: newer,
-        }
-    }
-
-    #[test]
-    fn a_sidecar_is_told_who_is_away_when_that_is_news_and_one_of_before_is_not() {
-        let away: BTreeSet<IpAddr> = [IpAddr::from([10, 42, 1, 1])].into();
-        let told = |telling: &mut Telling, away: &BTreeSet<IpAddr>| match telling.away(away.clone()) {
-            Some(Down::Away(told)) => Some(told),
-            None => None,
-            other => panic!("{other:?}"),
-        };
-        let mut telling = Telling::to(&hello(true));
-        let nobody = BTreeSet::new();
-        assert_eq!(told(&mut telling, &nobody), Some(nobody.clone()), "an earlier agent may have named some");
-        assert_eq!(told(&mut telling, &nobody), None);
-        assert_eq!(told(&mut telling, &away), Some(away.clone()));
-        assert_eq!(told(&mut telling, &away), None);
-        assert_eq!(told(&mut telling, &nobody), Some(nobody));
-        assert_eq!(told(&mut Telling::to(&hello(false)), &away), None);
-    }
-
-    /// Describes the messages: whole states by their sequence, changes by those that they lead from and to.
-    fn kinds(messages: &[Down]) -> Vec<String> {
-        let kind = |message: &Down| match message {
-            Down::Config(config) => format!("state {}", config.sequence),
-            Down::Change(change) => format!("{} to {}", change.since, change.sequence),
-            Down::Listeners(_)
-            | Down::Identity(_)
-            | Down::Away(_)
-            | Down::Collect
-            | Down::Ping
-            | Down::Drain { .. }
-            | Down::Leave { .. } => panic!("{message:?}"),
-        };
-        messages.iter().map(kind).collect()
-    }
-
-    #[test]
-    fn a_sidecar_is_told_a_state_and_then_what_changes_beside_its_own_workload() {
-        let first = Arc::new(HostNetwork::new(7, Arc::new(network(1)), None));
-        let (feed, mut telling) = (feed(&first), Telling::to(&hello(true)));
-        assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 7"]);
-        let second = after(&first, network(2));
-        let third = after(&second, network(3));
-        assert_eq!(telling.knows(&third), None);
-        assert_eq!(kinds(&telling.lead(&feed, &third)), ["7 to 8", "8 to 9"], "none is left out");
-        let mut same = network(3);
-        same.generation.revision += 1;
-        let fourth = after(&third, same);
-        assert_eq!(telling.knows(&fourth), Some(9));
-        assert_eq!((telling.meaning(9), telling.meaning(8)), (10, 8));
-        let fifth = after(&fourth, network(4));
-        assert_eq!(kinds(&telling.lead(&feed, &fifth)), ["9 to 11"]);
-        let mut other = network(4);
-        other.workloads.last_mut().unwrap().ready = false;
-        let sixth = after(&fifth, other);
-        assert_eq!(kinds(&telling.lead(&feed, &sixth)), ["state 12"], "its own workload is another");
-        let mut gone = network(5);
-        gone.workloads.pop();
-        assert!(telling.lead(&feed, &after(&sixth, gone)).is_empty());
-    }
-
-    #[test]
-    fn a_sidecar_that_knows_no_changes_is_told_states() {
-        let first = Arc::new(HostNetwork::new(1, Arc::new(network(1)), None));
-        let (feed, mut telling) = (feed(&first), Telling::to(&hello(false)));
-        assert_eq!(kinds(&telling.lead(&feed, &first)), ["state 1"]);
-        assert_eq!(kinds(&telling.lead(&feed, &after(&first, network(2)))), ["state 2"]);
-    }
-
-    #[tokio::test]
-    async fn a_start_costs_other_sidecars_as_much_whatever_the_network_s_size() {
-        let mut lengths = Vec::new();
-        for others in [1, 200] {
-            let first = Arc::new(HostNetwork::new(1, Arc::new(network(others)), None));
-            let (feed, mut telling) = (feed(&first), Telling::to(&hello(true)));
-            telling.lead(&feed, &first);
-            let mut more = network(others);
-            more.workloads.push(workload("p", "10.42.2.1"));
-            let [message] = telling.lead(&feed, &after(&first, more)).try_into().unwrap();
-            let (agent, _sidecar) = tokio::net::UnixStream::pair().unwrap();
-            let mut agent = sealane_proto::sidecar::Channel::<Down, sealane_proto::sidecar::Up>::from(agent);
-            lengths.push(agent.sender.send(message).await.unwrap());
-        }
-        assert_eq!(lengths[0], lengths[1]);
-        assert!(lengths[0] < 200, "{lengths:?}");
-    }
+/// A sidecar's own workload and its service, whose rules it goes by.
+fn own<'a>(id: &AttachmentId, network: &'a NetworkContent) -> (Option<&'a Workload>, Option<&'a Service>) {
+    let own = workload(network, &id.workload);
+    (own, own.and_then(|own| own.service.as_ref()).and_then(|name| service(network, name)))
 }
+
+/// The change of a portion that leads from the first of these sequences to the second.
+fn follow_up([since, sequence]: [u64; 2], change: NetworkChange) -> Change {
+    Change { sequence, since, change: change.into(), told: BTreeSet::new(), untold: BTreeSet::new() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,16 @@ impl NetworkChange {
         self.services.len() + self.services_gone.len() + self.workloads.len() + self.workloads_gone.len()
     }
 
+    /// The names of the services that it is about.
+    pub fn service_names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.iter().map(|service| &service.name).chain(&self.services_gone)
+    }
+
+    /// The names of the workloads that it is about.
+    pub fn workload_names(&self) -> impl Iterator<Item = &WorkloadName> {
+        self.workloads.iter().map(|workload| &workload.name).chain(&self.workloads_gone)
+    }
+
     /// Says whether the workload or its service is in it: what may be called there, and by whom, may be other than before.
     #[must_use]
     pub fn concerns(&self, workload: &Workload) -> bool {

@@ -160,7 +160,8 @@ impl<M: Message> Receiver<M> {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use crate::sidecar::{Down, Listeners, Up};
+    use crate::resource::NetworkChange;
+    use crate::sidecar::{Change, Down, Listeners, Up, Want};
 
     use super::*;
 
@@ -186,6 +187,24 @@ mod tests {
         assert!(matches!(sidecar.receiver.recv().await, Ok(Down::Listeners(_))));
         assert!(matches!(sidecar.receiver.recv().await, Ok(Down::Collect)));
         assert!(matches!(sidecar.receiver.recv().await, Err(ChannelError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn addresses_arrive_as_they_were_said() {
+        let (agent, sidecar) = UnixStream::pair().unwrap();
+        let mut agent = Channel::<Down, Up>::from(agent);
+        let mut sidecar = Channel::<Up, Down>::from(sidecar);
+        let addresses = |last: [u8; 2]| last.map(|last| [10, 42, 255, last].into()).into();
+        let want = Want { addresses: addresses([1, 2]), unused: addresses([3, 255]) };
+        sidecar.sender.send(Up::Want(want.clone())).await.unwrap();
+        let Ok(Up::Want(heard)) = agent.receiver.recv().await else { panic!() };
+        assert_eq!(heard, want);
+        let (told, untold) = (want.addresses, want.unused);
+        let change = NetworkChange::default().into();
+        let change = Change { sequence: 8, since: 7, change, told, untold };
+        agent.sender.send(Down::Change(change.clone())).await.unwrap();
+        let Ok(Down::Change(heard)) = sidecar.receiver.recv().await else { panic!() };
+        assert_eq!(heard, change);
     }
 
     #[tokio::test]

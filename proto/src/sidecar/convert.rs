@@ -1,6 +1,7 @@
 //! Messages of the sidecar channel to domain types and back.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,8 @@ use sealane_sys::memfd;
 use zeroize::Zeroize;
 
 use super::{
-    Change, ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Told, Up,
+    Change, ChannelError, Config, Down, EndpointTrouble, Hello, Identity, Listeners, Measured, Portion, Told,
+    Up, Want,
 };
 use crate::wire::v1;
 
@@ -60,6 +62,8 @@ impl Message for Up {
                 follows: hello.follows,
                 answers: hello.answers,
                 fails_over: hello.fails_over,
+                asks: hello.asks,
+                calls: numbers(&hello.calls),
             }),
             Self::Applied { sequence } => M::Applied(v1::Applied { sequence }),
             Self::Metrics(Measured { families, troubles }) => M::Metrics(v1::MetricFamilies {
@@ -68,6 +72,9 @@ impl Message for Up {
             }),
             Self::Drained => M::Drained(v1::Drained {}),
             Self::Pong => M::Pong(v1::Pong {}),
+            Self::Want(Want { addresses, unused }) => {
+                M::Want(v1::Want { addresses: numbers(&addresses), unused: numbers(&unused) })
+            }
         };
         Ok((v1::SidecarUp { message: Some(message) }, Vec::new()))
     }
@@ -84,6 +91,8 @@ impl Message for Up {
                 follows: hello.follows,
                 answers: hello.answers,
                 fails_over: hello.fails_over,
+                asks: hello.asks,
+                calls: addresses(&hello.calls),
             }),
             M::Applied(applied) => Self::Applied { sequence: applied.sequence },
             M::Metrics(measured) => {
@@ -96,6 +105,9 @@ impl Message for Up {
             }
             M::Drained(v1::Drained {}) => Self::Drained,
             M::Pong(v1::Pong {}) => Self::Pong,
+            M::Want(v1::Want { addresses: wanted, unused }) => {
+                Self::Want(Want { addresses: addresses(&wanted), unused: addresses(&unused) })
+            }
         })
     }
 }
@@ -115,10 +127,14 @@ impl Message for Down {
                 trust_domain: config.trust_domain.to_string(),
                 workload: Some((&config.workload).into()),
                 state: config.network.encoded(),
+                portion: config.portion.map(|Portion { addresses, service }| v1::Portion {
+                    addresses: numbers(&addresses),
+                    service: service.as_ref().map(Into::into),
+                }),
             })),
-            Self::Change(Change { sequence, since, change }) => {
-                let change = change.encoded();
-                Parcel::bare(M::Change(v1::SidecarChange { sequence, since, change }))
+            Self::Change(Change { sequence, since, change, told, untold }) => {
+                let (change, told, untold) = (change.encoded(), numbers(&told), numbers(&untold));
+                Parcel::bare(M::Change(v1::SidecarChange { sequence, since, change, told, untold }))
             }
             Self::Away(addresses) => {
                 let addresses = addresses.into_iter().map(octets).collect();
@@ -149,13 +165,15 @@ impl Message for Down {
                     trust_domain: parsed(&config.trust_domain)?,
                     workload: workload.try_into()?,
                     network: Told::decode(config.state)?,
+                    portion: config.portion.map(unpack_portion).transpose()?,
                 }))
             }
-            M::Change(v1::SidecarChange { sequence, since, change }) => {
-                Self::Change(Change { sequence, since, change: Told::decode(change)? })
+            M::Change(v1::SidecarChange { sequence, since, change, told, untold }) => {
+                let (change, told, untold) = (Told::decode(change)?, addresses(&told), addresses(&untold));
+                Self::Change(Change { sequence, since, change, told, untold })
             }
-            M::Away(v1::Away { addresses }) => {
-                Self::Away(addresses.iter().map(|octets| address(octets)).collect::<Result<_, _>>()?)
+            M::Away(v1::Away { addresses: away }) => {
+                Self::Away(away.iter().map(|octets| address(octets)).collect::<Result<_, _>>()?)
             }
             M::Collect(v1::Collect {}) => Self::Collect,
             M::Ping(v1::Ping {}) => Self::Ping,
@@ -163,6 +181,19 @@ impl Message for Down {
             M::Leave(leave) => Self::Leave { deadline: Duration::from_millis(leave.deadline_millis.into()) },
         })
     }
+}
+
+fn unpack_portion(wire: v1::Portion) -> Result<Portion, ChannelError> {
+    let service = wire.service.map(TryInto::try_into).transpose()?;
+    Ok(Portion { addresses: addresses(&wire.addresses), service })
+}
+
+fn numbers(addresses: &BTreeSet<Ipv4Addr>) -> Vec<u32> {
+    addresses.iter().map(|address| address.to_bits()).collect()
+}
+
+fn addresses(numbers: &[u32]) -> BTreeSet<Ipv4Addr> {
+    numbers.iter().copied().map(Ipv4Addr::from_bits).collect()
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

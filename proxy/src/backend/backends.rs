@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub(crate) enum Choice {
     Unmapped(ServiceName),
     /// There is no configuration yet, or the destination cannot be called.
     Nowhere,
+    /// The sidecar was not told of the destination so far.
+    Untold,
 }
 
 impl Choice {
@@ -46,6 +48,7 @@ impl Choice {
             Self::Backend(backend) => Ok(backend),
             Self::Unmapped(service) => Err(format!("{service} has no port {} any more", destination.port())),
             Self::Nowhere => Err(format!("nothing is known of {destination}")),
+            Self::Untold => Err(format!("the agent of this host does not say what is at {destination}")),
         }
     }
 }
@@ -60,9 +63,14 @@ impl Backends {
     /// destination alone decides.
     pub(crate) fn choose(&self, destination: SocketAddr, request: Option<RequestView<'_>>) -> Choice {
         if let Some(backend) = self.known.borrow().get(&destination) {
+            backend.note_use();
             return Choice::Backend(backend.clone());
         }
         let Some(snapshot) = self.current.get() else { return Choice::Nowhere };
+        if snapshot.lacks(destination.ip()) {
+            return Choice::Untold;
+        }
+        self.current.note_use(destination.ip());
         let meaning = snapshot.routes.destination(destination);
         if let Destination::Unmapped(service) = meaning {
             if let Some(request) = request {
@@ -80,6 +88,13 @@ impl Backends {
             known.insert(destination, backend.clone());
         }
         Choice::Backend(backend)
+    }
+
+    /// The addresses that were called since the last call of this, or are now.
+    pub(crate) fn take_used(&self) -> impl Iterator<Item = IpAddr> {
+        let known = self.known.borrow();
+        let used = known.iter().filter(|(_, backend)| backend.take_used() || Rc::strong_count(backend) > 1);
+        used.map(|(destination, _)| destination.ip()).collect::<Vec<_>>().into_iter()
     }
 
     /// Takes a newer snapshot over; backends that it does not have are forgotten.

@@ -47,7 +47,7 @@ pub(super) async fn serve(mut client: ClientConnection, backend: &Rc<Backend>) {
             Err(NoRequest::Gone) => return,
             Err(NoRequest::Refused(status, text)) => return Box::pin(refuse(client, status, &text)).await,
         };
-        let choice = client.outbound.backends.choose(client.destination, Some(request.view()));
+        let choice = client.outbound.choose(client.destination, Some(request.view())).await;
         let backend = match choice.backend(client.destination) {
             Ok(backend) => backend,
             Err(text) => return Box::pin(refuse(client, Status::Unavailable, &text)).await,

@@ -63,7 +63,7 @@ async fn serve_request(
         let text = format!("the request's head is larger than {} KiB", MAX_HEAD / 1024);
         return say(None, request, Status::HeadTooLarge, &text).await;
     }
-    let choice = outbound.backends.choose(destination, Some(RequestView::Http2(&request.head)));
+    let choice = outbound.choose(destination, Some(RequestView::Http2(&request.head))).await;
     match choice.backend(destination) {
         Ok(backend) => ask(outbound, &backend, conduct, request).await,
         Err(text) => say(None, request, Status::Unavailable, &text).await,

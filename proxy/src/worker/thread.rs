@@ -1,7 +1,8 @@
 //! The thread that a worker runs on.
 
+use std::collections::HashSet;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use sealane_base::task::Task;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Away(AwayPeers),
     /// Say that it has its turn.
     Turn(oneshot::Sender<()>),
+    /// Say which addresses of the network mattered to calls since this was asked last.
+    Used(oneshot::Sender<HashSet<Ipv4Addr>>),
 }
 
 /// A running worker. Dropping it ends the thread and everything that runs there.
@@ -104,6 +107,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
                 }
                 Some(Command::Away(peers)) => worker.outbound.set_away(&peers),
                 Some(Command::Turn(done)) => drop(done.send(())),
+                Some(Command::Used(answer)) => drop(answer.send(worker.take_used())),
             },
         }
     }
@@ -119,6 +123,7 @@ async fn run(plan: Plan, mut inbox: mpsc::Receiver<Command>) {
             }
             Command::Away(peers) => worker.outbound.set_away(&peers),
             Command::Turn(done) => drop(done.send(())),
+            Command::Used(answer) => drop(answer.send(worker.take_used())),
             Command::Listen(..) => {}
         }
     }

@@ -4,6 +4,7 @@
 mod address_reuse;
 mod addresses;
 mod agent_gone;
+mod asking;
 mod attach;
 mod bad_input;
 mod blocks;

@@ -100,6 +100,9 @@ fn a_start_tells_other_sidecars_what_has_changed_and_no_more() {
     let (mesh, _first) = Mesh::serving(1, 1);
     let _others = ["api-2", "api-3"].map(|name| mesh.site(1).serve("api", name));
     mesh.await_instances("api", 3);
+    for caller in ["api-1", "api-2", "api-3"] {
+        let _ = mesh.site(1).curl_as(caller, "http://api:8080/").ok();
+    }
     let told = |what: &str, kind| mesh.site(1).metrics().sum(what, &[("kind", kind)]);
     let count = |kind| told("sealane_sidecar_told_total", kind);
     let (states, changes) = (count("state"), count("change"));

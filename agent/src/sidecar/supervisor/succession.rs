@@ -13,6 +13,7 @@ use crate::sidecar::leaving::{self, Leaving};
 use crate::sidecar::process::SidecarProcess;
 use crate::sidecar::pulse::SidecarPulse;
 use crate::sidecar::registry::Connected;
+use crate::sidecar::telling::Telling;
 
 /// Limit for a new sidecar to work, before the one that it was to follow goes on.
 const START: Duration = Duration::from_secs(10);
@@ -23,8 +24,8 @@ const CROWD: usize = 3;
 #[derive(Debug)]
 pub(super) struct Followed {
     process: SidecarProcess,
-    /// Channel by which it can be told what it has to do, where it is connected, and its pulse.
-    connected: Option<(Connected, SidecarPulse)>,
+    /// Channel by which it can be told what it has to do, where it is connected, what that has carried, and its pulse.
+    connected: Option<(Connected, Telling, SidecarPulse)>,
     /// Whoever asked for it, where somebody did.
     answer: Option<Answer>,
     /// Time by which the other one must work.
@@ -40,9 +41,10 @@ impl Run {
         answer: Option<Answer>,
     ) -> SidecarProcess {
         let pulse = std::mem::take(&mut self.pulse);
+        let telling = std::mem::replace(&mut self.telling, Telling::to_nobody());
         match process.set_aside().and_then(|()| self.parts.spawn()) {
             Ok(next) => {
-                let connected = connected.map(|connected| (connected, pulse));
+                let connected = connected.map(|connected| (connected, telling, pulse));
                 self.followed = Some(Followed { process, connected, answer, until: Instant::now() + START });
                 next
             }
@@ -63,7 +65,7 @@ impl Run {
         let Followed { process, connected, answer, .. } = followed;
         self.go_back(
             process,
-            connected.map(|(connected, _)| connected),
+            connected.map(|(connected, ..)| connected),
             answer,
             "the other did not come to work; the agent's log says why".to_owned(),
         )
@@ -107,8 +109,8 @@ impl Run {
         let (registry, id, feed) = (self.registry.clone(), self.parts.id.clone(), self.feed.clone());
         let task = task::spawn("sidecar-leaving", async move {
             let last = match connected {
-                Some((connected, pulse)) => {
-                    Leaving { process, connected, feed, pulse }.accompany(ended).await
+                Some((connected, telling, pulse)) => {
+                    Leaving { process, connected, telling, feed, pulse }.accompany(ended).await
                 }
                 None => {
                     leaving::end(process, ended).await;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use sealane_base::backoff::Backoff;
-use sealane_proto::sidecar::{Channel, ChannelError, Down, Listeners, Up};
+use sealane_proto::sidecar::{Channel, ChannelError, Down, Listeners, Up, Want};
 
 use super::succession::overdue;
 use super::{Answer, Command, GRACE, Run};
@@ -98,7 +98,8 @@ impl Run {
             return Ok(TalkEnd::Follow(Some(connected), Some(answer)));
         }
         let Connected { mut hello, mut channel, pid } = connected;
-        self.telling = Telling::to(&hello);
+        self.telling = Telling::to(&hello, &self.calls);
+        self.note_calls();
         // One that ended meanwhile is found out soon enough.
         let other = process.is_of_this_program().is_ok_and(|same| !same).then(|| hello.version.clone());
         self.registry.note_program(&self.parts.id, other);
@@ -118,8 +119,9 @@ impl Run {
                     Turn::On
                 }
                 Ok(()) = self.feed.host_network.changed() => {
-                    self.configure(&mut channel).await?;
-                    self.tell_away(&mut channel).await?;
+                    if self.configure(&mut channel).await? {
+                        self.tell_away(&mut channel).await?;
+                    }
                     Turn::On
                 }
                 Ok(()) = self.feed.unreachable.changed() => {
@@ -129,7 +131,7 @@ impl Run {
                 order = self.orders.recv() => self.obey(process, &mut channel, order).await?,
                 () = overdue(self.followed.as_ref()) => return Ok(TalkEnd::Died),
                 received = channel.receiver.recv() => {
-                    self.handle(received?);
+                    self.handle(&mut channel, received?).await?;
                     Turn::On
                 }
                 Some(newer) = self.incoming.recv() => {
@@ -200,7 +202,7 @@ impl Run {
                     // A channel that broke has nothing more to say.
                     received = channel.receiver.recv() => match received {
                         Ok(Up::Drained) | Err(_) => return,
-                        Ok(message) => self.handle(message),
+                        Ok(message) => if self.handle(channel, message).await.is_err() { return },
                     },
                     () = process.ended() => return,
                 }
@@ -211,7 +213,7 @@ impl Run {
         }
     }
 
-    fn handle(&mut self, message: Up) {
+    async fn handle(&mut self, channel: &mut Channel<Down, Up>, message: Up) -> Result<(), ChannelError> {
         self.hear();
         match message {
             Up::Applied { sequence } => {
@@ -219,7 +221,7 @@ impl Run {
                     tracing::info!(workload = %self.parts.id, "another sidecar has taken over");
                     self.depart(followed);
                 }
-                self.works = Some(self.telling.meaning(sequence));
+                self.works = self.works.max(Some(self.telling.meaning(sequence)));
                 self.applied.send_replace(self.works);
             }
             Up::Metrics(measured) => {
@@ -231,13 +233,16 @@ impl Run {
                     let _ = self.collecting.remove(0).send(measured);
                 }
             }
+            Up::Want(want) => self.answer(channel, want).await?,
             Up::Drained | Up::Pong | Up::Hello(_) => {}
         }
+        Ok(())
     }
 
-    async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
+    /// Leads the sidecar to the newest state; false when nothing of that is news to it.
+    async fn configure(&mut self, channel: &mut Channel<Down, Up>) -> Result<bool, ChannelError> {
         let host_network = self.feed.host_network.borrow_and_update().clone();
-        if let Some(sent) = self.telling.knows(&host_network) {
+        if let Some(sent) = self.telling.knows(&self.parts.id, &host_network) {
             // It works by all this, or will when it works by what is on its way.
             if self.works.is_some_and(|works| works >= sent) {
                 self.works = Some(host_network.sequence);
@@ -245,9 +250,33 @@ impl Run {
                     self.applied.send_replace(self.works);
                 }
             }
-            return Ok(());
+            return Ok(false);
         }
-        for message in self.telling.lead(&self.feed, &host_network) {
+        let messages = self.telling.lead(&self.feed, &host_network);
+        self.tell_all(channel, messages).await?;
+        Ok(true)
+    }
+
+    /// Tells the sidecar of the addresses that it asks about, by the newest state.
+    async fn answer(&mut self, channel: &mut Channel<Down, Up>, want: Want) -> Result<(), ChannelError> {
+        self.configure(channel).await?;
+        let messages = self.telling.answer(want, &self.feed);
+        self.tell_all(channel, messages).await?;
+        self.note_calls();
+        self.tell_away(channel).await
+    }
+
+    /// Remembers what the workload calls, for the next sidecar.
+    fn note_calls(&mut self) {
+        self.calls = self.telling.scope().map(|scope| scope.addresses().clone()).unwrap_or_default();
+    }
+
+    async fn tell_all(
+        &mut self,
+        channel: &mut Channel<Down, Up>,
+        messages: Vec<Down>,
+    ) -> Result<(), ChannelError> {
+        for message in messages {
             let kind = metrics::kind(&message);
             let length = tell(channel, message).await?;
             self.parts.told.count(kind, length);
@@ -257,8 +286,7 @@ impl Run {
 
     /// Tells the sidecar which workloads are away, when that is news.
     async fn tell_away(&mut self, channel: &mut Channel<Down, Up>) -> Result<(), ChannelError> {
-        let away = self.feed.away();
-        if let Some(message) = self.telling.away(away) {
+        if let Some(message) = self.telling.away(&mut self.feed) {
             tell(channel, message).await?;
         }
         Ok(())
