@@ -238,6 +238,10 @@ def _scale_real(real):
     about = (f"Agent: {real['bare_mib']:.0f} MiB without a network, {real['agent_mib']:.0f} MiB with it (goal: 40); sidecar: "
              f"{real['sidecar_mib']:.0f} MiB (goal: 8). Rows of all endpoints were in the kernel {real['rows_after']:.2f} s after `sealane run`. "
              "Goal at 100 changes a second: 2 % of a core for the agent.")
+    first = real.get("first_calls")
+    if first:
+        about += (f" The first call to each of {first['calls']:.0f} services waited for {first['mean_ms']:.2f} ms on average, "
+                  f"{first['under_2_ms'] * 100:.0f} % of them for less than 2 ms (goal: all).")
     return f"{about}\n\n{_table(head, rows)}"
 
 

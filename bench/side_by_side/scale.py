@@ -8,7 +8,8 @@ that carries the network works by it, counted from the moment at which it was du
 what hosts that do nothing cost in the same time. After a rate at which some change did not settle in time, higher ones are not tried.
 
 A real agent: one real host with one workload and its sidecar, on a network with 10,000 endpoints of simulated hosts, in a place of its
-own. Its CPU and its sidecar's are by their CPU clocks, without what they take while nothing changes; disk is what the agent writes."""
+own. Its CPU and its sidecar's are by their CPU clocks, without what they take while nothing changes; disk is what the agent writes. First
+the workload calls services that it has never called, one after another; what its sidecar adds to these calls is by the sidecar's own count."""
 
 import contextlib
 import json
@@ -40,6 +41,9 @@ UNDERLAYS = "172.16.0.0/12"
 # Control's store and the real agent's state are there: what they sync is on a disk.
 DISK = "/var/tmp"
 IDLE = 5
+FIRST_CALLS = 100
+# The sidecar takes each connection at once, and asks its agent then.
+CALLER = "import socket, sys, time\nfor vip in sys.argv[1:]:\n  with socket.create_connection((vip, 8080)): time.sleep(0.02)"
 
 
 class Load:
@@ -129,9 +133,25 @@ def _written(pid):
     return int(pathlib.Path(f"/proc/{pid}/io").read_text().split("\nwrite_bytes:")[1].split()[0])
 
 
-def _rows(host):
+def _sum(host, series):
+    """Sums what the host's metrics have of series that begin so."""
     lines = site.shell("curl -s http://127.0.0.1:9464/metrics", host.where).splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("sealane_overlay_fdb_rows{"))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
+
+
+def _rows(host):
+    return _sum(host, "sealane_overlay_fdb_rows{")
+
+
+def _first_calls(host, workload):
+    """Calls to services one after another, each for the first time, as the sidecar feels them; nothing where it knew them all."""
+    vips = [each["vip"] for each in json.loads(host.say("service ls -o json"))][:FIRST_CALLS]
+    subprocess.run(site.inside(workload, ["python3", "-c", CALLER, *vips]), check=True)
+    waits = "sealane_first_call_wait_seconds"
+    count, total = _sum(host, f"{waits}_count"), _sum(host, f"{waits}_sum")
+    lines = site.shell("curl -s http://127.0.0.1:9464/metrics", host.where).splitlines()
+    short = sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{waits}_bucket") and 'le="0.002"' in line)
+    return {"calls": count, "mean_ms": total / count * 1e3, "under_2_ms": short / count} if count else None
 
 
 def _costs(host, sidecar):
@@ -172,7 +192,7 @@ def _real(options, sealane, tag):
         time.sleep(IDLE)
         figures = {"bare_mib": site.resident_mib([host.agent.pid]), "rates": []}
         began = time.monotonic()
-        host.workload(WORKLOAD, "--service", "service-0000", "--port", "8080/http", network=NETWORK)
+        workload = host.workload(WORKLOAD, "--service", "service-0000", "--port", "8080/http", network=NETWORK)
         site.await_true("rows of all endpoints", lambda: _rows(host) >= REAL_PLAN["endpoints"], options.patience)
         figures["rows_after"] = time.monotonic() - began
         sidecar = host.sidecar(WORKLOAD, NETWORK)
@@ -182,6 +202,7 @@ def _real(options, sealane, tag):
         after = _costs(host, sidecar)
         idle = {field: after[field] - before[field] for field in before}
         figures["agent_mib"], figures["sidecar_mib"] = site.resident_mib([host.agent.pid]), site.resident_mib([sidecar])
+        figures["first_calls"] = _first_calls(host, workload)
         for rate in REAL_RATES:
             figures["rates"].append(_real_rate(load, host, sidecar, rate, idle))
             if figures["rates"][-1]["unsettled"]:
