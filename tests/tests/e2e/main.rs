@@ -33,6 +33,7 @@ mod families;
 mod freshness;
 mod health;
 mod held;
+mod history;
 mod identity;
 mod install;
 mod ipv6;
