@@ -21,6 +21,9 @@ use crate::disk::{DiskError, Folder, NodeIdentity, RecordError};
 use crate::underlay::{SourceError, UnderlaySource};
 
 const FILE: &str = "node";
+/// Longest pause before a control plane is asked that another one has named.
+const HOP: Duration = Duration::from_millis(200);
+
 /// The key, until the host has joined with it.
 const KEY: &str = "node.key";
 
@@ -175,8 +178,11 @@ pub(crate) async fn join_mesh(
     let kept = folder.read(KEY)?.is_some();
     let key = NewKey::load_or_make(folder, KEY)?;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    // The control plane that leads, as another one has said.
+    let mut leader = None;
     for attempt in 0_usize.. {
-        let Some(control) = wanted.control.get(attempt % wanted.control.len().max(1)) else {
+        let turn = wanted.control.get(attempt % wanted.control.len().max(1)).cloned();
+        let Some(control) = &leader.take().or(turn) else {
             break;
         };
         let source = UnderlaySource {
@@ -198,6 +204,11 @@ pub(crate) async fn join_mesh(
                 store(folder, &identity)?;
                 folder.remove(KEY)?;
                 return Ok(identity);
+            }
+            Err(error) if error.leader().is_some_and(|leader| leader != control) => {
+                tracing::info!(%error, "asking the control plane that leads");
+                leader = error.leader().cloned();
+                tokio::time::sleep(backoff.next_wait(rand::random()).min(HOP)).await;
             }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "cannot join yet, trying again");

@@ -40,7 +40,7 @@ pub(crate) use members::{
 };
 pub(crate) use plugin::{ManagedPlugin, PluginAction};
 pub(crate) use process::{
-    Agent, Check, Clean, Control, HostArgs, Proxy, Store, TokenArg, Up, check_environment,
+    Agent, Check, Clean, Control, HostArgs, Proxy, SharedStore, Store, TokenArg, Up, check_environment,
 };
 pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{

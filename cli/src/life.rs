@@ -55,7 +55,6 @@ pub(crate) fn control(args: args::Control, run_dir: &RunDir) -> Result<(), Failu
 }
 
 fn serve_control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
-    let args::Store::Redb = args.store;
     let runtime = begin()?;
     let mut claimed = [PidFile::new(run_dir, Daemon::Control).claim()?];
     let config = sealane_control::Config {
@@ -65,6 +64,10 @@ fn serve_control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
         trust_domain: args.trust_domain,
         certificate_lifetime: args.certificate_lifetime,
     };
+    if args.store == args::Store::Etcd {
+        let config = start::member_config(config, args.shared)?;
+        return runtime.block_on(serve_member(config, args.metrics, claimed));
+    }
     runtime.block_on(async move {
         let mut ending = Ending::expect()?;
         let (control, _metrics) = ending.unless_asked(start::control(config, args.metrics)).await??;
@@ -75,6 +78,21 @@ fn serve_control(args: args::Control, run_dir: &RunDir) -> Result<(), Failure> {
         ending.end(control.shutdown()).await;
         Ok(())
     })
+}
+
+/// `sealane control` with a store that several control planes share.
+async fn serve_member(
+    config: sealane_control::MemberConfig,
+    metrics: std::net::SocketAddr,
+    mut claimed: [pidfile::Claimed; 1],
+) -> Result<(), Failure> {
+    let mut ending = Ending::expect()?;
+    let (member, _metrics) = ending.unless_asked(start::member(config, metrics)).await??;
+    let _memory = task::spawn("memory", slack::watch(heap::unused, resident::release_heap));
+    notify::ready();
+    ending.asked_of(&mut claimed).await;
+    ending.end(member.shutdown()).await;
+    Ok(())
 }
 
 /// `sealane agent`. Workloads, sidecars and connections live on when it ends.

@@ -10,4 +10,4 @@ mod read;
 
 pub(crate) use admin::{AdminApi, TokenSpec, create_token};
 pub(crate) use control::ControlApi;
-pub(crate) use read::ReadApi;
+pub(crate) use read::{ReadApi, Standing};

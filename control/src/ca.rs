@@ -4,6 +4,7 @@
 //! proved that the asker holds the private half. Who may have which identity is decided elsewhere.
 
 mod own;
+mod seal;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use time::OffsetDateTime;
 use crate::core::Timestamp;
 
 pub(crate) use own::{OwnCertificate, OwnError};
+pub(crate) use seal::{SealError, SealKey};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Lifetime of an authority.

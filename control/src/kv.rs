@@ -18,7 +18,9 @@ mod conformance;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use etcd::{Etcd, EtcdError, EtcdPlace, EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError};
+pub use etcd::{
+    Candidate, Etcd, EtcdError, EtcdPlace, EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError, Tenure, Term,
+};
 pub use file::{File, Opener};
 pub use history::{Compacted, Event, Watch};
 pub use memory::Memory;
@@ -91,6 +93,8 @@ pub struct Failure {
     pub reason: String,
     /// True if space is missing.
     pub full: bool,
+    /// True if what was asked for may have happened all the same.
+    pub lost: bool,
 }
 
 /// Reasons for which a transaction is not known to have happened.
@@ -172,7 +176,9 @@ impl Write {
 }
 
 impl Condition {
-    fn key(&self) -> &str {
+    /// The row that it is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
         match self {
             Self::Modified(key, _) | Self::Version(key, _) => key,
         }

@@ -12,6 +12,7 @@ mod api;
 mod ca;
 mod census;
 mod guard;
+mod member;
 mod metrics;
 mod pace;
 mod registry;
@@ -38,6 +39,7 @@ use sealane_proto::token::JoinToken;
 use sealane_proto::types::TrustDomain;
 use sealane_sys::RunDir;
 
+pub use member::{Member, MemberConfig};
 pub use start::{StartError, start};
 pub use store::{Backup, BackupError, RestoreError, Restored, restore};
 
@@ -125,6 +127,18 @@ impl Control {
         let wanted = api::TokenSpec { ttl, uses, node: None, networks: Default::default() };
         let made = api::create_token(&self.writer, core::Actor::Control, &self.authority, wanted).await;
         made.map(|(token, _)| token).map_err(|error| TokenError { reason: error.to_string() })
+    }
+
+    /// Ends because another control plane leads: what is under way has no time to end.
+    async fn abandon(self) {
+        let Self { drain, servers, upkeep, writer, stopped, _socket: socket, .. } = self;
+        drop(upkeep);
+        drain.drain(Duration::from_millis(200)).await;
+        serve::ended(servers).await;
+        drop(socket);
+        writer.stop().await;
+        // Its last commit may wait for a store that does not answer, and changes nothing any more.
+        drop(stopped);
     }
 
     /// Ends in order: tells every stream, waits for calls under way, finishes the last commit.

@@ -23,7 +23,7 @@ use v1::control_server::ControlServer;
 use v1::read_server::ReadServer;
 
 use crate::address_rest;
-use crate::api::{AdminApi, ControlApi, ReadApi};
+use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::{Affected, State, Timestamp};
 use crate::guard::Guarded;
@@ -36,7 +36,7 @@ use crate::store::{self, Image, Meta, Publish, Stopped, Store, Writability, Writ
 use crate::{Config, Control};
 
 /// The mesh's name when none is given.
-const TRUST_DOMAIN: &str = "sealane";
+pub(crate) const TRUST_DOMAIN: &str = "sealane";
 /// Pings on idle connections: a dead host is noticed within interval and timeout.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Number of refusals that are logged in so long: the metrics count all.
@@ -59,13 +59,15 @@ const STRANGERS_HEADERS: u32 = 8 << 10;
 pub struct StartError(#[from] Cause);
 
 #[derive(Debug, thiserror::Error)]
-enum Cause {
+pub(crate) enum Cause {
     #[error("directory {} cannot be made: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("the default trust domain is no trust domain: {0}")]
     Domain(#[from] sealane_proto::types::NameError),
     #[error(transparent)]
     Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Shared(#[from] store::SharedError),
     #[error(transparent)]
     Authority(#[from] crate::ca::AuthorityError),
     #[error(transparent)]
@@ -87,18 +89,40 @@ enum Cause {
 /// # Errors
 /// When the store, a socket or a directory is not to be had; nothing half-made is left.
 pub async fn start(config: Config) -> Result<Control, StartError> {
-    let control = Box::pin(assemble(config)).await?;
+    let control = Box::pin(alone(config)).await?;
     let (local_addr, trust_domain) = (control.local_addr, control.authority.domain());
     tracing::info!(%local_addr, %trust_domain, "control plane serves");
     Ok(control)
 }
 
-async fn assemble(config: Config) -> Result<Control, Cause> {
+/// Parts that a control plane finds when it begins to serve.
+pub(crate) struct Ground {
+    pub(crate) store: Store,
+    /// Content of the store.
+    pub(crate) image: Image,
+    /// Listens for hosts, at this address.
+    pub(crate) listener: (TcpListener, SocketAddr),
+    /// Folder of the store, if it is in one.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) readiness: Readiness,
+    /// Standing among those that share the store.
+    pub(crate) standing: Standing,
+}
+
+async fn alone(config: Config) -> Result<Control, Cause> {
     ensure_directories(&config)?;
+    let ((store, image), listener) = open(&config, clock()).await?;
+    let folder = Some(config.data_dir.clone());
+    let (readiness, standing) = (Readiness::default(), Standing::Alone);
+    assemble(&config, Ground { store, image, listener, folder, readiness, standing }).await
+}
+
+/// Lets a control plane serve.
+pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control, Cause> {
     let (now, started) = (clock(), Instant::now());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let metrics = Metrics::new()?;
-    let ((store, image), (listener, local_addr)) = open(&config, now).await?;
+    let Ground { store, image, listener: (listener, local_addr), folder, readiness, standing } = ground;
     let Image { meta, authority, state } = image;
     let authority = Authority::load(meta.trust_domain.clone(), authority)?;
     let authority = Arc::new(authority.with_workload_lifetime(config.certificate_lifetime));
@@ -106,9 +130,8 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let tls = serve::config(&authority, own.clone(), provider.clone())?;
     let (unix, socket) = Socket::bind(&config.run_dir).await?;
 
-    let (registry, writer, stopped, (writable, watching)) =
-        begin((store, config.data_dir), state, meta, &metrics)?;
-    let (drain, readiness) = (Drain::new(), Readiness::default());
+    let (registry, writer, stopped, (writable, watching)) = begin((store, folder), state, meta, &metrics)?;
+    let drain = Drain::new();
     let context = Context {
         writer: writer.clone(),
         registry: registry.clone(),
@@ -128,7 +151,8 @@ async fn assemble(config: Config) -> Result<Control, Cause> {
     let strangers = serve_hosts(strangers, drain.handle(), readiness.part("joining"));
     let hosts = serve_hosts((server(), hosts, from_hosts), drain.handle(), readiness.part("hosts"));
     let (shown, writes) = (registry.clone(), writable.clone());
-    let read = ReadApi { registry, authority: authority.clone(), own: own.clone(), writes, started };
+    let read =
+        ReadApi { registry, authority: authority.clone(), own: own.clone(), writes, started, standing };
     let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
     let upkeep = Upkeep {
         authority: authority.clone(),
@@ -164,18 +188,18 @@ async fn open(config: &Config, now: Timestamp) -> Result<((Store, Image), (TcpLi
     Ok((opened, listening?))
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Cause> {
+pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Cause> {
     let unlistened = |source| Cause::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(unlistened)?;
     let local_addr = listener.local_addr().map_err(unlistened)?;
     Ok((listener, local_addr))
 }
 
-fn clock() -> Timestamp {
+pub(crate) fn clock() -> Timestamp {
     SystemTime::now().into()
 }
 
-fn ensure_directories(config: &Config) -> Result<(), Cause> {
+pub(crate) fn ensure_directories(config: &Config) -> Result<(), Cause> {
     for path in [config.data_dir.as_path(), config.run_dir.path()] {
         let fail = |source| Cause::Directory { path: path.to_owned(), source };
         store::ensure_directory(path).map_err(fail)?;
@@ -188,7 +212,7 @@ type Watched = (Writability, Vec<Task>);
 
 /// Starts the writer, with a registry that shows what it commits, and a watch over the store and its folder.
 fn begin(
-    (store, folder): (Store, PathBuf),
+    (store, folder): (Store, Option<PathBuf>),
     state: State,
     meta: Meta,
     metrics: &Metrics,
@@ -209,7 +233,7 @@ fn begin(
     Ok((registry, writer, stopped, (writable, tasks)))
 }
 
-fn server() -> Server {
+pub(crate) fn server() -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -217,7 +241,7 @@ fn server() -> Server {
 }
 
 /// For connections without a certificate, each of which may hold little.
-fn strangers_server() -> Server {
+pub(crate) fn strangers_server() -> Server {
     server()
         .max_concurrent_streams(STRANGERS_CALLS)
         .initial_connection_window_size(STRANGERS_WINDOW)

@@ -27,7 +27,7 @@ pub(crate) trait Coded: std::error::Error {
 pub(crate) fn status_of<R: Coded>(error: SubmitError<R>) -> Status {
     let code = match &error {
         SubmitError::Refused(refusal) => refusal.code(),
-        SubmitError::Commit(commit) if commit.is_full() => Code::ResourceExhausted,
+        SubmitError::Commit(commit) if commit.is_full() || commit.is_too_large() => Code::ResourceExhausted,
         SubmitError::Commit(_) | SubmitError::Busy | SubmitError::Stopped => Code::Unavailable,
     };
     Status::new(code, one_line(&error.to_string(), LONGEST))

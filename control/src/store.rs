@@ -10,6 +10,7 @@ mod history;
 mod open;
 mod restore;
 mod rows;
+mod shared;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulation;
 mod upgrade;
@@ -21,9 +22,9 @@ use std::collections::BTreeMap;
 use sealane_proto::types::TrustDomain;
 use sealane_proto::wire::v1;
 
-use crate::ca::AuthorityRecord;
+use crate::ca::{AuthorityRecord, SealKey};
 use crate::core::{State, Timestamp};
-use crate::kv::{CommitError, Condition, Failure, Kv, Limits, Transaction, Write};
+use crate::kv::{CommitError, Condition, Failure, Kv, Limits, Tenure, Transaction, Write};
 use history::{HISTORY, Ledger};
 
 pub(crate) use backup::encode;
@@ -35,6 +36,7 @@ pub(crate) use history::{Filter, Place};
 pub(crate) use open::{OpenError, ensure_directory, is_there, open};
 pub use restore::{RestoreError, Restored, restore};
 pub(crate) use rows::RecordError;
+pub(crate) use shared::{SharedError, open_shared};
 pub(crate) use watch::{Writability, watch};
 pub(crate) use writer::{Stopped, SubmitError, Writer};
 
@@ -70,6 +72,10 @@ pub(crate) struct Store {
     /// At which of the store's own revisions [`rows::META`] was last written; `None` when that is not known.
     guard: Option<u64>,
     history: Ledger,
+    /// Opens the authority's key, where that is encrypted.
+    seal: Option<SealKey>,
+    /// Where several control planes share it: the condition that this one leads, and the term that ends when it does not.
+    fence: Option<(Condition, Tenure)>,
 }
 
 /// New entries of the history, of this time; their places follow from the commit.
@@ -83,10 +89,17 @@ pub(crate) type Rows = BTreeMap<String, Vec<u8>>;
 pub(crate) enum WriteError {
     /// The store does not take it.
     #[error(
-        "the store {} cannot be written ({}), so nothing was changed; {}", .0.place, .0.reason,
-        if .0.full { "make space on its file system and try again" } else { "try again" }
+        "the store {} cannot be written ({}), {}", .0.place, .0.reason,
+        match .0 {
+            Failure { lost: true, .. } => "and it is not known what has happened; look, and try again",
+            Failure { full: true, .. } => "so nothing was changed; make space on its file system and try again",
+            Failure { .. } => "so nothing was changed; try again",
+        }
     )]
     Failed(Failure),
+    /// Another control plane has been elected.
+    #[error("this control plane leads no more, so nothing was changed; try again in a moment")]
+    Deposed,
     /// Another process has written.
     #[error("another control plane has written to the store, so nothing was changed; try again")]
     Raced,
@@ -112,7 +125,17 @@ pub(crate) enum ReadError {
 impl Store {
     /// A store in these rows; [`Store::load`] comes first.
     pub(crate) fn new(kv: Box<dyn Kv>) -> Self {
-        Self { kv, guard: None, history: Ledger::default() }
+        Self { kv, guard: None, history: Ledger::default(), seal: None, fence: None }
+    }
+
+    /// The same, with an authority whose key is encrypted.
+    pub(crate) fn sealed(kv: Box<dyn Kv>, seal: SealKey) -> Self {
+        Self { seal: Some(seal), ..Self::new(kv) }
+    }
+
+    /// Writes under this condition alone from now on; the term is over when it does not hold.
+    pub(crate) fn fence(&mut self, condition: Condition, tenure: Tenure) {
+        self.fence = Some((condition, tenure));
     }
 
     /// Writes all rows, the new revision and the history's entries in one durable transaction, if nobody else has written
@@ -136,7 +159,8 @@ impl Store {
             writes.into_iter().map(|write| (write.key().to_owned(), write)).collect();
         let meta = rows::meta_with(meta, Some(page.known_from));
         rows.insert(meta.key().to_owned(), meta);
-        let when = vec![Condition::Modified(rows::META.to_owned(), guard)];
+        let own = Condition::Modified(rows::META.to_owned(), guard);
+        let when = self.fence.iter().map(|(leads, _)| leads.clone()).chain([own]).collect();
         let transaction = Transaction { when, then: rows.into_values().collect() };
         self.guard = Some(self.kv.commit(&transaction).map_err(|error| match error {
             CommitError::Failed(failure) => WriteError::Failed(failure),
@@ -145,7 +169,14 @@ impl Store {
                 self.guard = Some(guard);
                 WriteError::TooLarge(reason)
             }
-            CommitError::Conflict { .. } | CommitError::Duplicate { .. } => WriteError::Raced,
+            CommitError::Conflict { key } => match &self.fence {
+                Some((leads, tenure)) if leads.key() == key => {
+                    tenure.end();
+                    WriteError::Deposed
+                }
+                Some(_) | None => WriteError::Raced,
+            },
+            CommitError::Duplicate { .. } => WriteError::Raced,
         })?);
         self.history.turn(page);
         Ok(())
@@ -170,7 +201,10 @@ impl Store {
     pub(crate) fn load(&mut self) -> Result<Image, ReadError> {
         let range = self.kv.range(rows::ROOT)?;
         let guard = range.rows.get(rows::META).map(|row| row.modified);
-        let rows: Rows = range.rows.into_iter().map(|(key, row)| (key, row.value)).collect();
+        let mut rows: Rows = range.rows.into_iter().map(|(key, row)| (key, row.value)).collect();
+        if let Some(seal) = &self.seal {
+            rows::open_authority(&mut rows, seal)?;
+        }
         let image = rows::image(&rows)?;
         let history = self.kv.range(HISTORY)?.rows;
         let history = history.into_iter().map(|(key, row)| (key, row.value)).collect();
@@ -179,17 +213,21 @@ impl Store {
         Ok(image)
     }
 
-    /// All rows of one moment, those of the history as well.
+    /// All rows of one moment, those of the history as well, the authority's key in clear.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub(crate) fn rows(&mut self) -> Result<Rows, Failure> {
+    pub(crate) fn rows(&mut self) -> Result<Rows, ReadError> {
         let range = self.kv.range(ALL)?;
         let ours = range
             .rows
             .into_iter()
             .filter(|(key, _)| [rows::ROOT, HISTORY].iter().any(|root| key.starts_with(root)));
-        Ok(ours.map(|(key, row)| (key, row.value)).collect())
+        let mut ours = ours.map(|(key, row)| (key, row.value)).collect();
+        if let Some(seal) = &self.seal {
+            rows::open_authority(&mut ours, seal)?;
+        }
+        Ok(ours)
     }
 
     /// Reads entries of the history that fit, newest first: up to `limit` of them, and up to so many bytes, but at least one; and
@@ -247,9 +285,20 @@ pub(crate) enum Since {
 }
 
 impl WriteError {
+    /// Returns true if the store takes less at once.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge(_))
+    }
+
     /// Returns true if space is missing.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.full)
+    }
+}
+
+impl From<Failure> for WriteError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

@@ -5,6 +5,7 @@ mod connect;
 mod ending;
 mod join;
 mod link;
+mod search;
 pub mod uplink;
 mod words;
 

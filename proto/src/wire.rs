@@ -22,6 +22,9 @@ pub mod v1 {
 /// The metadata of a status that says that the same request may succeed later by itself.
 pub const RETRY: &str = "sealane-retry";
 
+/// The metadata of a status of a control plane that does not lead: address of the one that does.
+pub const LEADER: &str = "sealane-leader";
+
 pub use fields::WireError;
 pub(crate) use fields::{Fields, all, each, text, texts};
 pub use protocols::{OLDEST_PROTOCOL, PROTOCOL, ProtocolError, agree};

@@ -82,6 +82,30 @@ impl Site {
         self.command(sealane().to_str().unwrap(), arguments)
     }
 
+    /// Starts an etcd of one member on the host, whose state outlives it.
+    #[must_use]
+    #[track_caller]
+    pub fn etcd(&self, address: &str) -> Running {
+        let url = format!("http://{address}");
+        let flags = ["--name", "one", "--data-dir", "/var/lib/etcd", "--max-txn-ops", "16384"];
+        let urls = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
+        let etcd = self.begin("/usr/bin/etcd", &[&flags[..], &urls[..]].concat());
+        let (host, port) = address.split_once(':').unwrap();
+        crate::eventually(crate::PATIENCE, "etcd listens", || {
+            let look = format!("exec 3<>/dev/tcp/{host}/{port}");
+            self.command("bash", &["-c", &look]).status.success().then_some(())
+        });
+        etcd
+    }
+
+    /// State of the host's control plane, in its own words; `None` when none answers.
+    #[must_use]
+    #[track_caller]
+    pub fn control_status(&self) -> Option<Value> {
+        let asked = self.sealane(&["status", "-o", "json", "--socket", "/run/sealane/control.sock"]);
+        serde_json::from_str(&asked.stdout).ok()
+    }
+
     /// Asks the host's agent by a reading verb and returns its JSON.
     #[must_use]
     #[track_caller]

@@ -12,7 +12,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sealane up --listen 0.0.0.0:7443 --underlay eth1",
         ],
     ),
-    ("control", &["sealane control", "sealane control --listen 192.0.2.11:7443 --trust-domain example.org"]),
+    (
+        "control",
+        &[
+            "sealane control",
+            "sealane control --listen 192.0.2.11:7443 --trust-domain example.org",
+            "sealane control --listen 192.0.2.11:7443 --store etcd --etcd http://192.0.2.31:2379 --key-file /etc/sealane/key",
+        ],
+    ),
     (
         "agent",
         &[

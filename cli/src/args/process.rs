@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
+use sealane_control::kv::EtcdUrl;
 use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
@@ -73,12 +74,57 @@ pub(crate) struct Control {
     /// Kind of the store that keeps desired state
     #[arg(long, value_enum, default_value_t)]
     pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) shared: SharedStore,
     /// Address of control's own /metrics, /live and /ready
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = socket_address)]
     pub(crate) metrics: SocketAddr,
     /// Lifetime of certificates of services and workloads, which hosts renew after a third of it
     #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) certificate_lifetime: Option<std::time::Duration>,
+}
+
+/// What is said of a store in etcd.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SharedStore {
+    /// URL of a member of etcd; several are tried one after another
+    #[arg(
+        long,
+        env = "SEALANE_ETCD",
+        value_name = "URL",
+        value_delimiter = ',',
+        required_if_eq("store", "etcd"),
+        requires = "key_file"
+    )]
+    pub(crate) etcd: Vec<EtcdUrl>,
+    /// Prefix of this mesh's keys in etcd
+    #[arg(long, value_name = "PREFIX", default_value = "", requires = "etcd", hide_default_value = true)]
+    pub(crate) etcd_prefix: String,
+    /// File with the authority of etcd's certificates (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd", value_hint = ValueHint::FilePath)]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// File with the certificate by which etcd knows this control plane (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_key", value_hint = ValueHint::FilePath)]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// File with the key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", value_hint = ValueHint::FilePath)]
+    pub(crate) etcd_key: Option<PathBuf>,
+    /// File, the same for every control plane, by which the certificate authority's key is encrypted in etcd: 32 random bytes or
+    /// more, as of `openssl rand -hex 32`
+    #[arg(long, env = "SEALANE_KEY_FILE", value_name = "FILE", requires = "etcd", value_hint = ValueHint::FilePath)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Address at which hosts and other control planes reach this one [default: that of --listen]
+    #[arg(long, value_name = "HOST:PORT", requires = "etcd")]
+    pub(crate) advertise: Option<ControlAddr>,
+    /// Time without a sign of life after which another control plane leads, in whole seconds from 2 on
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "etcd", value_parser = leader_ttl)]
+    pub(crate) leader_ttl: Duration,
+}
+
+fn leader_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).ok();
+    let ttl = ttl.filter(|ttl| ttl.subsec_nanos() == 0 && (2..=60).contains(&ttl.as_secs()));
+    ttl.ok_or_else(|| "it must be whole seconds between 2s and 60s, like 2s".to_owned())
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
@@ -97,6 +143,8 @@ pub(crate) enum Store {
     /// In a file of this control plane's own.
     #[default]
     Redb,
+    /// In etcd, which several control planes may share.
+    Etcd,
 }
 
 /// `sealane agent`.

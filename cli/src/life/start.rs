@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use sealane_agent::Agent;
 use sealane_base::admin;
+use sealane_base::metrics::Family;
+use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
-use sealane_control::Control;
+use sealane_control::kv::{EtcdPlace, EtcdTls};
+use sealane_control::{Control, Member, MemberConfig};
 use sealane_fabric::overlay::{UnderlayChoice, UnderlayChoices};
 use sealane_proto::document::Document;
 use sealane_proto::resource::ControlAddr;
@@ -16,7 +19,7 @@ use sealane_proto::token::JoinToken;
 use sealane_sys::RunDir;
 use tokio::net::TcpListener;
 
-use crate::args::{HostArgs, check_environment};
+use crate::args::{HostArgs, SharedStore, check_environment};
 use crate::document;
 use crate::failure::Failure;
 
@@ -32,24 +35,63 @@ pub(super) async fn control(
     config: sealane_control::Config,
     address: SocketAddr,
 ) -> Result<(Control, Task), Failure> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|error| {
-        failed(format!("cannot serve metrics on {address}: {error}; hint: choose another --metrics"))
-    })?;
+    let listener = metrics_listener(address).await?;
     let control = sealane_control::start(config).await.map_err(failed)?;
-    let measured = control.gather();
+    let serving = metrics(listener, control.readiness(), control.gather(), control.scrape_targets());
+    tracing::info!(listen = %control.local_addr(), "control is ready");
+    Ok((control, serving))
+}
+
+/// One control plane of several, with its metrics likewise.
+pub(super) async fn member(config: MemberConfig, address: SocketAddr) -> Result<(Member, Task), Failure> {
+    let listener = metrics_listener(address).await?;
+    let member = Member::start(config).await.map_err(failed)?;
+    let serving = metrics(listener, member.readiness(), member.gather(), member.scrape_targets());
+    tracing::info!(listen = %member.local_addr(), "control is ready");
+    Ok((member, serving))
+}
+
+/// Builds the settings of one control plane of several.
+pub(super) fn member_config(
+    control: sealane_control::Config,
+    shared: SharedStore,
+) -> Result<MemberConfig, Failure> {
+    let advertise = match shared.advertise {
+        Some(advertise) => advertise,
+        None if control.listen.ip().is_unspecified() || control.listen.port() == 0 => {
+            return Err(Failure::usage(format!(
+                "--listen {} names no address at which hosts reach this control plane: give one with --advertise",
+                control.listen
+            )));
+        }
+        None => ControlAddr { text: control.listen.to_string(), literal: Some(control.listen) },
+    };
+    let tls = EtcdTls { authority: shared.etcd_ca, client: shared.etcd_cert.zip(shared.etcd_key) };
+    let place = EtcdPlace { urls: shared.etcd, prefix: shared.etcd_prefix, tls };
+    let key_file =
+        shared.key_file.ok_or_else(|| Failure::usage("--store etcd needs --key-file".to_owned()))?;
+    Ok(MemberConfig { control, place, key_file, advertise, term: shared.leader_ttl })
+}
+
+async fn metrics_listener(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        failed(format!("cannot serve metrics on {address}: {error}; hint: choose another --metrics"))
+    })
+}
+
+/// Serves what is measured, for as long as the task is held.
+fn metrics(
+    listener: TcpListener,
+    readiness: &Readiness,
+    measured: impl Fn() -> Vec<Family> + Send + Sync + 'static,
+    targets: impl Fn() -> String + Send + Sync + 'static,
+) -> Task {
     let gather: admin::Gather = Arc::new(move || {
         let families = measured();
         Box::pin(async move { families })
     });
-    let targets = admin::Page {
-        path: "/targets",
-        content_type: "application/json",
-        body: Arc::new(control.scrape_targets()),
-    };
-    let serving = admin::serve(listener, control.readiness().clone(), gather, vec![targets]);
-    tracing::info!(listen = %control.local_addr(), "control is ready");
-    Ok((control, task::spawn_fallible("metrics", serving)))
+    let targets = admin::Page { path: "/targets", content_type: "application/json", body: Arc::new(targets) };
+    task::spawn_fallible("metrics", admin::serve(listener, readiness.clone(), gather, vec![targets]))
 }
 
 /// Builds the settings that an agent runs with.

@@ -15,6 +15,7 @@ use crate::ca::{Authority, OwnCertificate};
 use crate::census::is_ready;
 use crate::core::{NodeRecord, Span, Timestamp};
 use crate::registry::{AgentPresence, Directory, Registry};
+use crate::serve::Leader;
 use crate::store::Writability;
 
 /// Serves views. Cheap: nothing here waits for the store.
@@ -25,6 +26,18 @@ pub(crate) struct ReadApi {
     pub(crate) own: Arc<OwnCertificate>,
     pub(crate) writes: Writability,
     pub(crate) started: Instant,
+    pub(crate) standing: Standing,
+}
+
+/// Standing of a control plane among those that share its store.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    /// None shares it.
+    Alone,
+    /// It leads.
+    Leading,
+    /// It does not, and this one does, as far as is known.
+    Standby(Leader),
 }
 
 #[tonic::async_trait]

@@ -6,6 +6,7 @@
 mod client;
 mod connect;
 mod feed;
+mod lease;
 mod wire;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use wire::{
 };
 
 pub use connect::{EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError};
+pub use lease::{Candidate, Tenure, Term};
 
 /// Numbers of operations in a transaction that are tried: etcd does not tell its limit, which is 128 unless it was raised.
 const OPERATIONS: [usize; 5] = [16_384, 4_096, 1_024, 512, 128];
@@ -119,7 +121,9 @@ impl Etcd {
         let writes = transaction.then.iter().map(|write| {
             let key = self.keys.of(write.key());
             let request = match write {
-                Write::Put(_, value) => Request::RequestPut(PutRequest { key, value: value.clone() }),
+                Write::Put(_, value) => {
+                    Request::RequestPut(PutRequest { key, value: value.clone(), lease: 0 })
+                }
                 Write::Delete(_) => Request::RequestDeleteRange(DeleteRangeRequest { key }),
             };
             RequestOp { request: Some(request) }
@@ -197,7 +201,7 @@ impl Kv for Etcd {
         }
         if repeated {
             let reason = "an answer was lost, and what was asked for may have happened";
-            return Err(self.client.failure(reason, false).into());
+            return Err(self.client.lost(reason).into());
         }
         Err(self.conflict(transaction, answer))
     }

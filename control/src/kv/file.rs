@@ -220,5 +220,5 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Row, redb::Error> {
 fn failure(path: &Path, error: &redb::Error) -> Failure {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     let full = matches!(error, redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded));
-    Failure { place: path.display().to_string(), reason: error.to_string(), full }
+    Failure { place: path.display().to_string(), reason: error.to_string(), full, lost: false }
 }

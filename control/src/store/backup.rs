@@ -171,8 +171,9 @@ fn length(bytes: &[u8], payload: u64) -> BackupError {
 fn content(error: RecordError) -> BackupError {
     match error {
         RecordError::Newer(_) => BackupError::Newer,
-        RecordError::Kind(_) | RecordError::Damaged { .. } | RecordError::Missing(_) => {
-            BackupError::Content(error.to_string())
-        }
+        RecordError::Kind(_)
+        | RecordError::Damaged { .. }
+        | RecordError::Missing(_)
+        | RecordError::Sealed(_) => BackupError::Content(error.to_string()),
     }
 }

@@ -226,7 +226,8 @@ fn unopened(path: &Path, error: impl Into<redb::Error>) -> OpenError {
     } else if let redb::Error::Io(source) = error {
         OpenError::Io { path, source }
     } else {
-        let failure = kv::Failure { place: "the file".to_owned(), reason: error.to_string(), full: false };
+        let failure =
+            kv::Failure { place: "the file".to_owned(), reason: error.to_string(), full: false, lost: false };
         OpenError::Unreadable { path, source: failure.into() }
     }
 }

@@ -7,7 +7,7 @@ use sealane_proto::types::TrustDomain;
 
 use super::history::HISTORY;
 use super::{Image, Meta, Rows, SCHEMA};
-use crate::ca::AuthorityRecord;
+use crate::ca::{AuthorityRecord, SealError, SealKey};
 use crate::core::{Change, RowError, State};
 use crate::kv::Write;
 
@@ -38,6 +38,9 @@ struct AuthorityRow {
     key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     certificate: Vec<u8>,
+    /// The key, encrypted, in place of the key.
+    #[prost(bytes = "vec", tag = "3")]
+    sealed: Vec<u8>,
 }
 
 /// Reasons for which a row cannot be read.
@@ -57,6 +60,9 @@ pub(crate) enum RecordError {
     /// Written by a newer version.
     #[error("schema {0}, this one knows {SCHEMA}")]
     Newer(u32),
+    /// The authority's key is encrypted by another key file's key.
+    #[error(transparent)]
+    Sealed(SealError),
     /// A record that every store has is not there.
     #[error("record {0:?} is missing")]
     Missing(&'static str),
@@ -102,8 +108,27 @@ pub(super) fn restamped(value: &[u8]) -> Result<Vec<u8>, RecordError> {
 
 /// The authority's row.
 pub(super) fn authority(record: &AuthorityRecord) -> Write {
-    let row = AuthorityRow { key: record.key.clone(), certificate: record.certificate.clone() };
+    let row =
+        AuthorityRow { key: record.key.clone(), certificate: record.certificate.clone(), sealed: vec![] };
     Write::Put(AUTHORITY.to_owned(), row.encode_to_vec())
+}
+
+/// The authority's row, its key encrypted.
+pub(super) fn sealed_authority(record: &AuthorityRecord, key: &SealKey) -> Result<Write, SealError> {
+    let row =
+        AuthorityRow { key: vec![], certificate: record.certificate.clone(), sealed: key.seal(record)? };
+    Ok(Write::Put(AUTHORITY.to_owned(), row.encode_to_vec()))
+}
+
+/// Decrypts the authority's key in these rows.
+pub(super) fn open_authority(rows: &mut Rows, key: &SealKey) -> Result<(), RecordError> {
+    let Some(row) = rows.get_mut(AUTHORITY) else { return Ok(()) };
+    let AuthorityRow { certificate, sealed, .. } = decode(AUTHORITY, row)?;
+    let record = key.open(&sealed, certificate).map_err(RecordError::Sealed)?;
+    if let Write::Put(_, opened) = authority(&record) {
+        *row = opened;
+    }
+    Ok(())
 }
 
 /// The row of a change.
@@ -152,7 +177,7 @@ fn read_meta(value: &[u8]) -> Result<Meta, RecordError> {
 }
 
 fn read_authority(value: &[u8]) -> Result<AuthorityRecord, RecordError> {
-    let AuthorityRow { key, certificate } = decode(AUTHORITY, value)?;
+    let AuthorityRow { key, certificate, .. } = decode(AUTHORITY, value)?;
     Ok(AuthorityRecord { key, certificate })
 }
 

@@ -272,6 +272,54 @@ async fn a_store_that_takes_little_at_once_gets_several_commits_and_what_is_too_
     stopped.wait();
 }
 
+#[test]
+fn whose_term_is_over_writes_nothing_and_hears_it() {
+    let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
+    let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
+    let mut memory = kv::Memory::new();
+    let leads = |who: &str| Write::Put("/sealane/leader".to_owned(), who.as_bytes().to_vec());
+    let first = vec![rows::meta(&meta), rows::authority(&authority), leads("this one")];
+    let term = memory.commit(&Transaction { when: vec![], then: first }).unwrap();
+    let shared = Arc::new(std::sync::Mutex::new(memory));
+    let (mut store, tenure) = (Store::new(Box::new(Shared(shared.clone()))), kv::Tenure::default());
+    store.load().unwrap();
+    store.fence(Condition::Modified("/sealane/leader".to_owned(), term), tenure.clone());
+    store.commit(&meta, vec![], (NOW, vec![])).unwrap();
+    assert!(tenure.lasts());
+    // The same value by another one: it is the row that counts, not what it says.
+    shared.lock().unwrap().commit(&Transaction { when: vec![], then: vec![leads("this one")] }).unwrap();
+    let before = shared.lock().unwrap().range("").unwrap();
+    assert_eq!(store.commit(&meta, vec![], (NOW, vec![])), Err(WriteError::Deposed));
+    assert!(!tenure.lasts());
+    assert_eq!(shared.lock().unwrap().range("").unwrap(), before);
+}
+
+/// A store that others have as well.
+#[derive(Debug)]
+struct Shared(Arc<std::sync::Mutex<kv::Memory>>);
+
+impl Kv for Shared {
+    fn get(&mut self, key: &str) -> Result<(u64, Option<kv::Row>), Failure> {
+        self.0.lock().unwrap().get(key)
+    }
+
+    fn range(&mut self, prefix: &str) -> Result<kv::Range, Failure> {
+        self.0.lock().unwrap().range(prefix)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<u64, CommitError> {
+        self.0.lock().unwrap().commit(transaction)
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Result<kv::Watch, kv::Compacted> {
+        self.0.lock().unwrap().watch(prefix, from)
+    }
+
+    fn compact(&mut self, before: u64) {
+        self.0.lock().unwrap().compact(before);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_happened_the_records_load_to_the_same_state(steps in prop::collection::vec(model::step(), 1..40)) {

@@ -81,5 +81,5 @@ fn layout(database: &Database) -> Result<Rows, redb::Error> {
 }
 
 fn failed(error: redb::Error) -> ReadError {
-    Failure { place: "the file".to_owned(), reason: error.to_string(), full: false }.into()
+    Failure { place: "the file".to_owned(), reason: error.to_string(), full: false, lost: false }.into()
 }

@@ -13,10 +13,11 @@ use super::{Health, Writer};
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// The store and the folder that it is in, as far as is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Writability {
     health: Health,
-    disk: Arc<Disk>,
+    /// None under a store that is elsewhere.
+    disk: Option<Arc<Disk>>,
 }
 
 impl Writability {
@@ -24,19 +25,19 @@ impl Writability {
     pub(crate) fn problem(&self) -> Option<String> {
         let failed = self.health.problem().map(|problem| problem.to_string());
         let full = || {
-            let problem = self.disk.problem()?;
+            let problem = self.disk.as_ref()?.problem()?;
             Some(format!("{problem}; until then changes may be refused, hosts go on by what they have"))
         };
         failed.or_else(full)
     }
 }
 
-/// Watches the store and the folder that it is in.
-pub(crate) fn watch(health: Health, folder: PathBuf, writer: &Writer) -> (Writability, Vec<Task>) {
-    let disk = Disk::new(folder);
-    let looking = task::spawn("disk", disk.clone().watch());
+/// Watches the store and the folder that it is in, if it is in one.
+pub(crate) fn watch(health: Health, folder: Option<PathBuf>, writer: &Writer) -> (Writability, Vec<Task>) {
+    let disk = folder.map(Disk::new);
+    let looking = disk.clone().map(|disk| task::spawn("disk", disk.watch()));
     let retrying = task::spawn("store-retry", retry(health.clone(), writer.clone()));
-    (Writability { health, disk }, vec![looking, retrying])
+    (Writability { health, disk }, looking.into_iter().chain([retrying]).collect())
 }
 
 /// Tries a store that could not be written, until it can: nobody else may come for a long time.

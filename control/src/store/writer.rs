@@ -111,7 +111,7 @@ impl Writer {
     /// # Errors
     /// When they cannot be read, or control ends.
     pub(crate) async fn rows(&self) -> Result<Rows, SubmitError<Infallible>> {
-        self.read(Store::rows).await
+        self.ask(Store::rows).await
     }
 
     /// Reads something of the store, after whatever was submitted before.
@@ -122,6 +122,13 @@ impl Writer {
         &self,
         read: impl FnOnce(&mut Store) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, SubmitError<Infallible>> {
+        self.ask(read).await
+    }
+
+    async fn ask<T: Send + 'static, E: Into<WriteError> + Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, SubmitError<Infallible>> {
         let (reply, answer) = oneshot::channel();
         let read = Box::new(move |store: &mut Store| {
             // The reader may have gone.
@@ -129,7 +136,7 @@ impl Writer {
         });
         self.queue.send(Message::Read(read)).await.map_err(|_| SubmitError::Stopped)?;
         let answer = answer.await.map_err(|_| SubmitError::Stopped)?;
-        answer.map_err(|failure| SubmitError::Commit(WriteError::Failed(failure)))
+        answer.map_err(|error| SubmitError::Commit(error.into()))
     }
 
     /// Lets the writer find out whether the store can be written again, if it could not: [`Health`] tells.

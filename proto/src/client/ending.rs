@@ -4,6 +4,7 @@ use sealane_base::text::one_line;
 
 use super::words::of_loss;
 use crate::resource::ControlAddr;
+use crate::wire::LEADER;
 
 /// Length to which a reason that control gives is shown.
 pub(super) const LONGEST_REASON: usize = 2_048;
@@ -16,11 +17,13 @@ pub(super) struct Ending {
     pub(super) refused: bool,
     /// True if another agent has taken this host's place.
     pub(super) displaced: bool,
+    /// Address of the control plane that leads, in the words of one that does not.
+    pub(super) leader: Option<ControlAddr>,
 }
 
 impl From<String> for Ending {
     fn from(reason: String) -> Self {
-        Self { reason, refused: false, displaced: false }
+        Self { reason, refused: false, displaced: false, leader: None }
     }
 }
 
@@ -34,8 +37,14 @@ impl Ending {
         }
         let refused = status.code() == tonic::Code::PermissionDenied;
         let displaced = status.code() == tonic::Code::Aborted;
-        Self { reason: format!("control at {address} refuses: {message}"), refused, displaced }
+        let leader = leader(status);
+        Self { reason: format!("control at {address} refuses: {message}"), refused, displaced, leader }
     }
+}
+
+/// Reads from a refusal where the control plane is that leads.
+pub(super) fn leader(status: &tonic::Status) -> Option<ControlAddr> {
+    status.metadata().get(LEADER)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -47,7 +56,7 @@ mod tests {
         let address: ControlAddr = "192.0.2.1:7443".parse().unwrap();
         let check = |status: tonic::Status, reason: &str, refused: bool| {
             let ending = Ending::of(&status, &address);
-            assert_eq!(ending, Ending { reason: reason.to_owned(), refused, displaced: false });
+            assert_eq!(ending, Ending { reason: reason.to_owned(), refused, displaced: false, leader: None });
         };
         check(
             tonic::Status::permission_denied("node host-4 was removed"),

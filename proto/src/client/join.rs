@@ -12,6 +12,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Other
 use sealane_base::text::one_line;
 
 use super::connect::{ConnectError, tls_channel};
+use super::ending::leader;
 use super::words::of_loss;
 use crate::identity::{Expected, PeerVerifier, Principal, Trust, TrustError, peer_identity, signatures};
 use crate::resource::{ControlAddr, Node};
@@ -47,6 +48,8 @@ pub enum JoinError {
         reason: String,
         /// True if trying again unchanged may help (control was not ready).
         retry: bool,
+        /// Address of the control plane that leads, in the words of one that does not.
+        leader: Option<Box<ControlAddr>>,
     },
     /// An answer that makes no sense.
     #[error("control at {address} answered the join with {what}")]
@@ -62,6 +65,15 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    /// Returns the address of the control plane that leads, where one that does not has named it.
+    #[must_use]
+    pub fn leader(&self) -> Option<&ControlAddr> {
+        match self {
+            Self::Refused { leader, .. } => leader.as_deref(),
+            Self::Connect(_) | Self::Answer { .. } | Self::Trust(_) => None,
+        }
+    }
+
     /// Returns true if trying again unchanged may help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -134,7 +146,13 @@ fn refused(address: &ControlAddr, node: &Node, status: &tonic::Status) -> JoinEr
     } else {
         one_line(status.message(), 2_048).into_owned()
     };
-    JoinError::Refused { address: address.clone(), node: node.name.to_string(), reason, retry }
+    JoinError::Refused {
+        address: address.clone(),
+        node: node.name.to_string(),
+        reason,
+        retry,
+        leader: leader(status).map(Box::new),
+    }
 }
 
 fn accept(answer: v1::JoinResponse) -> Result<Joined, String> {

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
 use super::ending::Ending;
+use super::search::Search;
 use super::uplink::{self, Uplink, message};
 use crate::resource::{ControlAddr, Edition, NetworkDelta, NetworkSnapshot, Whereabouts, Workload};
 use crate::types::{Generation, Mtu, NetworkName, NodeName, WorkloadName};
@@ -162,15 +163,13 @@ impl Link {
 
 async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc::Sender<LinkEvent>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    for attempt in 0_usize.. {
-        let Some(address) = inputs.addresses.get(attempt % inputs.addresses.len().max(1)).cloned() else {
-            return;
-        };
+    let mut search = Search::new(inputs.addresses.clone());
+    while let Some(address) = search.next() {
         let mut moved = inputs.place.clone();
         moved.mark_unchanged();
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
         let begun = Instant::now();
-        let (Ending { reason, refused, displaced }, welcomed) = tokio::select! {
+        let (Ending { reason, refused, displaced, leader }, welcomed) = tokio::select! {
             ended = session.run(&provider) => ended,
             // A stream from an address that the host has lost would only fall silent.
             Ok(()) = moved.changed() => {
@@ -180,12 +179,16 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
         };
         if welcomed && begun.elapsed() >= LASTING {
             backoff.reset();
+            search.begin();
         }
+        search.hear(leader);
         if events.send(LinkEvent::Down { reason, refused }).await.is_err() {
             return;
         }
         let wait = if displaced {
             Backoff::new(DISPLACED_WAIT, DISPLACED_WAIT).next_wait(rand::random())
+        } else if search.goes_on() {
+            Duration::ZERO
         } else {
             backoff.next_wait(rand::random())
         };

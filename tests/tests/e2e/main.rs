@@ -60,6 +60,7 @@ mod removal;
 mod resolvers;
 mod restore;
 mod services;
+mod several_controls;
 mod several_networks;
 mod sidecars;
 mod status;

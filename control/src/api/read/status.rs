@@ -8,11 +8,12 @@ use sealane_proto::resource::Node;
 use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
-use super::{ReadApi, count};
+use super::{ReadApi, Standing, count};
 use crate::VERSION;
 use crate::address_rest;
 use crate::core::{NodeRecord, Span, Timestamp};
 use crate::registry::{AgentPresence, Directory, PublishedNetwork, Registry, Takeover};
+use crate::serve::Leader;
 
 pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let directory = api.registry.directory();
@@ -23,7 +24,7 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
     let networks = || directory.networks.values();
     let (too_short, short) = short_ways(&directory);
     v1::StatusResponse {
-        role: "control".to_owned(),
+        role: role(&api.standing).to_owned(),
         version: VERSION.to_owned(),
         uptime_seconds: api.started.elapsed().as_secs(),
         trust_domain: domain.to_string(),
@@ -40,13 +41,31 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         networks: count(directory.networks.len()),
         services: count(networks().map(|network| network.services().len()).sum()),
         workloads: count(networks().map(|network| network.workloads().len()).sum()),
-        problems: problems(api, &directory, too_short, now),
+        problems: match &api.standing {
+            Standing::Standby(leader) => leaderless(leader),
+            Standing::Alone | Standing::Leading => problems(api, &directory, too_short, now),
+        },
         notes: {
             let undecided = networks().filter_map(|published| published.network().undecided());
             undecided.chain(unknown_hosts(&directory)).chain(short).collect()
         },
         ..v1::StatusResponse::default()
     }
+}
+
+/// Names what the process is.
+fn role(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Alone | Standing::Leading => "control",
+        Standing::Standby(_) => "standby",
+    }
+}
+
+/// Describes that nobody leads, if a standby knows of nobody.
+fn leaderless(leader: &Leader) -> Vec<String> {
+    let sentence = "no control plane leads: nothing can be changed, hosts go on by what they have; see that etcd answers this host, and \
+                    the logs of the control planes";
+    if leader.load().is_none() { vec![sentence.to_owned()] } else { vec![] }
 }
 
 /// Names what is for hosts that are not there: these may join yet, or be misspelt.

@@ -66,7 +66,12 @@ impl Client {
 
     /// Returns a failure of what is at these members.
     pub(super) fn failure(&self, reason: impl Into<String>, full: bool) -> Failure {
-        Failure { place: self.place(), reason: reason.into(), full }
+        Failure { place: self.place(), reason: reason.into(), full, lost: false }
+    }
+
+    /// Returns a failure after which what was asked for may have happened.
+    pub(super) fn lost(&self, reason: impl Into<String>) -> Failure {
+        Failure { lost: true, ..self.failure(reason, false) }
     }
 
     /// Returns a connection to a member, the same one as long as it lasts.
@@ -204,7 +209,7 @@ impl Client {
                 (Err(error), None) => return Err(error),
             }
         }
-        Err(CallError::Lost(lost.unwrap_or_else(|| self.failure("no member answered", false))))
+        Err(CallError::Lost(lost.unwrap_or_else(|| self.lost("no member answered"))))
     }
 
     /// Tells what an answer that is none means for whoever asked.
@@ -212,9 +217,7 @@ impl Client {
         let words = status.message().trim_start_matches("etcdserver: ");
         let connection = std::error::Error::source(status).is_some();
         match status.code() {
-            _ if connection => {
-                CallError::Lost(self.failure(format!("the connection was lost ({words})"), false))
-            }
+            _ if connection => CallError::Lost(self.lost(format!("the connection was lost ({words})"))),
             Code::InvalidArgument if words.contains("too many operations") || words.contains("too large") => {
                 CallError::TooLarge(words.to_owned())
             }
@@ -239,7 +242,7 @@ impl Client {
             | Code::Aborted
             | Code::Internal
             | Code::Unavailable
-            | Code::DataLoss => CallError::Lost(self.failure(words, false)),
+            | Code::DataLoss => CallError::Lost(self.lost(words)),
         }
     }
 

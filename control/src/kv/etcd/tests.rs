@@ -88,7 +88,7 @@ fn a_lost_answer_may_have_happened_and_what_cannot_happen_twice_is_asked_for_aga
     let revision = etcd.commit(&put("/a", vec![])).unwrap();
     server.signal(Signal::STOP);
     let lost = etcd.commit(&put("/a", b"lost".to_vec()));
-    assert!(matches!(lost, Err(CommitError::Failed(Failure { full: false, .. }))), "{lost:?}");
+    assert!(matches!(lost, Err(CommitError::Failed(Failure { full: false, lost: true, .. }))), "{lost:?}");
     server.signal(Signal::CONT);
     let (_, now) = etcd.get("/a").unwrap();
     let now = now.unwrap().modified;

@@ -1,0 +1,93 @@
+//! Metrics of whatever this control plane is at the moment: one that leads, or a standby.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealane_base::metrics::{Family, gather};
+
+use crate::Control;
+use crate::kv::Failure;
+use crate::metrics::Metrics;
+
+/// The metrics of the moment.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    stage: Mutex<Stage>,
+}
+
+/// What there is to show.
+#[derive(Default)]
+struct Stage {
+    families: Option<Arc<dyn Fn() -> Vec<Family> + Send + Sync>>,
+    targets: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    leads: bool,
+    /// The store's failure since which nobody could be asked who leads.
+    lost: Option<Failure>,
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage").field("leads", &self.leads).field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
+impl Shown {
+    /// This control plane leads from now on.
+    pub(super) fn leads(&self, control: &Control) {
+        let (families, targets) = (Arc::new(control.gather()), Arc::new(control.scrape_targets()));
+        *self.stage() = Stage { families: Some(families), targets: Some(targets), leads: true, lost: None };
+    }
+
+    /// This control plane is a standby from now on.
+    pub(super) fn stands_by(&self, metrics: Metrics) {
+        let lost = self.stage().lost.take();
+        let families = Arc::new(move || gather(&metrics.registry));
+        *self.stage() = Stage { families: Some(families), targets: None, leads: false, lost };
+    }
+
+    /// The store answers.
+    pub(super) fn reaches_store(&self) {
+        if self.stage().lost.take().is_some() {
+            tracing::info!("the store is reached again");
+        }
+    }
+
+    /// The store does not answer; true if that is new.
+    pub(super) fn lost_store(&self, failure: &Failure) -> bool {
+        self.stage().lost.replace(failure.clone()).is_none()
+    }
+
+    /// Gathers the families of the moment.
+    pub(super) fn gather(&self) -> Vec<Family> {
+        let (families, leads, lost) = {
+            let stage = self.stage();
+            (stage.families.clone(), stage.leads, stage.lost.is_some())
+        };
+        let leading = Family::flag(
+            "sealane_control_leading",
+            "Whether this control plane leads, of those that share a store: 1 or 0.",
+            leads,
+        );
+        let reached = Family::flag(
+            "sealane_control_store_reached",
+            "Whether the store that control planes share answers this one: 1 or 0.",
+            !lost,
+        );
+        families
+            .map(|families| families())
+            .unwrap_or_default()
+            .into_iter()
+            .chain([leading, reached])
+            .collect()
+    }
+
+    /// Returns the targets for Prometheus, as JSON.
+    pub(super) fn targets(&self) -> String {
+        let targets = self.stage().targets.clone();
+        targets.map_or_else(|| "[]".to_owned(), |targets| targets())
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

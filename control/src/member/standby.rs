@@ -1,0 +1,159 @@
+//! A control plane that does not lead: it names the one that does, and shows what it knows while there is none.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream;
+use rustls::crypto::CryptoProvider;
+use sealane_base::drain::{Drain, Draining};
+use sealane_base::ready::{Part, Readiness};
+use sealane_base::socket::Listener;
+use sealane_base::task::{self, Task};
+use sealane_proto::types::Generation;
+use sealane_proto::wire::v1;
+use sealane_sys::RunDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use v1::admin_server::AdminServer;
+use v1::control_server::ControlServer;
+use v1::read_server::ReadServer;
+
+use crate::Control;
+use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
+use crate::ca::{Authority, OwnCertificate};
+use crate::core::State;
+use crate::metrics::Metrics;
+use crate::registry::{Directory, Registry};
+use crate::serve::{self, Acceptor, Connection, Leader, Ready, Refusing, Socket};
+use crate::start::{Cause, clock, server, strangers_server};
+use crate::store::{Meta, Writability};
+
+/// Limit for the end of calls, each of which is a refusal.
+const DRAIN: Duration = Duration::from_millis(500);
+/// Interval at which the own certificate is looked at.
+const RENEW: Duration = Duration::from_secs(60);
+
+/// The mesh as this control plane last knew it, and what TLS needs.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) authority: Arc<Authority>,
+    pub(super) registry: Arc<Registry>,
+}
+
+/// A standby that serves.
+pub(super) struct Standby {
+    metrics: Metrics,
+    drain: Drain,
+    servers: Vec<Task>,
+    upkeep: [Task; 2],
+    socket: Socket,
+}
+
+impl Known {
+    /// What a store holds.
+    pub(super) fn of(authority: Arc<Authority>, state: &State, meta: &Meta) -> Result<Self, Cause> {
+        let generation = Generation { epoch: meta.epoch, revision: meta.revision };
+        let connected = Metrics::new()?.agents_connected;
+        let registry = Registry::new(Directory::first(state, generation), connected, clock());
+        Ok(Self { authority, registry })
+    }
+}
+
+impl Control {
+    /// Returns what it knows of the mesh.
+    pub(super) fn known(&self) -> Known {
+        Known { authority: self.authority.clone(), registry: self.shown.clone() }
+    }
+}
+
+impl Standby {
+    /// Serves at these sockets.
+    ///
+    /// # Errors
+    /// When TLS or the socket cannot be made.
+    pub(super) async fn start(
+        known: &Known,
+        leader: Leader,
+        listener: TcpListener,
+        run_dir: &RunDir,
+        readiness: &Readiness,
+    ) -> Result<Self, Cause> {
+        let Known { authority, registry } = known.clone();
+        let (metrics, drain, started) = (Metrics::new()?, Drain::new(), Instant::now());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let own = Arc::new(OwnCertificate::new(&authority, &provider, clock())?);
+        let tls = serve::config(&authority, own.clone(), provider.clone())?;
+        let renewing = task::spawn("upkeep", renew(own.clone(), authority.clone(), provider));
+        let (unix, socket) = Socket::bind(run_dir).await?;
+        let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
+        let ready = Ready { hosts: to_hosts, strangers: to_strangers };
+        let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
+        let refuse = |server, connections, part| {
+            refuse_hosts((server, connections), leader.clone(), drain.handle(), readiness.part(part))
+        };
+        let hosts = refuse(server(), from_hosts, "hosts");
+        let strangers = refuse(strangers_server(), from_strangers, "joining");
+        let writes = Writability::default();
+        let read = ReadApi {
+            registry,
+            authority,
+            own,
+            writes,
+            started,
+            standing: Standing::Standby(leader.clone()),
+        };
+        let (mut draining, part) = (drain.handle(), readiness.part("control.sock"));
+        let people = task::spawn_fallible("people", async move {
+            part.ready();
+            server()
+                .add_service(Refusing::<AdminServer<AdminApi>>::new(leader))
+                .add_service(ReadServer::new(read))
+                .serve_with_incoming_shutdown(stream::unfold(unix, Listener::next), draining.begun())
+                .await
+        });
+        let upkeep = [task::spawn("accept", acceptor.run(listener)), renewing];
+        Ok(Self { metrics, drain, servers: vec![hosts, strangers, people], upkeep, socket })
+    }
+
+    /// Returns its metrics.
+    pub(super) fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Ends it; its sockets are free then.
+    pub(super) async fn end(self) {
+        let Self { drain, servers, upkeep, socket, .. } = self;
+        drop(upkeep);
+        drain.drain(DRAIN).await;
+        serve::ended(servers).await;
+        // Last: who still listens would give a name that is gone to its socket again.
+        drop(socket);
+    }
+}
+
+/// Renews the own certificate until aborted: a standby may stand by for longer than that is good.
+async fn renew(own: Arc<OwnCertificate>, authority: Arc<Authority>, provider: Arc<CryptoProvider>) {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        if let Err(error) = own.renew(&authority, &provider, clock()) {
+            tracing::error!(%error, "the certificate of this control plane cannot be renewed");
+        }
+    }
+}
+
+fn refuse_hosts(
+    (mut server, connections): (Server, mpsc::Receiver<io::Result<Connection>>),
+    leader: Leader,
+    mut draining: Draining,
+    part: Part,
+) -> Task {
+    task::spawn_fallible("hosts", async move {
+        part.ready();
+        let incoming = ReceiverStream::new(connections);
+        let service = Refusing::<ControlServer<ControlApi>>::new(leader);
+        server.add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
+    })
+}

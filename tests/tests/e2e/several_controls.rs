@@ -1,0 +1,133 @@
+//! Control planes that share an etcd: one leads, and another one follows it.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sealane_lab::isolated;
+use sealane_tests::{Mesh, PATIENCE, eventually};
+
+/// Waits until the control plane of a host leads; returns the time that took.
+fn await_leader(mesh: &Mesh, number: usize) -> Duration {
+    let began = Instant::now();
+    eventually(PATIENCE, "another control plane leads", || {
+        (mesh.site(number).control_status()?["role"] == "control").then_some(())
+    });
+    began.elapsed()
+}
+
+/// Waits until the control plane of a host, which leads, sees every host connected.
+fn await_hosts(mesh: &Mesh, number: usize, hosts: u64) {
+    eventually(PATIENCE, "every host has come", || {
+        let status = mesh.site(number).control_status()?;
+        (status["nodes_connected"] == hosts && status["nodes"] == hosts).then_some(())
+    });
+}
+
+/// Creates a network by the control plane of a host.
+fn create(mesh: &Mesh, number: usize, name: &str, subnet: &str) -> bool {
+    let socket = ["--socket", "/run/sealane/control.sock"];
+    let create = [&["network", "create", name, "--subnet", subnet], &socket[..]].concat();
+    mesh.site(number).sealane(&create).status.success()
+}
+
+/// Returns the names of all networks, as the control plane of a host knows them.
+fn networks(mesh: &Mesh, number: usize) -> Vec<String> {
+    let list = ["network", "ls", "-o", "json", "--socket", "/run/sealane/control.sock"];
+    let views = mesh.site(number).sealane(&list).json();
+    views.as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn when_the_leader_dies_under_load_no_call_fails_and_no_change_is_lost() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _etcd) = Mesh::sharing(3);
+    mesh.create_shop();
+    let _servers = [1, 2].map(|number| mesh.site(number).serve("api", &format!("api-{number}")));
+    mesh.await_instances("api", 2);
+    let load = mesh.site(3).load("web", &["http://api:8080/"]);
+    assert!(create(&mesh, 1, "last", "10.50.0.0/16"));
+    let refused = mesh.site(2).sealane(&["network", "create", "no", "--subnet", "10.51.0.0/16"]);
+    assert!(refused.stderr.contains("a standby; the one that leads is at 192.0.2.11:7443"), "{refused}");
+
+    mesh.control.kill9();
+    let took = await_leader(&mesh, 2);
+    assert!(create(&mesh, 2, "next", "10.52.0.0/16"), "the first change after it is taken");
+    await_hosts(&mesh, 2, 3);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(networks(&mesh, 2), ["last", "next", "shop"]);
+    load.await_further(200);
+
+    mesh.control.start();
+    eventually(PATIENCE, "the former leader stands by", || {
+        (mesh.site(1).control_status()?["role"] == "standby").then_some(())
+    });
+    // One that ends in order gives its place up.
+    mesh.others[0].terminate();
+    await_leader(&mesh, 1);
+    await_hosts(&mesh, 1, 3);
+    assert_eq!(networks(&mesh, 1), ["last", "next", "shop"]);
+    load.await_further(200);
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn a_leader_that_froze_writes_nothing_after_its_time() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _etcd) = Mesh::sharing(3);
+    let frozen = Pid::from_raw(mesh.control.pid().cast_signed());
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    // It waits in the socket's queue, and is the first thing that the control plane reads when it thaws.
+    let create = ["network", "create", "late", "--subnet", "10.60.0.0/16"];
+    let late = mesh.site(1).begin(sealane_tests::sealane().to_str().unwrap(), &create);
+    await_leader(&mesh, 2);
+    assert!(self::create(&mesh, 2, "new", "10.60.0.0/16"));
+    kill(frozen, Signal::SIGCONT).unwrap();
+    let late = late.wait();
+    assert!(!late.status.success(), "{late}");
+    eventually(PATIENCE, "the former leader stands by", || {
+        (mesh.site(1).control_status()?["role"] == "standby").then_some(())
+    });
+    assert_eq!(networks(&mesh, 2), ["new"]);
+    await_hosts(&mesh, 2, 3);
+    let metrics = mesh.site(1).sh("curl -sS http://127.0.0.1:9465/metrics");
+    assert!(metrics.contains("sealane_control_leading 0"), "{metrics}");
+}
+
+#[test]
+fn without_etcd_nobody_leads_calls_go_on_and_all_is_as_before_when_it_is_back() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, etcd) = Mesh::sharing(3);
+    mesh.create_shop();
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let load = mesh.site(3).load("web", &["http://api:8080/"]);
+    etcd.signal(Signal::SIGSTOP);
+    eventually(PATIENCE, "both say that nobody leads", || {
+        let said = [1, 2].map(|number| mesh.site(number).control_status());
+        let leaderless = |status: &Option<serde_json::Value>| {
+            let problems = status.as_ref().map(|status| status["problems"].to_string());
+            problems.is_some_and(|problems| problems.contains("no control plane leads"))
+        };
+        said.iter().all(leaderless).then_some(())
+    });
+    assert_eq!(networks(&mesh, 1), ["shop"], "what is known is shown");
+    assert!(!create(&mesh, 1, "no", "10.61.0.0/16"));
+    load.await_further(200);
+    etcd.signal(Signal::SIGCONT);
+    let leader = eventually(PATIENCE, "one leads again", || {
+        [1, 2].into_iter().find(|&number| {
+            mesh.site(number).control_status().is_some_and(|status| status["role"] == "control")
+        })
+    });
+    assert!(create(&mesh, leader, "again", "10.62.0.0/16"));
+    await_hosts(&mesh, leader, 3);
+    assert_eq!(networks(&mesh, leader), ["again", "shop"]);
+    let _ = load.stop().ok();
+}
