@@ -49,13 +49,13 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "REVISION")]
     pub(crate) at: Option<u64>,
     /// Kind of the objects to compare with a revision: network or service [default: any]
-    #[arg(value_name = "KIND", requires = "at")]
+    #[arg(value_name = "KIND", requires = "at", conflicts_with = "files")]
     pub(crate) kind: Option<DocumentKind>,
     /// Name of the object, of a service also NAME.NETWORK [default: all]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Compare only this network and its services with a revision
-    #[arg(short, long, value_name = "NETWORK", requires = "at")]
+    #[arg(short, long, value_name = "NETWORK", requires = "at", conflicts_with = "files")]
     pub(crate) network: Option<NetworkName>,
 }
 
