@@ -64,7 +64,11 @@ fn the_limit_of_a_transaction_is_found_out_and_what_is_beyond_is_refused_by_name
 fn a_quota_that_is_reached_is_missing_space() {
     let server = Server::start(&["--quota-backend-bytes=400000"]);
     let mut etcd = server.open("");
-    let failed = (0..64).find_map(|number| etcd.commit(&put(&format!("/{number}"), vec![1; 60_000])).err());
+    // etcd compares its size with the quota every 100 ms (its backend's batch interval).
+    let began = std::time::Instant::now();
+    let failed = (0..)
+        .take_while(|_| began.elapsed() < Duration::from_secs(30))
+        .find_map(|number| etcd.commit(&put(&format!("/{}", number % 64), vec![1; 60_000])).err());
     let Some(CommitError::Failed(failure)) = failed else { panic!("{failed:?}") };
     assert!(failure.full && failure.to_string().contains("reached its quota"), "{failure}");
     assert!(etcd.get("/0").unwrap().1.is_some(), "it is read all the same");
