@@ -164,10 +164,8 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
         let fresh = |state: &State<K>| !tried.iter().any(|pick| pick.id == state.id);
         let admitted = |state: &State<K>| state.ejection.admits(now) && !state.is_hanging(now);
         let trial = if tried.is_empty() { self.due_trial(now, admitted) } else { None };
-        let index = if trial.is_some() {
-            trial
-        } else if tried.is_empty() {
-            self.choose(now, random, admitted)
+        let index = if tried.is_empty() {
+            trial.or_else(|| self.choose(now, random, admitted))
         } else {
             self.choose(now, random, |state| fresh(state) && admitted(state))
                 .or_else(|| self.choose(now, random, fresh))
@@ -237,12 +235,15 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
                 && state.latency.idle(now).is_some_and(|idle| state.trials.is_due(idle))
                 && state.latency.last() <= Some(MOST_OF_A_TRIAL)
         };
-        let is_left_out = |index: usize| {
-            let own = self.endpoints[index].latency.estimate(now);
-            own.zip(self.quickest_but(index, now)).is_some_and(|(own, other)| is_slow(own, other))
-        };
         let due = self.endpoints.iter().enumerate().filter(|(_, state)| is_due(state) && may(state));
-        due.map(|(index, _)| index).find(|&index| is_left_out(index))
+        let mut due = due.peekable();
+        // Nearly always there is none, and latencies are not worth computing.
+        due.peek()?;
+        // The quickest of all is not slow beside itself.
+        let quickest = self.latencies(now).min_by(f64::total_cmp)?;
+        let is_slow =
+            |state: &State<K>| state.latency.estimate(now).is_some_and(|own| is_slow(own, quickest));
+        due.find(|(_, state)| is_slow(state)).map(|(index, _)| index)
     }
 
     /// The latency of the quickest endpoint but this one, in seconds, where any is known.
@@ -304,11 +305,15 @@ impl<K: Eq + Hash + Clone> Balancer<K> {
     /// Returns the latency that a newcomer is taken to have: as good as the others on average, so that it gets its
     /// share and no flood.
     fn typical_latency(&self, now: Instant) -> f64 {
-        let known = || self.endpoints.iter().filter_map(|state| state.latency.estimate(now));
-        match known().count() {
+        match self.latencies(now).count() {
             0 => 1e-3,
-            count => known().sum::<f64>() / count as f64,
+            count => self.latencies(now).sum::<f64>() / count as f64,
         }
+    }
+
+    /// The latencies that are known, in seconds.
+    fn latencies(&self, now: Instant) -> impl Iterator<Item = f64> {
+        self.endpoints.iter().filter_map(move |state| state.latency.estimate(now))
     }
 }
 
