@@ -7,7 +7,6 @@ mod pulse;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,18 +57,13 @@ impl Dialer {
     ) -> io::Result<Rc<TcpStream>> {
         let socket = socket(address)?;
         tune(&socket)?;
-        let (mut dialled, mut away) = (pin!(self.dial(socket, address, first_word)), self.away.watch());
-        let began = Instant::now();
-        let stream = loop {
-            let is_away = away.has(address.ip());
-            tokio::select! {
-                biased;
-                dialled = &mut dialled => break dialled?,
-                () = tokio::time::sleep_until(began + AWAY_TIMEOUT), if is_away => {
-                    let text = "its host cannot be reached";
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-                }
-                () = away.changed() => {}
+        let (mut away, began) = (self.away.watch(), Instant::now());
+        let stream = tokio::select! {
+            biased;
+            dialled = self.dial(socket, address, first_word) => dialled?,
+            is_away = away.expire(address.ip(), began, [CONNECT_TIMEOUT, AWAY_TIMEOUT]) => {
+                let text = if is_away { "its host cannot be reached" } else { "deadline has elapsed" };
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
         };
         self.open.enter(address, &stream, awaits);
@@ -97,9 +91,10 @@ impl Dialer {
     ) -> io::Result<Rc<TcpStream>> {
         let socket = socket(address)?;
         socket.set_tcp_nodelay(true)?;
-        self.dial(socket, address, first_word).await
+        tokio::time::timeout(CONNECT_TIMEOUT, self.dial(socket, address, first_word)).await?
     }
 
+    /// Connects without a limit of its own, behind a pulse for that of its caller.
     async fn dial(
         &self,
         socket: Socket,
@@ -113,8 +108,7 @@ impl Dialer {
         }
         self.pulse.raise();
         let socket = TcpSocket::from_std_stream(socket.into());
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await??;
-        Ok(Rc::new(stream))
+        Ok(Rc::new(socket.connect(address).await?))
     }
 
     /// Keeps the limits of connections cheap and ends those to hosts that are away, as long as it is polled.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The addresses of those peers.
 pub type AwayPeers = Arc<BTreeSet<IpAddr>>;
@@ -42,6 +44,24 @@ impl AwayWatch {
     /// Returns true if any peer's host cannot be reached now.
     pub(crate) fn has_any(&mut self) -> bool {
         !self.0.borrow_and_update().is_empty()
+    }
+
+    /// Returns when a peer has had its time since `began`: true if that was `away`, since its host cannot be reached, and false after `usual`.
+    /// Cancel safe.
+    pub(crate) async fn expire(
+        &mut self,
+        peer: IpAddr,
+        began: Instant,
+        [usual, away]: [Duration; 2],
+    ) -> bool {
+        loop {
+            let is_away = self.has(peer);
+            let limit = if is_away { away } else { usual };
+            tokio::select! {
+                () = tokio::time::sleep_until(began + limit) => return is_away,
+                () = self.changed() => {}
+            }
+        }
     }
 
     /// Returns when there is another word. Cancel safe.

@@ -68,10 +68,9 @@ impl Connector {
             self.attempt(key, family, Width::Narrow).await
         });
         let mut may_be_narrow = width == Width::Full;
+        let after = self.settings.connect_timeout;
+        let mut expired = pin!(away.expire(peer.ip(), began, [after, self.settings.away_timeout]));
         loop {
-            let is_away = away.has(peer.ip());
-            let after = if is_away { self.settings.away_timeout } else { self.settings.connect_timeout };
-            let late = if is_away { OpenError::Away { peer } } else { OpenError::Timeout { peer, after } };
             tokio::select! {
                 result = &mut attempt => return result,
                 result = &mut narrow, if may_be_narrow => {
@@ -80,11 +79,10 @@ impl Connector {
                     }
                     may_be_narrow = false;
                 }
-                () = tokio::time::sleep_until(began + after) => {
+                is_away = &mut expired => {
                     self.stats.connects_failed.increment();
-                    return Err(late);
+                    return Err(if is_away { OpenError::Away { peer } } else { OpenError::Timeout { peer, after } });
                 }
-                () = away.changed() => {}
             }
         }
     }
