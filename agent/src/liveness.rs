@@ -187,7 +187,7 @@ impl Watch {
     fn handle_rules(&mut self, changed: io::Result<()>) {
         self.wanted = self.wanted.or(Some(Reason::Audit));
         if let Err(error) = changed {
-            tracing::warn!(%error, "changes that others make to the rules of echoes are found once a minute only");
+            note_deaf(&error);
             self.ear = None;
         }
     }
@@ -276,7 +276,7 @@ impl Watch {
             true => Ok(None),
         };
         self.ear = self.liveness.workloads.kernel().overlay.echo_ear().unwrap_or_else(|error| {
-            tracing::warn!(%error, "changes that others make to the rules of echoes are found once a minute only");
+            note_deaf(&error);
             None
         });
         self.socket = opened.unwrap_or_else(|error| {
@@ -430,4 +430,8 @@ async fn rules_changed(ear: Option<&EchoEar>) -> io::Result<()> {
         Some(ear) => ear.rules_changed().await,
         None => pending().await,
     }
+}
+
+fn note_deaf(error: &io::Error) {
+    tracing::warn!(%error, "changes that others make to the rules of echoes are found once a minute only");
 }

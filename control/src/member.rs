@@ -1,4 +1,4 @@
-//! One control plane of several that share a store in etcd: a standby until it is elected, and again when its term is over.
+//! A control plane of several that share a store in etcd: a standby until it is elected, and again when its term is over.
 //!
 //! A term is a row with a lease. Every commit of the term has the condition that the row is still the one that was made for it, so
 //! that a leader that froze or was cut off writes nothing once another one has been elected.
@@ -38,7 +38,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Addresses and folders of one of several control planes, and their common store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberConfig {
-    /// Those that every control plane has.
+    /// Settings that every control plane has.
     pub control: Config,
     /// The store.
     pub place: EtcdPlace,

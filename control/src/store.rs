@@ -74,7 +74,7 @@ pub(crate) struct Store {
     history: Ledger,
     /// Opens the authority's key, where that is encrypted.
     seal: Option<SealKey>,
-    /// Where several control planes share it: the condition that this one leads, and the term that ends when it does not.
+    /// Of a store that several control planes share: the condition that this one leads, and the term that ends when it does not.
     fence: Option<(Condition, Tenure)>,
 }
 
@@ -275,7 +275,7 @@ impl Store {
 /// Entries since a revision.
 #[derive(Debug)]
 pub(crate) enum Since {
-    /// All that there are.
+    /// The entries, none left out.
     Known(Vec<v1::HistoryEntry>),
     /// The revision is older than what is known, or newer than the newest.
     Unknown {

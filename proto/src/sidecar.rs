@@ -244,7 +244,7 @@ pub struct Config {
     pub workload: Workload,
     /// The network's snapshot, as this host knows it (without anything that has ended here).
     pub network: Told,
-    /// What the snapshot has of the network; `None` if it has everything.
+    /// Part of the network that the snapshot has; `None` if it has everything.
     pub portion: Option<Portion>,
 }
 

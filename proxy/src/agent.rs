@@ -211,7 +211,7 @@ impl Asking {
         self.questions.set_heard(is_portion);
     }
 
-    /// What the agent is to be told now.
+    /// The wish that the agent is to be told now.
     fn due(&mut self) -> Option<Want> {
         if !self.open {
             return None;

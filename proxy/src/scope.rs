@@ -15,7 +15,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// That of a configuration.
+    /// The scope of a configuration.
     pub(crate) fn new(config: &Config) -> Self {
         let subnet = config.network.network.subnet.to_net();
         let told = |addresses: &BTreeSet<Ipv4Addr>| addresses.iter().map(|address| (*address, ())).collect();

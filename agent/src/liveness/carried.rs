@@ -1,4 +1,4 @@
-//! What the networks that this host carries say of its peers. Pure.
+//! Facts about this host's peers in the networks that it carries. Pure.
 
 use std::collections::BTreeMap;
 

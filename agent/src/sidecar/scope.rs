@@ -18,7 +18,7 @@ pub(super) const MOST: usize = 2048;
 pub(super) struct Scope(BTreeSet<Ipv4Addr>);
 
 impl Scope {
-    /// These addresses; `None` when there are too many.
+    /// A scope of these addresses; `None` when there are too many.
     pub(super) fn of(addresses: BTreeSet<Ipv4Addr>) -> Option<Self> {
         (addresses.len() <= MOST).then_some(Self(addresses))
     }

@@ -152,14 +152,10 @@ impl Workloads {
                 let told = told.borrow_and_update();
                 (have_heard(&told, networks, version), hosts_of(&told, networks, |told| &told.silent))
             };
-            let trusted = match silent.is_empty() {
-                true => None,
-                false => Some(*silent_since.get_or_insert_with(Instant::now) + LOST),
-            };
-            silent_since = silent_since.filter(|_| !silent.is_empty());
+            silent_since = silent_since.or_else(|| Some(Instant::now())).filter(|_| !silent.is_empty());
             let is_lost = |lost: &BTreeMap<NodeName, _>| silent.iter().any(|name| lost.contains_key(name));
             let lost = link.borrow_and_update().lost.as_ref().is_some_and(is_lost);
-            let due = trusted.filter(|due| *due > Instant::now());
+            let due = silent_since.map(|since| since + LOST).filter(|due| *due > Instant::now());
             if settled {
                 let since = *settled_since.get_or_insert_with(Instant::now);
                 if has_heard && due.is_none() && !lost {

@@ -16,11 +16,9 @@ pub(crate) struct Files {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// `sealane apply`.
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    #[command(flatten)]
-    pub(crate) files: Files,
+/// Lengths to which a verb goes that changes documents.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Effort {
     /// Wait until every connected host works by the new state
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) wait: bool,
@@ -30,6 +28,15 @@ pub(crate) struct Apply {
     /// Show what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// `sealane apply`.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
 }
 
 /// `sealane diff`.

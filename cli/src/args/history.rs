@@ -6,6 +6,8 @@ use clap::Args;
 use sealane_proto::resource::SubjectKind;
 use sealane_proto::types::NetworkName;
 
+use super::document::Effort;
+
 /// `sealane history`.
 #[derive(Debug, Args)]
 pub(crate) struct History {
@@ -32,13 +34,6 @@ pub(crate) struct Rollback {
     /// Revision whose documents are restored, as `sealane history` shows it
     #[arg(long, value_name = "REVISION")]
     pub(crate) to: u64,
-    /// Wait until every connected host works by the new state
-    #[arg(long, conflicts_with = "dry_run")]
-    pub(crate) wait: bool,
-    /// Longest time to wait for the hosts
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, requires = "wait")]
-    pub(crate) timeout: Duration,
-    /// Show what would happen, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
 }

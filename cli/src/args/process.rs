@@ -84,7 +84,7 @@ pub(crate) struct Control {
     pub(crate) certificate_lifetime: Option<std::time::Duration>,
 }
 
-/// What is said of a store in etcd.
+/// Arguments about a store in etcd.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SharedStore {
     /// URL of a member of etcd; several are tried one after another

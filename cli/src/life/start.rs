@@ -42,7 +42,7 @@ pub(super) async fn control(
     Ok((control, serving))
 }
 
-/// One control plane of several, with its metrics likewise.
+/// A control plane of several, with its metrics likewise.
 pub(super) async fn member(config: MemberConfig, address: SocketAddr) -> Result<(Member, Task), Failure> {
     let listener = metrics_listener(address).await?;
     let member = Member::start(config).await.map_err(failed)?;

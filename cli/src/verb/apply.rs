@@ -36,14 +36,14 @@ pub(crate) fn apply(apply: &Apply, common: &Common, printer: &Printer) -> Result
     converse(async {
         let channel = control(common).await?;
         let mut control = AdminClient::new(channel.clone());
-        let results = submit(&mut control, &written, apply.dry_run).await?;
+        let results = submit(&mut control, &written, apply.effort.dry_run).await?;
         let ids = written.iter().map(|written| written.document.id());
-        show(ids.zip(results), apply.dry_run, printer)?;
+        show(ids.zip(results), apply.effort.dry_run, printer)?;
         let named: Vec<_> = written.iter().map(|written| hosts::of(&written.document)).collect();
         hosts::warn(channel, &named, printer).await;
-        if apply.wait {
+        if apply.effort.wait {
             let networks = written.iter().map(|written| written.document.id().network().to_string());
-            wait(&mut control, networks.collect(), apply.timeout, printer).await?;
+            wait(&mut control, networks.collect(), apply.effort.timeout, printer).await?;
         }
         Ok(())
     })

@@ -117,16 +117,16 @@ pub(super) fn compare_at(
 pub(crate) fn rollback(rollback: &Rollback, common: &Common, printer: &Printer) -> Result<(), Failure> {
     converse(async {
         let mut control = admin(control(common).await?);
-        let changed = try_rollback(&mut control, rollback.to, rollback.dry_run).await?;
+        let changed = try_rollback(&mut control, rollback.to, rollback.effort.dry_run).await?;
         refused(&changed)?;
         let networks: BTreeSet<String> = changed.iter().map(|(id, _)| id.network().to_string()).collect();
         if changed.is_empty() {
             let text = format!("the documents are those of revision {} already", rollback.to);
             return printer.done(&Vec::<()>::new(), &text);
         }
-        show(changed.into_iter(), rollback.dry_run, printer)?;
-        if rollback.wait {
-            wait(&mut control, networks, rollback.timeout, printer).await?;
+        show(changed.into_iter(), rollback.effort.dry_run, printer)?;
+        if rollback.effort.wait {
+            wait(&mut control, networks, rollback.effort.timeout, printer).await?;
         }
         Ok(())
     })

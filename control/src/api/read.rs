@@ -34,9 +34,9 @@ pub(crate) struct ReadApi {
 pub(crate) enum Standing {
     /// None shares it.
     Alone,
-    /// It leads.
+    /// The control plane leads.
     Leading,
-    /// It does not, and this one does, as far as is known.
+    /// Another one leads, with this address, as far as is known.
     Standby(Leader),
 }
 

@@ -15,7 +15,7 @@ use crate::core::Timestamp;
 
 /// A certificate with less time left than this is renewed.
 const RENEW_BEFORE: Duration = DAY.saturating_mul(10);
-/// One that was made so much later than now is renewed as well: the clock was ahead then, and hosts would not take it before its time.
+/// A certificate that was made so much later than now is renewed as well: the clock was ahead then, and hosts would not take it before its time.
 const AHEAD: Duration = Duration::from_secs(60);
 
 /// Certificate that the server presents: the newest one, chain to the authority included.

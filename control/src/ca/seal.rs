@@ -25,7 +25,7 @@ pub(crate) struct SealKey {
 /// Reasons for which a key file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("key file {} cannot be read: {source}", path.display())]
     Io {
         /// The file.
@@ -36,7 +36,7 @@ pub(crate) enum SealError {
     /// Others can read it.
     #[error("key file {} can be read by others than its owner; `chmod 600` it", .0.display())]
     Open(PathBuf),
-    /// It is too short, or too long.
+    /// The key is too short, or too long.
     #[error(
         "key file {} has {found} bytes, not between 32 and 4096; `openssl rand -hex 32` makes a good one",
         path.display()

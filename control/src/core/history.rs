@@ -69,9 +69,9 @@ pub struct Entry {
     pub deed: Deed,
     /// The object.
     pub subject: Subject,
-    /// Its document before, if it had one.
+    /// Document of the object before, if there was one.
     pub before: Option<Declared>,
-    /// Its document since, if it has one.
+    /// Document of the object since, if there is one.
     pub after: Option<Declared>,
     /// The token by which a host has joined.
     pub token: Option<String>,

@@ -18,7 +18,7 @@ use super::{Command, Decision, Declared, State, Timestamp};
 /// changes. Safe to repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollback {
-    /// All documents of then but those that hosts had registered.
+    /// Documents of then, without those that hosts had registered.
     pub documents: Vec<Document>,
     /// Only say what would happen.
     pub dry_run: bool,
@@ -36,7 +36,7 @@ pub enum RolledBack {
 /// Reasons for which an object cannot be what it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RollbackRefusal {
-    /// Its document of then is refused.
+    /// The object's document of then is refused.
     #[error(transparent)]
     Document(#[from] DocumentRefusal),
     /// The object cannot end.

@@ -15,7 +15,7 @@ pub(super) struct Shown {
     stage: Mutex<Stage>,
 }
 
-/// What there is to show.
+/// Things that there are to show.
 #[derive(Default)]
 struct Stage {
     families: Option<Arc<dyn Fn() -> Vec<Family> + Send + Sync>>,
@@ -32,13 +32,13 @@ impl fmt::Debug for Stage {
 }
 
 impl Shown {
-    /// This control plane leads from now on.
+    /// Shows a control plane that leads from now on.
     pub(super) fn leads(&self, control: &Control) {
         let (families, targets) = (Arc::new(control.gather()), Arc::new(control.scrape_targets()));
         *self.stage() = Stage { families: Some(families), targets: Some(targets), leads: true, lost: None };
     }
 
-    /// This control plane is a standby from now on.
+    /// Shows a standby from now on.
     pub(super) fn stands_by(&self, metrics: Metrics) {
         let lost = self.stage().lost.take();
         let families = Arc::new(move || gather(&metrics.registry));

@@ -53,7 +53,7 @@ pub(super) struct Standby {
 }
 
 impl Known {
-    /// What a store holds.
+    /// Content of a store.
     pub(super) fn of(authority: Arc<Authority>, state: &State, meta: &Meta) -> Result<Self, Cause> {
         let generation = Generation { epoch: meta.epoch, revision: meta.revision };
         let connected = Metrics::new()?.agents_connected;

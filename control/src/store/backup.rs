@@ -23,7 +23,7 @@ struct BackupMessage {
     version: String,
     #[prost(message, repeated, tag = "4")]
     rows: Vec<RowMessage>,
-    /// Those of the history, which older versions do not read.
+    /// Rows of the history, which older versions do not read.
     #[prost(message, repeated, tag = "5")]
     history: Vec<RowMessage>,
 }

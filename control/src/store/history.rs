@@ -76,7 +76,7 @@ pub(crate) struct Filter {
     pub(crate) since: Timestamp,
 }
 
-/// What the store's history consists of, without its texts.
+/// Contents of the store's history, without its texts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     bounds: Bounds,
@@ -104,7 +104,7 @@ struct Line {
     name: String,
 }
 
-/// What a commit adds to the history and takes from it.
+/// Rows that a commit adds to the history and takes from it.
 #[derive(Debug)]
 pub(super) struct Page {
     new: BTreeMap<Place, Entries>,

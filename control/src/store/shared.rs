@@ -13,7 +13,7 @@ use crate::kv::{CommitError, Condition, Etcd, EtcdError, EtcdPlace, Kv, Transact
 /// Reasons for which there is no store in etcd.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SharedError {
-    /// It cannot be reached.
+    /// The store cannot be reached.
     #[error("the store cannot be opened: {0}; see --etcd")]
     Etcd(#[from] EtcdError),
     /// The store describes another mesh than was asked for.

@@ -155,14 +155,20 @@ fn disk(path: &Path, full: &Arc<AtomicBool>) -> kv::Opener {
     })
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_changes_until_there_is_space_and_loses_nothing() {
-    let directory = TempDir::new().unwrap();
-    drop(open_at(directory.path()).unwrap());
-    let path = directory.path().join("control.redb");
+/// A new store in this folder, on a disk that is full while the last one says so.
+fn on_disk(directory: &Path) -> (Store, Image, Arc<AtomicBool>) {
+    drop(open_at(directory).unwrap());
+    let path = directory.join("control.redb");
     let full = Arc::new(AtomicBool::new(false));
     let mut store = Store::new(Box::new(kv::File::open(path.clone(), disk(&path, &full)).unwrap()));
     let image = store.load().unwrap();
+    (store, image, full)
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_until_there_is_space_and_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let (store, image, full) = on_disk(directory.path());
     let (writer, stopped, health) = start(store, image);
     writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
 

@@ -168,8 +168,7 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn routes_by(&mut self, device: u32) -> Result<Vec<Route>, NetlinkError> {
-        let routes = self.ipv4_routes(Some(device))?;
-        Ok(routes.iter().filter_map(Route::read).filter(|route| route.index == device).collect())
+        self.unicast_by(device, |_| true)
     }
 
     /// The same of those that [`Route::set`] has made: others carry the protocol of whoever made them.
@@ -177,9 +176,17 @@ impl Socket {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn set_routes_by(&mut self, device: u32) -> Result<Vec<Route>, NetlinkError> {
-        let own = |message: &&RouteMessage| message.header.protocol == RouteProtocol::Static;
+        self.unicast_by(device, |header| header.protocol == RouteProtocol::Static)
+    }
+
+    /// The unicast routes by a device, of those whose headers are fit.
+    fn unicast_by(
+        &mut self,
+        device: u32,
+        is_fit: impl Fn(&RouteHeader) -> bool,
+    ) -> Result<Vec<Route>, NetlinkError> {
         let routes = self.ipv4_routes(Some(device))?;
-        let routes = routes.iter().filter(own).filter_map(Route::read);
+        let routes = routes.iter().filter(|message| is_fit(&message.header)).filter_map(Route::read);
         Ok(routes.filter(|route| route.index == device).collect())
     }
 

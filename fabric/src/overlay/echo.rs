@@ -159,7 +159,7 @@ impl EchoEar {
     /// When the socket fails for good.
     ///
     /// # Cancel safety
-    /// What was not told is told the next time.
+    /// Changes that were not told are told the next time.
     pub async fn rules_changed(&self) -> std::io::Result<()> {
         loop {
             self.0.rules_told().await?;

@@ -23,7 +23,7 @@ impl Trials {
         idle >= FIRST && idle >= FIRST.saturating_mul(1 << self.slow.min(10)).min(LIMIT)
     }
 
-    /// One has ended with a slow answer, or none.
+    /// Notes a trial that has ended with a slow answer, or none.
     pub(super) fn handle_slow(&mut self) {
         self.slow += 1;
     }

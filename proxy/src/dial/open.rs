@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_millis(200);
 /// Number of connections from which on those that have ended are forgotten.
 const FEW: usize = 64;
 
-/// What tells that an answer is awaited on a connection.
+/// Sign that an answer is awaited on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaits {
     /// Whoever holds it awaits one.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sealane_lab::isolated;
-use sealane_tests::{Load, Mesh, PATIENCE, Running, Site, eventually, testapp};
+use sealane_tests::{Finished, Load, Mesh, PATIENCE, Running, Site, eventually, testapp};
 
 /// Bodies that a load from a new workload of this host gets.
 fn answers(mesh: &Mesh, site: usize, name: &str) -> Vec<String> {
@@ -61,18 +61,26 @@ fn a_drained_instance_gets_no_new_calls_wherever_they_come_from_until_it_is_undr
     }
 }
 
+/// Two hosts with an instance each, and a workload of the first that calls them.
+fn called() -> (Mesh, Vec<Running>, Load) {
+    let (mesh, servers) = Mesh::serving(2, 2);
+    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
+    web.await_further(50);
+    (mesh, servers, web)
+}
+
+/// Drains the second host's instance and waits so long for the hosts.
+fn drain(mesh: &Mesh, patience: &str) -> Finished {
+    mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
+}
+
 #[test]
 fn a_drain_waits_for_a_host_whose_agent_is_away_and_names_it() {
     if !isolated() {
         return;
     }
-    let (mut mesh, _servers) = Mesh::serving(2, 2);
-    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
-    web.await_further(50);
+    let (mut mesh, _servers, web) = called();
     mesh.site_mut(1).agent.kill9();
-    let drain = |mesh: &Mesh, patience: &str| {
-        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
-    };
     let early = drain(&mesh, "1s");
     assert!(early.code() == 1 && early.stderr.contains("nothing is heard of the agent of host-1"), "{early}");
     mesh.site_mut(1).agent.start();
@@ -87,20 +95,15 @@ fn a_drain_waits_for_a_host_whose_agent_is_stopped_though_control_has_given_it_u
     if !isolated() {
         return;
     }
-    let (mesh, _servers) = Mesh::serving(2, 2);
-    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
-    web.await_further(50);
-    let drain = |patience: &str| {
-        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
-    };
+    let (mesh, _servers, web) = called();
     let [agent] = mesh.site(1).processes("agent").try_into().unwrap();
     let signal = |signal| kill(Pid::from_raw(i32::try_from(agent).unwrap()), signal).unwrap();
     signal(Signal::SIGSTOP);
     // Control ends a silent stream after some 10 s.
-    let early = drain("16s");
+    let early = drain(&mesh, "16s");
     assert!(early.code() == 1 && early.stderr.contains("nothing is heard of the agent of host-1"), "{early}");
     signal(Signal::SIGCONT);
-    let _ = drain("30s").ok();
+    let _ = drain(&mesh, "30s").ok();
     assert!(!answers_some("api-2", mesh.site(1), "web"));
     web.await_further(100);
     let _ = web.stop().ok();
@@ -111,24 +114,19 @@ fn a_drain_waits_for_a_sidecar_that_is_stopped_and_names_it() {
     if !isolated() {
         return;
     }
-    let (mesh, _servers) = Mesh::serving(2, 2);
-    let web = mesh.site(1).load("web", &["http://api:8080/", "--pause-ms", "2"]);
-    web.await_further(50);
-    let drain = |patience: &str| {
-        mesh.site(2).sealane(&["workload", "drain", "api-2", "--wait", "--timeout", patience])
-    };
+    let (mesh, _servers, web) = called();
     let sidecars = mesh.site(1).processes("proxy");
     let signal = |signal| {
         sidecars.iter().for_each(|pid| kill(Pid::from_raw(pid.cast_signed()), signal).unwrap());
     };
     signal(Signal::SIGSTOP);
     // Another one takes its place after 15 s.
-    let early = drain("12s");
+    let early = drain(&mesh, "12s");
     let named =
         ["host host-1 says: its process", "kill -CONT"].iter().all(|words| early.stderr.contains(words));
     assert!(early.code() == 1 && named, "{early}");
     signal(Signal::SIGCONT);
-    let _ = drain("30s").ok();
+    let _ = drain(&mesh, "30s").ok();
     assert!(!answers_some("api-2", mesh.site(1), "web"));
     web.await_further(100);
 }

@@ -44,6 +44,21 @@ impl Stage {
         Self::of(mesh, servers)
     }
 
+    /// Pulls the third host's cable under load, which goes on elsewhere, and puts it back; returns the load's numbers.
+    fn cut_and_heal(&self) -> String {
+        let mut clients = self.clients();
+        let (began, at) = (Instant::now(), SystemTime::now());
+        self.mesh.site(3).host.cut().unwrap();
+        let ended = await_end(&mut clients.stream, began);
+        let said = clients.assert_failed_over(at, ended, BOUND);
+        self.mesh.site(3).host.heal().unwrap();
+        self.mesh.site(2).await_instances("api", 3);
+        let mut again = self.mesh.site(2).load("again", &["http://api:8080/"]);
+        again.await_answer("api-3");
+        let _ = again.stop().ok();
+        said
+    }
+
     fn of(mesh: Mesh, servers: Vec<Running>) -> Self {
         for (from, to) in [(2, 1), (2, 3)] {
             let what = format!("host-{from} reaches host-{to}");
@@ -123,17 +138,7 @@ fn calls_to_a_host_whose_cable_is_pulled_go_on_elsewhere_or_end_as_soon_as_that_
     if !isolated() {
         return;
     }
-    let stage = Stage::set();
-    let mut clients = stage.clients();
-    let (began, at) = (Instant::now(), SystemTime::now());
-    stage.mesh.site(3).host.cut().unwrap();
-    let ended = await_end(&mut clients.stream, began);
-    println!("{}", clients.assert_failed_over(at, ended, BOUND));
-    stage.mesh.site(3).host.heal().unwrap();
-    stage.mesh.site(2).await_instances("api", 3);
-    let mut again = stage.mesh.site(2).load("again", &["http://api:8080/"]);
-    again.await_answer("api-3");
-    let _ = again.stop().ok();
+    println!("{}", Stage::set().cut_and_heal());
 }
 
 #[test]
@@ -142,17 +147,7 @@ fn calls_to_an_instance_without_a_sidecar_whose_cable_is_pulled_go_on_elsewhere_
     if !isolated() {
         return;
     }
-    let stage = Stage::with_plain();
-    let mut clients = stage.clients();
-    let (began, at) = (Instant::now(), SystemTime::now());
-    stage.mesh.site(3).host.cut().unwrap();
-    let ended = await_end(&mut clients.stream, began);
-    println!("{}", clients.assert_failed_over(at, ended, BOUND));
-    stage.mesh.site(3).host.heal().unwrap();
-    stage.mesh.site(2).await_instances("api", 3);
-    let mut again = stage.mesh.site(2).load("again", &["http://api:8080/"]);
-    again.await_answer("api-3");
-    let _ = again.stop().ok();
+    println!("{}", Stage::with_plain().cut_and_heal());
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Members {
         Ok(Self { urls, tls })
     }
 
-    /// All of them, for people.
+    /// The members, for people.
     pub(super) fn place(&self) -> String {
         let urls: Vec<String> = self.urls.iter().map(ToString::to_string).collect();
         format!("etcd at {}", urls.join(", "))

@@ -49,7 +49,7 @@ pub struct Term {
     _renewal: Task,
 }
 
-/// Whether a term lasts, as far as is known here.
+/// Duration of a term, as far as is known here.
 #[derive(Clone, Debug)]
 pub struct Tenure(Arc<watch::Sender<bool>>);
 
@@ -60,7 +60,7 @@ impl Default for Tenure {
 }
 
 impl Tenure {
-    /// It is over.
+    /// Ends the term.
     pub fn end(&self) {
         self.0.send_replace(false);
     }

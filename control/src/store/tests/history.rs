@@ -39,11 +39,7 @@ async fn a_change_and_its_entry_are_there_together_wherever_control_is_killed() 
 #[tokio::test]
 async fn what_was_not_written_has_no_entry() {
     let directory = TempDir::new().unwrap();
-    drop(open_at(directory.path()).unwrap());
-    let path = directory.path().join("control.redb");
-    let full = Arc::new(AtomicBool::new(false));
-    let mut store = Store::new(Box::new(kv::File::open(path.clone(), disk(&path, &full)).unwrap()));
-    let image = store.load().unwrap();
+    let (store, image, full) = on_disk(directory.path());
     let (writer, stopped, _) = start(store, image);
     writer.submit(Actor::Control, network("a", "10.1.0.0/16")).await.unwrap();
     full.store(true, Ordering::SeqCst);
