@@ -4,6 +4,7 @@
 //! has it is a [`HostNetwork`]: control's snapshot with this host's own workloads as this host knows them, which is newer.
 
 mod actor;
+mod addresses;
 mod carry_retry;
 mod core;
 mod error;
@@ -48,6 +49,7 @@ use crate::attachment::{AttachmentId, Reservation};
 use crate::dns::Zone;
 
 pub(crate) use actor::{HostParts, start};
+use addresses::Addresses;
 #[cfg(feature = "simulation")]
 pub(crate) use core::{HostCore, Job, News, Outcome, Pass, Unsaved};
 pub(crate) use error::RequestError;
@@ -75,6 +77,8 @@ pub(crate) struct HostNetwork {
     pub(crate) steps: Steps,
     /// The instances of its services.
     pub(crate) instances: Instances,
+    /// The addresses of its workloads.
+    addresses: Addresses,
     /// The names.
     pub(crate) zone: Arc<Zone>,
     /// Tables that lead to the services' endpoints in workloads' namespaces.
@@ -95,20 +99,27 @@ impl HostNetwork {
                 snapshot,
                 steps: same.steps.clone(),
                 instances: same.instances.clone(),
+                addresses: same.addresses.clone(),
                 zone: same.zone.clone(),
                 services: same.services.clone(),
                 hindrance: None,
             },
-            Some(before) => match NetworkChange::between(&before.snapshot, &snapshot) {
-                Some(change) if steps::is_short(&change, &snapshot) => {
-                    before.follow(sequence, snapshot, change)
-                }
-                Some(_) | None => {
-                    let first = Self::first(sequence, snapshot);
-                    Self { services: first.services.after(&before.services), ..first }
-                }
-            },
+            Some(before) => before.next(sequence, snapshot),
         }
+    }
+
+    /// Derives everything from another snapshot.
+    fn next(&self, sequence: u64, snapshot: Arc<NetworkSnapshot>) -> Self {
+        let change = NetworkChange::between_clear(&self.snapshot, &snapshot);
+        if let Some(change) = change.filter(|change| steps::is_short(change, &snapshot)) {
+            let addresses = self.addresses.after(&self.snapshot, &change);
+            // Whoever follows tells workloads apart by their addresses.
+            if self.addresses.are_clear() && addresses.are_clear() {
+                return self.follow(sequence, snapshot, change, addresses);
+            }
+        }
+        let first = Self::first(sequence, snapshot);
+        Self { services: first.services.after(&self.services), ..first }
     }
 
     /// Derives everything from the snapshot alone.
@@ -119,6 +130,7 @@ impl HostNetwork {
             told: Told::from(snapshot.clone()),
             steps: Steps::default(),
             instances: Instances::in_network(&snapshot),
+            addresses: Addresses::of(&snapshot),
             zone: Arc::new(Zone::build(&snapshot)),
             services: ServiceTables::build(&snapshot),
             snapshot,
@@ -127,7 +139,13 @@ impl HostNetwork {
     }
 
     /// Derives everything from the change that leads to the snapshot.
-    fn follow(&self, sequence: u64, snapshot: Arc<NetworkSnapshot>, change: NetworkChange) -> Self {
+    fn follow(
+        &self,
+        sequence: u64,
+        snapshot: Arc<NetworkSnapshot>,
+        change: NetworkChange,
+        addresses: Addresses,
+    ) -> Self {
         let instances = self.instances.after(&self.snapshot, &change);
         let transition =
             Transition { before: &self.snapshot, after: &snapshot, change: &change, instances: &instances };
@@ -139,6 +157,7 @@ impl HostNetwork {
             snapshot,
             steps: self.steps.with([self.content, sequence], change),
             instances,
+            addresses,
             zone: Arc::new(zone),
             services,
             hindrance: None,

@@ -17,6 +17,7 @@ pub mod mutex;
 pub mod places;
 pub mod rate_limit;
 pub mod ready;
+pub mod shared_list;
 pub mod shared_map;
 pub mod slack;
 pub mod socket;

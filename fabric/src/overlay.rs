@@ -27,6 +27,7 @@ mod obstacle;
 mod offer;
 mod pass;
 pub mod plan;
+pub mod planned;
 mod port;
 pub mod preflight;
 mod relocation;
@@ -183,7 +184,7 @@ impl Overlay {
             kernel.note_peers(&snapshot.network.name, plan::carriers(&snapshot, here));
             guard.told = ways::least_told(&snapshot);
             let mtu = kernel.mtu(&snapshot.network, guard.told)?;
-            let desired = plan::desired(&snapshot, here, &attachments, mtu);
+            let desired = guard.plan(&snapshot, here, &attachments, mtu);
             kernel.admit_carriers(&snapshot.network, &desired)?;
             // The neighbours of a pass that got to its end are known.
             let before = guard.settled.as_ref().map(|settled| settled.desired.neighbours.clone());
@@ -268,7 +269,7 @@ impl Overlay {
         blocking(move || {
             let mut guard = lock(&carried);
             guard.announcing.clear();
-            (guard.settled, guard.watch) = (None, None);
+            (guard.settled, guard.planned, guard.watch) = (None, None, None);
             guard.seats.clear();
             kernel.obstacles.forget_network(&name);
             if let Some(handle) = lock(&kernel.handles).get(&name) {

@@ -141,15 +141,13 @@ impl<'a> Transition<'a> {
 /// Finds a workload in a network by its name.
 #[must_use]
 pub fn workload<'a>(content: &'a NetworkContent, name: &WorkloadName) -> Option<&'a Workload> {
-    let found = content.workloads.binary_search_by(|workload| workload.name.cmp(name)).ok()?;
-    content.workloads.get(found)
+    content.workloads.find_by(|workload| workload.name.cmp(name))
 }
 
 /// Finds a service in a network by its name.
 #[must_use]
 pub fn service<'a>(content: &'a NetworkContent, name: &ServiceName) -> Option<&'a Service> {
-    let found = content.services.binary_search_by(|service| service.name.cmp(name)).ok()?;
-    content.services.get(found)
+    content.services.find_by(|service| service.name.cmp(name))
 }
 
 #[cfg(test)]
@@ -190,7 +188,7 @@ mod tests {
         let mut before = crate::testing::snapshot();
         before.services = ["a", "b", "c", "d"].map(service).into();
         before.workloads =
-            vec![of("w", Some("a")), of("ww", Some("b")), of("www", Some("c")), of("wwww", None)];
+            [of("w", Some("a")), of("ww", Some("b")), of("www", Some("c")), of("wwww", None)].into();
         let mut after = before.clone();
         after.services[3].declared = true;
         after.workloads[0].ready = false;

@@ -17,7 +17,7 @@ type Work = Box<dyn FnMut()>;
 type Core = (&'static str, fn() -> Work);
 
 /// All pieces of work.
-const CORES: [Core; 23] = [
+const CORES: [Core; 26] = [
     ("HTTP/1 request head", proxy::request_head),
     ("HTTP/1 request view", proxy::request_view),
     ("protocol detection", proxy::detection),
@@ -37,6 +37,9 @@ const CORES: [Core; 23] = [
     ("tables, 1 of 1000 changed", || mesh::changed_tables(1_000)),
     ("tables, 1 of 10000 changed", || mesh::changed_tables(10_000)),
     ("tables, 1 of 100000 changed", || mesh::changed_tables(100_000)),
+    ("rows, 1 of 1000 changed", || mesh::changed_rows(1_000)),
+    ("rows, 1 of 10000 changed", || mesh::changed_rows(10_000)),
+    ("rows, 1 of 100000 changed", || mesh::changed_rows(100_000)),
     ("kernel's rows of 1000", || mesh::rows(1_000)),
     ("kernel's rows of 10000", || mesh::rows(10_000)),
     ("report of 100 workloads", mesh::report),

@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use prost::Message as _;
 use sealane_control::core::{Change, Command as _, NetworkRecord, NodeRecord, Report, State, Timestamp};
 use sealane_fabric::overlay::plan;
+use sealane_fabric::overlay::planned::Planned;
 use sealane_fabric::services::ServiceTables;
 use sealane_fabric::transition::{Instances, Transition};
 use sealane_proto::resource::{
@@ -47,7 +49,7 @@ pub(crate) fn report() -> Work {
         block(Some(of_host.clone()), "10.42.0.0/24"),
         block(None, "10.42.255.0/24"),
     ];
-    changes.extend(services.into_iter().map(|service| Change::put_in(&name, service)));
+    changes.extend(services.iter().cloned().map(|service| Change::put_in(&name, service)));
     changes.iter().for_each(|change| state.apply(change));
     let reports = [true, false].map(|ready| {
         let mut workloads: Vec<Workload> = workloads.iter().take(100).cloned().collect();
@@ -88,7 +90,7 @@ pub(crate) fn network() -> NetworkContent {
     let mut services: Vec<_> = (1..=SERVICES).map(service).collect();
     services.sort_by(|one, next| one.name.cmp(&next.name));
     let workloads = (0..u16::from(SERVICES) * INSTANCES).map(workload).collect();
-    NetworkContent { services, workloads, ..network.into() }
+    NetworkContent { services: services.into(), workloads, ..network.into() }
 }
 
 /// A network of which one endpoint is ready in turn, and not ready.
@@ -106,10 +108,11 @@ impl ChangingNetwork {
         let mut services: Vec<_> = (0..endpoints.div_ceil(10)).map(large_service).collect();
         services.sort_by(|one, next| one.name.cmp(&next.name));
         let workloads = (0..endpoints).map(large_workload).collect();
-        let content = NetworkContent { services, workloads, ..network().network.into() };
+        let content = NetworkContent { services: services.into(), workloads, ..network().network.into() };
         let ready = NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content };
         let mut other = ready.clone();
-        other.workloads[endpoints as usize / 2].ready = false;
+        let changed = Workload { ready: false, ..ready.workloads[endpoints as usize / 2].clone() };
+        other.workloads.set_by(|known| known.name.cmp(&changed.name), Some(changed.clone()));
         let states = [ready, other];
         let between = |before: usize, after: usize| NetworkChange::between(&states[before], &states[after]);
         let changes = [between(1, 0), between(0, 1)].map(Option::unwrap_or_default);
@@ -142,16 +145,34 @@ pub(crate) fn changed_tables(endpoints: u32) -> Work {
     Box::new(move || tables = tables.follow(black_box(network.change())))
 }
 
+/// Rows of the kernel as one of so many endpoints comes and goes.
+pub(crate) fn changed_rows(endpoints: u32) -> Work {
+    let (with, here) = (on_hosts(endpoints), (parsed("elsewhere"), parsed("192.0.2.2")));
+    let (gone, mut without) = (with.workloads[endpoints as usize / 2].clone(), with.clone());
+    without.workloads.set_by(|known| known.name.cmp(&gone.name), None);
+    let mut states = [Arc::new(with), Arc::new(without)];
+    let mut planned = Planned::new(states[0].clone(), (&here.0, here.1), &[], 1450);
+    Box::new(move || {
+        states.swap(0, 1);
+        planned.follow(black_box(states[0].clone()), (&here.0, here.1), &[], 1450);
+    })
+}
+
 /// Rows of the kernel for so many endpoints.
 pub(crate) fn rows(endpoints: u32) -> Work {
+    let (snapshot, here) = (on_hosts(endpoints), (parsed("elsewhere"), parsed("192.0.2.2")));
+    Box::new(move || {
+        black_box(plan::desired(black_box(&snapshot), (&here.0, here.1), &[], 1450));
+    })
+}
+
+/// So many endpoints, a hundred to a host.
+fn on_hosts(endpoints: u32) -> NetworkSnapshot {
     let mut snapshot = ChangingNetwork::of(endpoints).state().clone();
     let node =
         |host| Node { name: parsed(&format!("host-{host}")), underlay: parsed("192.0.2.1"), mtu: None };
     snapshot.nodes = (0..endpoints.div_ceil(100)).map(node).collect();
-    let here = (parsed("elsewhere"), parsed("192.0.2.2"));
-    Box::new(move || {
-        black_box(plan::desired(black_box(&snapshot), (&here.0, here.1), &[], 1450));
-    })
+    snapshot
 }
 
 fn large_workload(number: u32) -> Workload {

@@ -11,6 +11,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message;
+use sealane_base::shared_list::SharedList;
 use sealane_proto::document::{Document, ServiceDocument};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
@@ -198,8 +199,8 @@ fn content() -> impl Strategy<Value = NetworkContent> {
                 network,
                 nodes,
                 blocks,
-                services,
-                workloads,
+                services: services.into(),
+                workloads: workloads.into(),
                 revoked,
                 drained,
                 reported,
@@ -243,8 +244,10 @@ fn way(before: &NetworkSnapshot, after: &NetworkSnapshot) -> NetworkDelta {
         network: (before.network != after.network).then(|| after.network.clone()),
         nodes: Difference::between(&before.nodes, &after.nodes, |node| &node.name),
         blocks: Difference::between(&before.blocks, &after.blocks, |block| &block.range),
-        services: Difference::between(&before.services, &after.services, |service| &service.name),
-        workloads: Difference::between(&before.workloads, &after.workloads, |workload| &workload.name),
+        services: Difference::between(&list(&before.services), &list(&after.services), |service| {
+            &service.name
+        }),
+        workloads: Difference::between(&list(&before.workloads), &list(&after.workloads), |one| &one.name),
         revoked: Difference::between(&before.revoked, &after.revoked, |serial| serial),
         drained: Difference::between(&before.drained, &after.drained, |node| node),
         reported: Difference::of_maps(&reported, &newly_reported),
@@ -257,6 +260,10 @@ fn way(before: &NetworkSnapshot, after: &NetworkSnapshot) -> NetworkDelta {
             Totals::of(&after.content),
         )
     }
+}
+
+fn list<T: Clone>(shared: &SharedList<T>) -> Vec<T> {
+    shared.iter().cloned().collect()
 }
 
 fn by_name<T, N: Ord>(all: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
@@ -298,7 +305,7 @@ proptest! {
             network,
             incarnation: epoch,
             revision,
-            workloads,
+            workloads: list(&workloads),
         });
         let snapshot = NetworkSnapshot { generation: Generation { epoch, revision }, content };
         assert_carried::<v1::NetworkState, NetworkSnapshot>(&snapshot);
@@ -311,9 +318,9 @@ proptest! {
         if let Some(change) = NetworkChange::between(&before, &after) {
             assert_carried::<v1::NetworkChange, NetworkChange>(&change);
             let NetworkChange { services, services_gone, workloads, workloads_gone } = change;
-            let services = changed(&before.services, &services, &services_gone, |one| one.name.clone());
-            let workloads = changed(&before.workloads, &workloads, &workloads_gone, |one| one.name.clone());
-            prop_assert_eq!((services, workloads), (after.services, after.workloads));
+            let services = changed(&list(&before.services), &services, &services_gone, |one| one.name.clone());
+            let workloads = changed(&list(&before.workloads), &workloads, &workloads_gone, |one| one.name.clone());
+            prop_assert_eq!((services, workloads), (list(&after.services), list(&after.workloads)));
         }
     }
 

@@ -115,7 +115,7 @@ fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
     let workloads = vec![server(plan)?, workload("web", CLIENT, None)?];
     let network = NetworkSnapshot {
         generation: Generation { epoch: 1, revision: 1 },
-        content: NetworkContent { services: vec![api], workloads, ..network.into() },
+        content: NetworkContent { services: [api].into(), workloads: workloads.into(), ..network.into() },
     };
     Ok(Config {
         sequence: 1,

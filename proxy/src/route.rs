@@ -100,7 +100,9 @@ impl Routes {
     /// Routes to everything in a network.
     pub(crate) fn new(network: &NetworkContent) -> Self {
         let mut routes = Self { subnet6: network.network.subnet6, ..Self::default() };
-        routes.take((&network.workloads, &[]), (&network.services, &[]));
+        let workloads: Vec<Workload> = network.workloads.iter().cloned().collect();
+        let services: Vec<Service> = network.services.iter().cloned().collect();
+        routes.take((&workloads, &[]), (&services, &[]));
         routes
     }
 

@@ -47,8 +47,8 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
         mtls: None,
     };
     let generation = Generation { epoch: 1, revision: 1 };
-    let network =
-        NetworkSnapshot { generation, content: NetworkContent { services, workloads, ..network.into() } };
+    let content = NetworkContent { services: services.into(), workloads: workloads.into(), ..network.into() };
+    let network = NetworkSnapshot { generation, content };
     Config {
         sequence: 1,
         trust_domain: "sealane".parse().unwrap(),

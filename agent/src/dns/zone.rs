@@ -188,8 +188,7 @@ impl Zone {
     /// The meaning of a name in the content that the transition leads to, by the aliases of that.
     fn meaning(&self, key: &[u8], transition: Transition<'_>) -> Option<ZoneEntry> {
         let NetworkContent { services, workloads, .. } = transition.after;
-        if let Ok(found) = services.binary_search_by(|service| service.name.as_str().as_bytes().cmp(key)) {
-            let service = &services[found];
+        if let Some(service) = services.find_by(|service| service.name.as_str().as_bytes().cmp(key)) {
             let ready: Vec<_> =
                 transition.instances_of(&service.name).filter(|known| is_ready(known)).collect();
             return Some(ZoneEntry::service(
@@ -198,8 +197,7 @@ impl Zone {
                 &ready,
             ));
         }
-        let found = workloads.binary_search_by(|workload| workload.name.as_str().as_bytes().cmp(key));
-        let found = found.ok().map(|found| &workloads[found]);
+        let found = workloads.find_by(|workload| workload.name.as_str().as_bytes().cmp(key));
         if let Some(found) = found.filter(|found| found.aliases.called().is_none()) {
             return Some(ZoneEntry::workload(found));
         }

@@ -355,7 +355,7 @@ impl HostCore {
                 Work::Remove => return Some(Job::Remove(network)),
                 Work::Program(reason) => reason,
             };
-            if let Some(snapshot) = self.mesh.overlaid(&network).map(Arc::new) {
+            if let Some(snapshot) = self.mesh.overlay(&network) {
                 let attachments = self.mesh.attached(&network);
                 self.stood.insert(network.clone(), self.mesh.stood(&network));
                 return Some(Job::Program(Pass { snapshot, attachments, reason }));

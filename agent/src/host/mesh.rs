@@ -3,6 +3,7 @@
 mod admit;
 mod blocks;
 mod facts;
+mod overlaid;
 mod places;
 mod progress;
 
@@ -25,6 +26,7 @@ use crate::ipam::{Ipam, Tenant};
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 use blocks::remembered;
+use overlaid::Overlaid;
 use places::KnownPlaces;
 use progress::Progress;
 
@@ -60,6 +62,8 @@ struct CarriedNetwork {
     /// The same with its hosts where this one goes by.
     placed: Arc<NetworkSnapshot>,
     ipam: Ipam,
+    /// The same as this host goes by it.
+    overlaid: Option<Overlaid>,
     /// States that the kernel and the names have come to.
     progress: Progress,
 }
@@ -123,8 +127,12 @@ impl Mesh {
         }
         self.words.dismiss(known.map(|known| &known.snapshot.content), &snapshot.content);
         let subnet = snapshot.network.subnet;
-        let known = self.networks.remove(&name).map(|known| (known.ipam, known.progress));
-        let (mut ipam, progress) = known.unwrap_or_else(|| (Ipam::new(subnet), Progress::default()));
+        let known = self.networks.remove(&name);
+        let moves = !known.as_ref().is_some_and(|known| known.has_places_of(&snapshot));
+        let nodes = known.as_ref().map(|known| known.placed.nodes.clone());
+        let known = known.map(|known| (known.ipam, known.overlaid, known.progress));
+        let (mut ipam, overlaid, progress) =
+            known.unwrap_or_else(|| (Ipam::new(subnet), None, Progress::default()));
         let offers = ipam.offered().len();
         ipam.lease(subnet, snapshot.own_blocks(&self.node.name));
         if ipam.offered().len() < offers {
@@ -133,9 +141,19 @@ impl Mesh {
         }
         let snapshot = Arc::new(snapshot);
         let remembered = remembered(&snapshot, &self.node.name, ipam.offered());
-        let placed = remembered.clone();
-        self.networks.insert(name, CarriedNetwork { snapshot, remembered, placed, ipam, progress });
-        self.places.touch();
+        let placed = match nodes.filter(|nodes| !moves && *nodes != remembered.nodes) {
+            Some(nodes) => {
+                let mut placed = NetworkSnapshot::clone(&remembered);
+                placed.nodes = nodes;
+                Arc::new(placed)
+            }
+            None => remembered.clone(),
+        };
+        let carried = CarriedNetwork { snapshot, remembered, placed, ipam, overlaid, progress };
+        self.networks.insert(name, carried);
+        if moves {
+            self.places.touch();
+        }
         true
     }
 
@@ -211,22 +229,7 @@ impl Mesh {
     /// Control's snapshot with the newer words of other hosts, and with this host's own workloads as they are now.
     #[must_use]
     pub(crate) fn overlaid(&self, network: &NetworkName) -> Option<NetworkSnapshot> {
-        let mut snapshot = self.snapshot(network)?.clone();
-        let mut local: Vec<Workload> =
-            self.hosted_in(network).map(|hosted| hosted.workload.clone()).collect();
-        if snapshot.drained.contains(&self.node.name) {
-            let instances = local.iter_mut().filter(|own| own.service.is_some());
-            instances.for_each(|own| (own.ready, own.ready6) = (false, false));
-        }
-        let placed = &self.networks.get(network)?.placed.nodes;
-        // Who is nowhere at this moment is a member all the same.
-        let known: BTreeSet<NodeName> = snapshot.nodes.iter().map(|node| node.name.clone()).collect();
-        snapshot.nodes.extend(placed.iter().filter(|node| !known.contains(&node.name)).cloned());
-        owners::merge(&mut snapshot.content, &self.node.name, local, self.words.of(network));
-        snapshot.nodes.clone_from(placed);
-        self.leave_out(&mut snapshot);
-        self.leave_unreachable(&mut snapshot);
-        Some(snapshot)
+        self.laid_over(network).map(|(snapshot, _)| snapshot)
     }
 
     /// The address, which the workload `after` had and nobody has any more, rests.

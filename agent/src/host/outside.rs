@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
-use sealane_proto::resource::{NetworkContent, NetworkSnapshot};
+use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Service};
 use sealane_proto::types::{Check, ExternalAddr, NetworkName, ServiceName, Transport};
 
 use super::core::HostCore;
@@ -52,9 +52,10 @@ impl Mesh {
     pub(super) fn leave_out(&self, snapshot: &mut NetworkSnapshot) {
         let NetworkContent { network, services, .. } = &mut snapshot.content;
         for outside in self.down.iter().filter(|outside| outside.network == network.name) {
-            let mut services = services.iter_mut();
-            if let Some(service) = services.find(|service| service.name == outside.service) {
+            let order = |service: &Service| service.name.cmp(&outside.service);
+            if let Some(mut service) = services.find_by(order).cloned() {
                 service.external.instances.retain(|instance| *instance != outside.instance);
+                services.set_by(order, Some(service));
             }
         }
     }

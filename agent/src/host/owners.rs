@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use doubt::Doubt;
+use sealane_base::shared_list::SharedList;
 use sealane_proto::resource::{Edition, NetworkContent, OwnerFacts, Workload};
 use sealane_proto::types::{NetworkName, NodeName, WorkloadName};
 
@@ -96,6 +97,9 @@ impl Words {
         let shop = &after.network.name;
         self.doubts.retain(|(network, owner), _| network != shop || is_member(after, owner));
         self.weigh(after, 0);
+        if before.is_some_and(|before| before.nodes == after.nodes) {
+            return;
+        }
         let Some(words) = self.networks.get_mut(&after.network.name) else { return };
         words.retain(|owner, _| {
             is_member(after, owner) || !before.is_some_and(|before| is_member(before, owner))
@@ -206,13 +210,13 @@ enum Backing {
 }
 
 /// Makes `content`, which is as control says, what this host goes by: with the newer words of the owners, and with `local`, which
-/// are the workloads of this host `node`.
+/// are the workloads of this host `node`. Returns true if nobody was in the way of another.
 pub(super) fn merge(
     content: &mut NetworkContent,
     node: &NodeName,
     local: Vec<Workload>,
     words: Option<&BTreeMap<NodeName, Word>>,
-) {
+) -> bool {
     let told = std::mem::take(&mut content.workloads);
     let newer: BTreeMap<&NodeName, &OwnerFacts> = words
         .into_iter()
@@ -226,10 +230,12 @@ pub(super) fn merge(
         claims.extend(&mut own);
     }
     let by_control = |known: &Workload| known.node != *node && !newer.contains_key(&known.node);
-    claims.extend(told.into_iter().filter(by_control).map(|known| (Backing::Control, known)));
+    claims
+        .extend(told.iter().filter(|known| by_control(known)).map(|known| (Backing::Control, known.clone())));
     claims.extend(local.into_iter().map(|own| (Backing::Own, own)));
     claims.sort_by(|(a, one), (b, other)| (a, &one.node, &one.name).cmp(&(b, &other.node, &other.name)));
     let (mut names, mut addresses, mut macs) = (BTreeSet::new(), HashSet::new(), HashSet::new());
+    let (mut workloads, mut is_clear) = (Vec::with_capacity(claims.len()), true);
     for (backing, workload) in claims {
         let taken = names.contains(&workload.name)
             || addresses.contains(&workload.address)
@@ -238,12 +244,26 @@ pub(super) fn merge(
             names.insert(workload.name.clone());
             addresses.insert(workload.address);
             macs.insert(workload.mac);
-            content.workloads.push(workload);
+            workloads.push(workload);
         }
+        is_clear &= !taken;
     }
-    content.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    content.workloads = workloads.into();
     // Nobody who follows this host compares ages.
     (content.reported, content.placed) = (None, None);
+    is_clear
+}
+
+/// Returns true if one of these hosts, other than `node`, has said more than control.
+pub(super) fn have_newer(
+    content: &NetworkContent,
+    node: &NodeName,
+    words: Option<&BTreeMap<NodeName, Word>>,
+    is_member: impl Fn(&NodeName) -> bool,
+) -> bool {
+    let mut words = words.into_iter().flatten();
+    words.any(|(owner, word)| owner != node && word.is_newer(content, owner) && is_member(owner))
 }
 
 /// Another host's workload that has the name of one of this host's.
@@ -298,12 +318,11 @@ impl Word {
 /// Weighs what an owner says of one of its workloads; `None` if it has no say in that.
 fn claim(
     content: &NetworkContent,
-    told: &[Workload],
+    told: &SharedList<Workload>,
     owner: &NodeName,
     workload: &Workload,
 ) -> Option<(Backing, Workload)> {
-    let known = told.binary_search_by(|known| known.name.cmp(&workload.name)).ok();
-    let known = known.and_then(|at| told.get(at)).filter(|known| known.node == *owner);
+    let known = told.find_by(|known| known.name.cmp(&workload.name)).filter(|known| known.node == *owner);
     let backing = match known {
         Some(known) if known.address == workload.address => Backing::Control,
         Some(_) => Backing::Name,

@@ -38,7 +38,7 @@ impl Mesh {
     }
 
     /// Returns true if calls reach every other host.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.unreachable.is_empty() && self.nowhere().is_empty()
     }
 
@@ -48,7 +48,7 @@ impl Mesh {
             return;
         }
         let served: BTreeSet<ServiceName> = self.served_elsewhere(snapshot).cloned().collect();
-        for workload in &mut snapshot.content.workloads {
+        for workload in snapshot.content.workloads.iter_mut() {
             let away = self.is_called_in_vain(&workload.node);
             if away && workload.service.as_ref().is_some_and(|service| served.contains(service)) {
                 (workload.ready, workload.ready6) = (false, false);
@@ -126,12 +126,13 @@ mod tests {
         };
         let mut shop = snapshot();
         shop.content.nodes = (1..=3).map(node).collect();
-        shop.content.workloads = vec![
+        shop.content.workloads = [
             instance("api-1", "10.42.2.3", Some("api"), "host-2"),
             instance("api-2", "10.42.3.3", Some("api"), "host-3"),
             instance("db-1", "10.42.3.4", Some("db"), "host-3"),
             instance("lone", "10.42.3.5", None, "host-3"),
-        ];
+        ]
+        .into();
         let mut mesh = Mesh::new(node(1), 1);
         mesh.accept(shop);
         HostCore::new(mesh)

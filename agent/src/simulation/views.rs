@@ -52,7 +52,7 @@ impl SimulatedHost {
     /// The workloads of a network as this host knows them.
     #[must_use]
     pub fn seen(&self, network: &NetworkName) -> Option<Vec<Workload>> {
-        self.core.mesh.overlaid(network).map(|overlaid| overlaid.content.workloads)
+        self.core.mesh.overlaid(network).map(|overlaid| overlaid.workloads.iter().cloned().collect())
     }
 
     /// Returns true if this host can start a workload by itself, but for its identity: its address is this host's to give, and its

@@ -3,7 +3,7 @@
 //! A warm neighbour cache would send to the old one for up to half a minute. Linux ignores a new MAC within one
 //! second of the last (net.ipv4.neigh.*.locktime), so each announcement is made three times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use etherparse::icmpv6::NeighborAdvertisementHeader;
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder};
+use sealane_base::shared_list::SharedList;
 use sealane_proto::types::{MacAddr, OverlayIp, Subnet6};
 use sealane_sys::NetNs;
 
@@ -67,9 +68,10 @@ impl Known {
 /// The addresses that local workloads can have in their caches, without those of neighbours that were as they are before.
 pub(super) fn visible<'a>(
     desired: &'a Desired,
-    before: &'a BTreeSet<NeighbourRow>,
+    before: &'a SharedList<NeighbourRow>,
 ) -> impl Iterator<Item = (OverlayIp, MacAddr)> + 'a {
-    let remote = desired.neighbours.difference(before).filter_map(announced);
+    let news = before.differences(&desired.neighbours, NeighbourRow::cmp).filter_map(|(_, new)| new);
+    let remote = news.filter_map(announced);
     remote.chain(desired.ports.iter().map(|port: &Port| (port.address, port.mac)))
 }
 

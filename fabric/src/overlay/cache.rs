@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use sealane_base::task::{self, Task};
-use sealane_proto::resource::Network;
-use sealane_proto::types::{MacAddr, Mtu, OverlayIp, Subnet};
+use sealane_proto::resource::{Network, NetworkSnapshot};
+use sealane_proto::types::{MacAddr, Mtu, NodeName, OverlayIp, Subnet, UnderlayAddrs};
 use sealane_sys::NetNs;
 use tokio::sync::watch;
 
@@ -17,8 +17,10 @@ use super::look::Look;
 use super::metrics::Metrics;
 use super::pass::Pass;
 use super::plan::{Base, Desired, Port};
+use super::planned::Planned;
 use super::settled::Settled;
 use super::{Applied, OverlayError, Reason};
+use crate::Attachment;
 use crate::nft;
 
 /// Knowledge that is kept of a network between passes: it makes announcements right, and saves a look at the rules.
@@ -27,6 +29,8 @@ pub(super) struct NetworkCache {
     pub(super) known: Known,
     pub(super) rules: nft::RulesCache,
     pub(super) settled: Option<Settled>,
+    /// The desired state of the last pass, by which the next one's is found.
+    pub(super) planned: Option<Planned>,
     /// Subnet of the last pass that got to its end: all workloads' interfaces have addresses of it.
     pub(super) subnet: Option<Subnet>,
     /// The least that other hosts allow, as they told.
@@ -41,6 +45,24 @@ pub(super) struct NetworkCache {
 }
 
 impl NetworkCache {
+    /// Plans the kernel's state for a state of the network, by the plan before.
+    pub(super) fn plan(
+        &mut self,
+        snapshot: &Arc<NetworkSnapshot>,
+        here: (&NodeName, UnderlayAddrs),
+        attachments: &[Attachment],
+        mtu: u32,
+    ) -> Desired {
+        let planned = match self.planned.take() {
+            Some(mut planned) => {
+                planned.follow(snapshot.clone(), here, attachments, mtu);
+                planned
+            }
+            None => Planned::new(snapshot.clone(), here, attachments, mtu),
+        };
+        self.planned.insert(planned).desired().clone()
+    }
+
     /// Looks at everything, and mends it.
     pub(super) fn pass(
         &mut self,

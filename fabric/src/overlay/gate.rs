@@ -204,7 +204,7 @@ impl KernelAccess {
 
     /// Lets the hosts that carry the network into it, before there is a way.
     pub(super) fn admit_carriers(&self, network: &Network, desired: &Desired) -> Result<(), NetlinkError> {
-        let carriers = Carriers { vni: network.vni, hosts: desired.carriers.clone() };
+        let carriers = Carriers { vni: network.vni, hosts: (*desired.carriers).clone() };
         let tunnel = Carried::Network(network.name.clone());
         self.with_gate(|gate| gate.admit(self.namespace(), &tunnel, carriers))
     }

@@ -12,7 +12,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use sealane_proto::types::MacAddr;
+use sealane_base::shared_list::SharedList;
 
 use super::pass::Devices;
 use super::plan::{BridgeFdbRow, FdbRow, NeighbourRow};
@@ -37,8 +37,8 @@ pub(super) struct Expected<'a> {
 #[derive(Debug)]
 pub(super) struct ExpectedRows<'a> {
     pub(super) devices: Devices,
-    pub(super) fdb: &'a BTreeSet<FdbRow>,
-    pub(super) neighbours: &'a BTreeSet<NeighbourRow>,
+    pub(super) fdb: &'a SharedList<FdbRow>,
+    pub(super) neighbours: &'a SharedList<NeighbourRow>,
     pub(super) local: BTreeSet<BridgeFdbRow>,
 }
 
@@ -154,7 +154,7 @@ impl Hearing {
             && rows.devices.towards(peer) == Some(entry.index)
         {
             let row = FdbRow { mac: entry.mac, peer };
-            self.note(Subject::Fdb(row), there != rows.fdb.contains(&row));
+            self.note(Subject::Fdb(row), there != rows.fdb.find_by(|known| known.cmp(&row)).is_some());
         }
     }
 
@@ -163,15 +163,9 @@ impl Hearing {
         if message.header.ifindex != rows.devices.vxlan {
             return;
         }
-        let told = Neighbour::read(message).filter(|_| there);
-        let wrong = match told {
-            Some(told) => !rows.neighbours.contains(&NeighbourRow { address, mac: told.mac }),
-            None => {
-                let row = |octet| NeighbourRow { address, mac: MacAddr::new([octet; 6]) };
-                rows.neighbours.range(row(0)..=row(0xff)).next().is_some()
-            }
-        };
-        self.note(Subject::Neighbour(address), wrong);
+        let told = Neighbour::read(message).filter(|_| there).map(|told| told.mac);
+        let wanted = rows.neighbours.find_by(|row| row.address.cmp(&address)).map(|row| row.mac);
+        self.note(Subject::Neighbour(address), told != wanted);
     }
 }
 

@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use netlink_packet_route::link::InfoKind;
 use netlink_packet_route::neighbour::NeighbourState;
-use sealane_proto::types::IpFamily;
+use sealane_proto::types::{IpFamily, MacAddr};
 
 use super::*;
 use crate::netlink::{
@@ -31,8 +31,8 @@ fn gateway() -> Address {
 
 /// A network with one workload here and one elsewhere.
 fn with_network(check: impl FnOnce(&Expected<'_>)) {
-    let fdb = BTreeSet::from([FdbRow { mac: mac(20), peer: peer(2) }]);
-    let neighbours = BTreeSet::from([NeighbourRow { address: ip(20).into(), mac: mac(20) }]);
+    let fdb = SharedList::from([FdbRow { mac: mac(20), peer: peer(2) }]);
+    let neighbours = SharedList::from([NeighbourRow { address: ip(20).into(), mac: mac(20) }]);
     let local = [(mac(10), PORT), (mac(1), BRIDGE)];
     let local = local.map(|(mac, port)| BridgeFdbRow { mac, port }).into();
     let devices = Devices { bridge: BRIDGE, vxlan: VXLAN, family: IpFamily::V4, other: None };

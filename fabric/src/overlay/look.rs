@@ -178,7 +178,7 @@ impl Settled {
         let local =
             standing.map(|StandingPort { port, device }| BridgeFdbRow { mac: port.mac, port: *device });
         let local = local.chain([BridgeFdbRow { mac: base.gateway_mac, port: bridge }]);
-        let local = local.chain(self.devices.beside(&self.desired.fdb)).collect();
+        let local = local.chain(self.devices.all_beside(&self.desired.fdb)).collect();
         let mut routes = vec![Route::connected(bridge, gateway, base.subnet.to_net())];
         routes.extend(self.way_out.iter().flat_map(|way_out| way_out.routes()));
         let addresses = base.both(bridge, base.gateway);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind};
+use sealane_base::shared_list::SharedList;
 use sealane_proto::resource::Network;
 use sealane_proto::types::{IpFamily, UnderlayAddrs};
 use sealane_sys::{NetNs, NetNsError};
@@ -60,15 +61,16 @@ impl Devices {
         if IpFamily::of(peer) == self.family { Some(self.vxlan) } else { self.other }
     }
 
-    /// The rows of the bridge for remote workloads behind the second VXLAN device: what has none goes to the first one.
-    pub(super) fn beside<'a>(
-        &self,
-        fdb: &'a BTreeSet<FdbRow>,
-    ) -> impl Iterator<Item = BridgeFdbRow> + use<'a> {
-        let (family, other) = (self.family, self.other);
-        fdb.iter()
-            .filter(move |row| IpFamily::of(row.peer) != family)
-            .filter_map(move |row| Some(BridgeFdbRow { mac: row.mac, port: other? }))
+    /// The row of the bridge for a remote workload behind the second VXLAN device: what has none goes to the first one.
+    pub(super) fn beside(&self, row: &FdbRow) -> Option<BridgeFdbRow> {
+        let port = self.other.filter(|_| IpFamily::of(row.peer) != self.family)?;
+        Some(BridgeFdbRow { mac: row.mac, port })
+    }
+
+    /// The same of all of them; without a second device, none is looked at.
+    pub(super) fn all_beside(self, fdb: &SharedList<FdbRow>) -> impl Iterator<Item = BridgeFdbRow> {
+        let looked_at = self.other.map(|_| fdb.iter());
+        looked_at.into_iter().flatten().filter_map(move |row| self.beside(row))
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Egress, Network, NetworkSnapshot, Node};
+use sealane_base::shared_list::SharedList;
+use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot, Node};
 use sealane_proto::types::{
     IpFamily, MacAddr, NodeName, OverlayIp, Subnet, Subnet6, UnderlayAddr, UnderlayAddrs, Vni, WorkloadName,
     addresses,
@@ -118,16 +119,16 @@ pub struct Desired {
     /// Underlay address of this host, of the other family than its main one, where another host is reached by that alone: then
     /// there is a second VXLAN device, which sends from there.
     pub other: Option<UnderlayAddr>,
-    /// The VXLAN devices' forwarding tables, each row in that of its family: no MAC twice.
-    pub fdb: Arc<BTreeSet<FdbRow>>,
-    /// The neighbours of the network's first VXLAN device, which answers for all: no address twice.
-    pub neighbours: Arc<BTreeSet<NeighbourRow>>,
+    /// The VXLAN devices' forwarding tables, each row in that of its family: sorted, no MAC twice.
+    pub fdb: SharedList<FdbRow>,
+    /// The neighbours of the network's first VXLAN device, which answers for all: sorted, no address twice.
+    pub neighbours: SharedList<NeighbourRow>,
     /// Number of other hosts that are sent to.
     pub peers: usize,
     /// The other hosts that carry the network, at the addresses of their tunnels to this one: whose packets are let in.
-    pub carriers: BTreeSet<IpAddr>,
+    pub carriers: Arc<BTreeSet<IpAddr>>,
     /// Every address beneath of those hosts.
-    pub hosts: BTreeSet<IpAddr>,
+    pub hosts: Arc<BTreeSet<IpAddr>>,
     /// The addresses that are kept for services: nobody sends from there.
     pub services: BTreeSet<Ipv4Net>,
 }
@@ -224,12 +225,41 @@ pub fn desired(
     attachments: &[Attachment],
     mtu: u32,
 ) -> Desired {
-    let base = Base::of(&snapshot.network, mtu);
+    whole(snapshot, (node, own), attachments, mtu).desired
+}
+
+/// The ports of this host's workloads in the snapshot's network, and the names of those that end.
+pub(super) fn ports(
+    snapshot: &NetworkContent,
+    attachments: &[Attachment],
+) -> (BTreeSet<Port>, BTreeSet<String>) {
     let of_network =
         || attachments.iter().filter(|attachment| attachment.workload.network == snapshot.network.name);
-    let ports: BTreeSet<Port> = of_network().map(Port::of).collect();
     let ending = of_network().filter(|attachment| attachment.ending);
     let ending = ending.map(|attachment| port_name(&attachment.workload.name)).collect();
+    (of_network().map(Port::of).collect(), ending)
+}
+
+/// The desired state with what came up as it was computed.
+pub(super) struct Whole<'a> {
+    pub(super) desired: Desired,
+    /// Addresses of the hosts that this one has a way to.
+    pub(super) ways: HashMap<&'a NodeName, IpAddr>,
+    /// Number of workloads behind each of them.
+    pub(super) behind: HashMap<IpAddr, usize>,
+    /// True if a workload elsewhere has no rows as another one has its address.
+    pub(super) leaves_out: bool,
+}
+
+/// Computes the desired state by a look at everything, as [`desired`].
+pub(super) fn whole<'a>(
+    snapshot: &'a NetworkSnapshot,
+    (node, own): (&NodeName, UnderlayAddrs),
+    attachments: &[Attachment],
+    mtu: u32,
+) -> Whole<'a> {
+    let base = Base::of(&snapshot.network, mtu);
+    let (ports, ending) = ports(snapshot, attachments);
     let mut taken: HashSet<OverlayIp> = ports.iter().map(|port| port.address).collect();
     let mut taken_macs: HashSet<MacAddr> = ports.iter().map(|port| port.mac).collect();
     taken.insert(base.gateway);
@@ -237,11 +267,12 @@ pub fn desired(
 
     let ways = snapshot.nodes.iter().filter_map(|other| Some((&other.name, way(own, other)?)));
     let underlay: HashMap<&NodeName, IpAddr> = ways.collect();
-    // Sets are made of lists: a set that is filled row by row looks for the place of each.
-    let (mut fdb, mut neighbours, mut peers) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut fdb, mut neighbours, mut behind) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut leaves_out = false;
     for remote in snapshot.workloads.iter().filter(|workload| workload.node != *node) {
         let Some(&peer) = underlay.get(&remote.node) else { continue };
         if taken.contains(&remote.address) || taken_macs.contains(&remote.mac) {
+            leaves_out = true;
             continue;
         }
         taken.insert(remote.address);
@@ -249,26 +280,29 @@ pub fn desired(
         fdb.push(FdbRow { mac: remote.mac, peer });
         let addresses = snapshot.network.addresses(remote.address);
         neighbours.extend(addresses.map(|own| NeighbourRow { address: own.addr(), mac: remote.mac }));
-        peers.insert(peer);
+        *behind.entry(peer).or_default() += 1;
     }
-    let (fdb, neighbours) = (Arc::new(fdb.into_iter().collect()), Arc::new(neighbours.into_iter().collect()));
+    fdb.sort_unstable();
+    neighbours.sort_unstable();
     let services = snapshot.blocks.iter().filter(|block| block.node.is_none()).map(|block| block.range);
     let carriers = carriers(snapshot, (node, own));
     let is_of_other =
         |address: &UnderlayAddr| carriers.iter().any(|peer| IpFamily::of(*peer) == address.family());
     let others = snapshot.nodes.iter().filter(|other| other.name != *node);
-    Desired {
+    let hosts = others.flat_map(|other| other.underlay.iter()).map(UnderlayAddr::to_ip).collect();
+    let desired = Desired {
         base,
         ports,
         ending,
-        fdb,
-        neighbours,
-        peers: peers.len(),
+        fdb: fdb.into(),
+        neighbours: neighbours.into(),
+        peers: behind.len(),
         other: own.other().filter(is_of_other),
-        hosts: others.flat_map(|other| other.underlay.iter()).map(UnderlayAddr::to_ip).collect(),
-        carriers,
+        hosts: Arc::new(hosts),
+        carriers: Arc::new(carriers),
         services: services.collect(),
-    }
+    };
+    Whole { desired, ways: underlay, behind, leaves_out }
 }
 
 /// The other hosts that carry the snapshot's network, as the host `node` at `own` reaches them.
@@ -298,6 +332,26 @@ pub fn diff<R: Row>(desired: &BTreeSet<R>, actual: &BTreeSet<R>) -> Diff<R> {
         remove.retain(|row| of_key.get(&row.key()) != Some(&1));
     }
     Diff { remove, add }
+}
+
+/// The same for lists that are sorted and have each key once in `desired`; what they share is passed over.
+#[must_use]
+pub(super) fn difference<R: Row>(desired: &SharedList<R>, actual: &SharedList<R>) -> Diff<R> {
+    let mut changes: Diff<R> = Diff { remove: Vec::new(), add: Vec::new() };
+    for (before, after) in actual.differences(desired, R::cmp) {
+        changes.remove.extend(before);
+        changes.add.extend(after);
+    }
+    if !changes.remove.is_empty() {
+        let replaced: BTreeSet<R::Key> = changes.add.iter().map(Row::key).collect();
+        // Where a key's row is new, all that have been under it are to go.
+        let mut of_key: BTreeMap<R::Key, usize> = BTreeMap::new();
+        for key in changes.remove.iter().map(Row::key).filter(|key| replaced.contains(key)) {
+            *of_key.entry(key).or_default() += 1;
+        }
+        changes.remove.retain(|row| of_key.get(&row.key()) != Some(&1));
+    }
+    changes
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ proptest! {
     fn a_diff_applied_to_what_is_there_gives_what_should_be(want in rows(), have in rows()) {
         let want: BTreeSet<FdbRow> = want.into_iter().map(|row| (row.key(), row)).collect::<BTreeMap<_, _>>()
             .into_values().collect();
-        let changes = diff(&want, &have);
-        prop_assert_eq!(apply(&changes, have), want);
+        let list = |rows: &BTreeSet<FdbRow>| rows.iter().copied().collect::<SharedList<_>>();
+        for changes in [diff(&want, &have), difference(&list(&want), &list(&have))] {
+            prop_assert_eq!(apply(&changes, have.clone()), want.clone());
+        }
     }
 
     #[test]
@@ -50,7 +52,7 @@ proptest! {
 #[test]
 fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
     let mut snapshot = snapshot();
-    snapshot.workloads = vec![workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)];
+    snapshot.workloads = [workload("old", "node-1", 5, 9), workload("other", "node-2", 6, 6)].into();
     let attachments = [attachment("new", "node-0", 5, 5)];
     let desired =
         desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &attachments, 1450);
@@ -64,7 +66,7 @@ fn a_local_workload_wins_over_a_stale_remote_one_of_its_address() {
 #[test]
 fn workloads_of_other_networks_and_unknown_hosts_have_no_place() {
     let mut snapshot = snapshot();
-    snapshot.workloads = vec![workload("lost", "node-9", 5, 5)];
+    snapshot.workloads = [workload("lost", "node-9", 5, 5)].into();
     let mut foreign = attachment("foreign", "node-0", 6, 6);
     foreign.workload.network = "blog".parse().unwrap();
     let desired =
@@ -80,7 +82,7 @@ fn hosts_are_reached_by_the_family_that_both_have_and_by_another_device_only_whe
             .iter()
             .zip(&mut snapshot.nodes)
             .for_each(|(place, node)| node.underlay = place.parse().unwrap());
-        snapshot.workloads = vec![workload("one", "node-1", 5, 5), workload("two", "node-2", 6, 6)];
+        snapshot.workloads = [workload("one", "node-1", 5, 5), workload("two", "node-2", 6, 6)].into();
         let own = snapshot.nodes[0].underlay;
         let desired = desired(&snapshot, (&"node-0".parse().unwrap(), own), &[], 1450);
         let rows: Vec<String> = desired.fdb.iter().map(|row| row.peer.to_string()).collect();
@@ -104,7 +106,7 @@ fn the_other_hosts_of_a_network_are_let_in_and_its_service_addresses_are_nobodys
         vec![testing::block(Some("node-1"), "10.42.1.0/24"), testing::block(None, "10.42.255.0/24")];
     let desired = desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &[], 1450);
     let others = [2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
-    assert_eq!(desired.carriers, BTreeSet::from(others));
+    assert_eq!(*desired.carriers, BTreeSet::from(others));
     assert_eq!(desired.services, BTreeSet::from(["10.42.255.0/24".parse().unwrap()]));
 }
 
@@ -117,7 +119,7 @@ fn whoever_has_the_gateways_ethernet_address_gets_no_frames() {
     port.mac = base.gateway_mac;
     assert!(base.is_gateway(&port));
     let thief = Workload { mac: base.gateway_mac, ..workload("thief", "node-1", 5, 5) };
-    snapshot.workloads = vec![thief];
+    snapshot.workloads = [thief].into();
     assert!(
         desired(&snapshot, (&"node-0".parse().unwrap(), snapshot.nodes[0].underlay), &[], 1450)
             .fdb

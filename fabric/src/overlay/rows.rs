@@ -2,14 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use sealane_base::shared_list::SharedList;
+
 use super::announce::{Known, announced};
 use super::pass::{Devices, Pass};
-use super::plan::{BridgeFdbRow, Desired, FdbRow, NeighbourRow, Row, diff};
+use super::plan::{BridgeFdbRow, Desired, Diff, FdbRow, NeighbourRow, Row, diff, difference};
 use super::{OverlayError, Table};
 use crate::netlink::{
     NetlinkError, NetlinkRequest, bridge_fdb_entry, neighbour_entry, own_fdb_entry, vxlan_fdb_entry,
 };
 use netlink_packet_route::neighbour::NeighbourMessage;
+
+/// The rows of the kernel, in their order.
+fn sorted<R: Row>(rows: impl Iterator<Item = R>) -> SharedList<R> {
+    let mut rows: Vec<R> = rows.collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows.into()
+}
 
 impl Devices {
     /// A row of the forwarding table of its family's device.
@@ -32,19 +42,14 @@ impl Pass<'_> {
             .filter(|entry| entry.bridge == Some(devices.bridge))
             .map(|entry| BridgeFdbRow { mac: entry.mac, port: entry.index })
             .collect();
-        let fdb: BTreeSet<FdbRow> = fixed()
+        let fdb = fixed()
             .filter(|entry| entry.bridge.is_none())
             .filter_map(|entry| Some((entry.peer?, entry)))
             .filter(|(peer, entry)| devices.towards(*peer) == Some(entry.index))
-            .map(|(peer, entry)| FdbRow { mac: entry.mac, peer })
-            .collect();
-        let neighbours: BTreeSet<NeighbourRow> = self
-            .socket
-            .neighbours()?
-            .into_iter()
-            .filter(|row| row.index == devices.vxlan)
-            .map(|row| NeighbourRow { address: row.address, mac: row.mac })
-            .collect();
+            .map(|(peer, entry)| FdbRow { mac: entry.mac, peer });
+        let fdb = sorted(fdb);
+        let neighbours = self.socket.neighbours()?.into_iter().filter(|row| row.index == devices.vxlan);
+        let neighbours = sorted(neighbours.map(|row| NeighbourRow { address: row.address, mac: row.mac }));
         known.remember(neighbours.iter().filter_map(announced));
 
         let ports = desired.ports.iter().filter(|port| !desired.base.is_gateway(port));
@@ -52,13 +57,13 @@ impl Pass<'_> {
         // The kernel makes the bridge's own row, and takes it away with a port that had it for a while.
         let own = (desired.base.gateway_mac, devices.bridge);
         let local = ports.chain([own]).map(|(mac, port)| BridgeFdbRow { mac, port });
-        let local = local.chain(devices.beside(&desired.fdb)).collect();
-        self.mend(Table::BridgeFdb, &local, &bridge_fdb, |row| {
+        let local = local.chain(devices.all_beside(&desired.fdb)).collect();
+        self.mend(Table::BridgeFdb, &diff(&local, &bridge_fdb), |row| {
             let entry = if row.port == devices.bridge { own_fdb_entry } else { bridge_fdb_entry };
             entry(row.port, row.mac)
         })?;
-        self.mend(Table::Fdb, &desired.fdb, &fdb, |row| devices.fdb_entry(row))?;
-        self.mend(Table::Neighbour, &desired.neighbours, &neighbours, |row| {
+        self.mend(Table::Fdb, &difference(&desired.fdb, &fdb), |row| devices.fdb_entry(row))?;
+        self.mend(Table::Neighbour, &difference(&desired.neighbours, &neighbours), |row| {
             neighbour_entry(devices.vxlan, row.address, row.mac)
         })
     }
@@ -66,11 +71,9 @@ impl Pass<'_> {
     pub(super) fn mend<R: Row + std::fmt::Debug>(
         &mut self,
         table: Table,
-        desired: &BTreeSet<R>,
-        actual: &BTreeSet<R>,
+        changes: &Diff<R>,
         message: impl Fn(&R) -> NeighbourMessage,
     ) -> Result<(), OverlayError> {
-        let changes = diff(desired, actual);
         if changes.remove.is_empty() && changes.add.is_empty() {
             return Ok(());
         }

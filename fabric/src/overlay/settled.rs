@@ -10,7 +10,7 @@ use sealane_proto::types::{NetworkName, UnderlayAddrs, WorkloadName};
 use sealane_sys::NetNs;
 
 use super::pass::{Devices, Pass, WayOut};
-use super::plan::{Base, Desired, Port};
+use super::plan::{Base, Desired, Diff, FdbRow, Port, difference};
 use super::tunnel::{VXLAN, VXLAN_OTHER};
 use super::{Applied, KernelAccess, NetworkCache, OverlayError, Table};
 use crate::netlink::{LinkRequest, NetlinkError, bridge_fdb_entry, neighbour_entry};
@@ -187,13 +187,12 @@ impl Pass<'_> {
 
     fn change_rows(&mut self, before: &Settled, desired: &Desired) -> Result<(), OverlayError> {
         let (devices, vxlan) = (before.devices, before.devices.vxlan);
-        let beside = |of: &Desired| devices.beside(&of.fdb).collect();
-        self.mend(Table::BridgeFdb, &beside(desired), &beside(&before.desired), |row| {
-            bridge_fdb_entry(row.port, row.mac)
-        })?;
-        self.mend(Table::Fdb, &desired.fdb, &before.desired.fdb, |row| devices.fdb_entry(row))?;
-        self.mend(Table::Neighbour, &desired.neighbours, &before.desired.neighbours, |row| {
-            neighbour_entry(vxlan, row.address, row.mac)
-        })
+        let fdb = difference(&desired.fdb, &before.desired.fdb);
+        let beside = |rows: &[FdbRow]| rows.iter().filter_map(|row| devices.beside(row)).collect();
+        let bridge = Diff { remove: beside(&fdb.remove), add: beside(&fdb.add) };
+        self.mend(Table::BridgeFdb, &bridge, |row| bridge_fdb_entry(row.port, row.mac))?;
+        self.mend(Table::Fdb, &fdb, |row| devices.fdb_entry(row))?;
+        let neighbours = difference(&desired.neighbours, &before.desired.neighbours);
+        self.mend(Table::Neighbour, &neighbours, |row| neighbour_entry(vxlan, row.address, row.mac))
     }
 }

@@ -248,7 +248,7 @@ async fn a_restarted_agent_keeps_every_network_closed_and_forgets_those_that_are
     let mut other = NetworkSnapshot::clone(&hosts.snapshot());
     other.network.name = "lab".parse().unwrap();
     other.network.vni = Vni::try_from(Vni::FIRST.get() + 1).unwrap();
-    other.workloads.clear();
+    other.workloads = Default::default();
     restarted.ensure(&Arc::new(other.clone()), Reason::Change).await.unwrap();
     assert!(sh(&hosts.a.ns, "nft list ruleset").contains("strangers-100001-lab"));
     let stranger = socket(&hosts.b, &hosts.b.ns, "192.0.2.9:0");
@@ -275,7 +275,7 @@ async fn agents_of_one_host_have_a_gate_each() {
     let (hosts, _service) = hosts_and_a_stranger().await;
     let second = Host::start(hosts.a.ns.try_clone().unwrap(), "c", 1, "/tmp/c", 14789);
     let mut snapshot = NetworkSnapshot::clone(&hosts.snapshot());
-    snapshot.workloads.clear();
+    snapshot.workloads = Default::default();
     second.ensure(&Arc::new(snapshot), Reason::Change).await.unwrap();
     assert_eq!(tables(&hosts.a.ns), 2);
     second.overlay.remove_network(&hosts.network.name).await.unwrap();

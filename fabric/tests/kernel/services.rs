@@ -76,7 +76,7 @@ async fn datagrams_of_one_port_leave_an_endpoint_that_is_gone_and_only_then() {
     scene.snapshot.workloads[first].ready = false;
     scene.ensure().await;
     assert_eq!(ask(), 3 - first - other);
-    scene.snapshot.workloads.clear();
+    scene.snapshot.workloads = Default::default();
     scene.ensure().await;
     client.send(b"?").unwrap();
     assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
@@ -227,7 +227,7 @@ async fn a_network_without_services_costs_its_workloads_nothing() {
     let mut stream = scene.connect(80).unwrap();
     let (mut far, _) = listener.accept().unwrap();
     // With its last service the address goes, and no connection.
-    scene.snapshot.services.clear();
+    scene.snapshot.services = Default::default();
     assert!(scene.ensure().await);
     io::Write::write_all(&mut stream, b"still").unwrap();
     let mut bytes = [0; 5];
@@ -272,10 +272,10 @@ impl Scene {
         }
         hosts.converge().await;
         let mut snapshot = hosts.snapshot().as_ref().clone();
-        snapshot.workloads.clear();
+        snapshot.workloads = Default::default();
         snapshot.blocks = vec![Block { node: None, range: "10.42.255.0/24".parse().unwrap() }];
         let ports = ["80", "53/udp"].map(|port| port.parse().unwrap()).to_vec();
-        snapshot.services = vec![Service {
+        snapshot.services = [Service {
             name: "api".parse().unwrap(),
             hosts: Default::default(),
             vip: VIP.parse().unwrap(),
@@ -283,7 +283,8 @@ impl Scene {
             declared: false,
             mtls: None,
             external: Default::default(),
-        }];
+        }]
+        .into();
         let rules = ServiceRules::new(hosts.a.hopper.clone(), network.name.clone());
         Self { hosts, client, servers, snapshot, sidecar: false, rules }
     }

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+use sealane_base::shared_list::SharedList;
+
 use super::{NetworkContent, Service, Workload};
 use crate::types::{ServiceName, WorkloadName};
 use crate::wire::{Fields, WireError, all, each, texts, v1};
@@ -25,6 +27,16 @@ impl NetworkChange {
     /// while an address is that of two workloads, as it may be for a moment: whoever follows tells them apart by it.
     #[must_use]
     pub fn between(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
+        let is_clear = |state: &NetworkContent| {
+            let addresses: HashSet<_> = state.workloads.iter().map(|workload| workload.address).collect();
+            addresses.len() == state.workloads.len()
+        };
+        Self::between_clear(before, after).filter(|_| is_clear(before) && is_clear(after))
+    }
+
+    /// The same where it is known that no address is that of two workloads. What the lists of both states share is not looked at.
+    #[must_use]
+    pub fn between_clear(before: &NetworkContent, after: &NetworkContent) -> Option<Self> {
         // A field that neither is compared nor has its place in the change does not compile.
         // Nobody who follows needs to know who has reported what, who answers echoes, and how new their
         // addresses are.
@@ -42,15 +54,11 @@ impl NetworkChange {
         } = before;
         let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
             && (revoked, drained) == (&after.revoked, &after.drained);
-        let is_clear = |state: &NetworkContent| {
-            let addresses: HashSet<_> = state.workloads.iter().map(|workload| workload.address).collect();
-            addresses.len() == state.workloads.len()
-        };
-        (same && is_clear(before) && is_clear(after)).then(|| {
+        same.then(|| {
             let (services, services_gone) =
-                difference(&before.services, &after.services, |service| &service.name);
+                difference_of_lists(&before.services, &after.services, |service| &service.name);
             let (workloads, workloads_gone) =
-                difference(&before.workloads, &after.workloads, |workload| &workload.name);
+                difference_of_lists(&before.workloads, &after.workloads, |workload| &workload.name);
             Self { services, services_gone, workloads, workloads_gone }
         })
     }
@@ -105,6 +113,23 @@ impl From<&NetworkChange> for v1::NetworkChange {
             workloads_gone: texts(&change.workloads_gone),
         }
     }
+}
+
+/// The same of lists that may share.
+fn difference_of_lists<T: Clone + PartialEq, N: Clone + Ord>(
+    before: &SharedList<T>,
+    after: &SharedList<T>,
+    name: impl Fn(&T) -> &N,
+) -> (Vec<T>, Vec<N>) {
+    let (mut news, mut gone) = (Vec::new(), Vec::new());
+    for pair in before.differences(after, |one, other| name(one).cmp(name(other))) {
+        match pair {
+            (_, Some(new)) => news.push(new.clone()),
+            (Some(old), None) => gone.push(name(old).clone()),
+            (None, None) => {}
+        }
+    }
+    (news, gone)
 }
 
 /// Finds what of `after` is not in `before`, and the names of what is in `before` alone; both are sorted by name.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
+use sealane_base::shared_list::SharedList;
 
 use super::change::difference;
 use super::snapshot::{editions, serial};
@@ -156,6 +157,13 @@ impl<N: Ord + Clone, T: Clone> Difference<N, T> {
         *list = merged;
     }
 
+    /// Makes the change in a list that is sorted by name and shares with its copies: what is not touched stays shared.
+    pub fn apply_to_list(&self, list: &mut SharedList<T>, name: impl Fn(&T) -> &N) {
+        for (at, item) in &self.0 {
+            list.set_by(|known| name(known).cmp(at), item.clone());
+        }
+    }
+
     /// Makes the change in a map.
     pub fn apply_to_map(&self, map: &mut BTreeMap<N, T>) {
         for (name, item) in &self.0 {
@@ -243,8 +251,8 @@ impl NetworkDelta {
         }
         self.nodes.apply(&mut content.nodes, |node| &node.name);
         self.blocks.apply(&mut content.blocks, |block| &block.range);
-        self.services.apply(&mut content.services, |service| &service.name);
-        self.workloads.apply(&mut content.workloads, |workload| &workload.name);
+        self.services.apply_to_list(&mut content.services, |service| &service.name);
+        self.workloads.apply_to_list(&mut content.workloads, |workload| &workload.name);
         self.revoked.apply(&mut content.revoked, |serial| serial);
         self.drained.apply(&mut content.drained, |node| node);
         if let Some(reported) = &mut content.reported {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use ipnet::Ipv4Net;
+use sealane_base::shared_list::SharedList;
 
 use super::{Block, Edition, Network, Node, Service, Workload};
 use crate::identity::{SerialPrefix, SerialPrefixError};
@@ -30,9 +31,9 @@ pub struct NetworkContent {
     /// The leased blocks, sorted by range.
     pub blocks: Vec<Block>,
     /// The services, sorted by name.
-    pub services: Vec<Service>,
+    pub services: SharedList<Service>,
     /// The workloads, sorted by name.
-    pub workloads: Vec<Workload>,
+    pub workloads: SharedList<Workload>,
     /// The certificates that nobody accepts any more: those of removed hosts, sorted.
     pub revoked: Vec<SerialPrefix>,
     /// The hosts whose services' instances get no new calls, sorted. Other hosts see these as not ready.
@@ -69,8 +70,8 @@ impl From<Network> for NetworkContent {
             network,
             nodes: vec![],
             blocks: vec![],
-            services: vec![],
-            workloads: vec![],
+            services: SharedList::default(),
+            workloads: SharedList::default(),
             revoked: vec![],
             drained: vec![],
             reported: None,
@@ -123,7 +124,7 @@ impl NetworkContent {
     /// Lets the workloads share the names of their network, hosts and services: read from a message, each has its own.
     fn share_names(&mut self) {
         let Self { network, nodes, services, workloads, .. } = self;
-        for workload in workloads {
+        for workload in workloads.iter_mut() {
             if workload.network == network.name {
                 workload.network.clone_from(&network.name);
             }
@@ -131,9 +132,9 @@ impl NetworkContent {
                 workload.node.clone_from(&nodes[at].name);
             }
             if let Some(name) = &mut workload.service
-                && let Ok(at) = services.binary_search_by(|service| service.name.cmp(name))
+                && let Some(service) = services.find_by(|service| service.name.cmp(name))
             {
-                name.clone_from(&services[at].name);
+                name.clone_from(&service.name);
             }
         }
     }
@@ -142,7 +143,7 @@ impl NetworkContent {
     #[must_use]
     pub fn service_of(&self, workload: &Workload) -> Option<&Service> {
         let name = workload.service.as_ref()?;
-        self.services.iter().find(|service| service.name == *name)
+        self.services.find_by(|service| service.name.cmp(name))
     }
 }
 
@@ -164,14 +165,18 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
         let at = Fields("NetworkState");
         let serials = message.revoked_serials.iter().map(|octets| serial(&at, octets));
         let (reported, placed) = (editions(message.reported), editions(message.placed));
+        let (mut services, mut workloads): (Vec<Service>, Vec<Workload>) =
+            (all(message.services)?, all(message.workloads)?);
+        services.sort_by(|one, other| one.name.cmp(&other.name));
+        workloads.sort_by(|one, other| one.name.cmp(&other.name));
         let mut snapshot = Self {
             generation: at.required("generation", message.generation)?.into(),
             content: NetworkContent {
                 network: at.required("network", message.network)?.try_into()?,
                 nodes: all(message.nodes)?,
                 blocks: all(message.blocks)?,
-                services: all(message.services)?,
-                workloads: all(message.workloads)?,
+                services: services.into(),
+                workloads: workloads.into(),
                 revoked: serials.collect::<Result<_, _>>()?,
                 drained: at.names("drained", &message.drained)?,
                 reported: message.tells_reported.then_some(reported).transpose()?,

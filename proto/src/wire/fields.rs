@@ -75,11 +75,11 @@ pub(crate) fn all<T, M: TryInto<T, Error = WireError>>(messages: Vec<M>) -> Resu
 }
 
 /// Writes a list of messages.
-pub(crate) fn each<M, T>(values: &[T]) -> Vec<M>
+pub(crate) fn each<'a, M, T: 'a>(values: impl IntoIterator<Item = &'a T>) -> Vec<M>
 where
-    for<'a> &'a T: Into<M>,
+    &'a T: Into<M>,
 {
-    values.iter().map(Into::into).collect()
+    values.into_iter().map(Into::into).collect()
 }
 
 /// Writes what may be absent, which is empty then.

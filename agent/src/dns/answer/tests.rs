@@ -266,7 +266,7 @@ fn every_address_of_a_network_with_ipv6_has_a_twin_there() {
 fn a_name_says_the_instances_that_are_ready_at_the_family_that_is_asked_for() {
     let mut snapshot = shop();
     snapshot.network.subnet6 = Some("fd42::/64".parse().unwrap());
-    for workload in &mut snapshot.workloads {
+    for workload in snapshot.workloads.iter_mut() {
         // api-1 listens for IPv4 alone, api-2 for IPv6 alone; stats for IPv4 alone.
         match workload.name.as_str() {
             "api-1" | "stats-1" => workload.ready6 = false,

@@ -36,7 +36,7 @@ pub(in crate::dns) fn shop() -> NetworkSnapshot {
 
 pub(in crate::dns) fn snapshot(services: Vec<Service>, workloads: Vec<Workload>) -> NetworkSnapshot {
     let mut snapshot = testing::snapshot();
-    (snapshot.services, snapshot.workloads) = (services, workloads);
+    (snapshot.services, snapshot.workloads) = (services.into(), workloads.into());
     snapshot
 }
 

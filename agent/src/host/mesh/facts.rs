@@ -123,8 +123,11 @@ impl Mesh {
     pub(super) fn last_known(&self, id: &AttachmentId) -> Option<&Workload> {
         let known = self.snapshot(&id.network)?;
         let said = self.words.newest(&known.content, &self.node.name);
-        let workloads = said.map_or(&known.workloads, |said| &said.workloads);
-        workloads.iter().find(|known| known.node == self.node.name && known.name == id.workload)
+        let is_it = |known: &&Workload| known.node == self.node.name && known.name == id.workload;
+        match said {
+            Some(said) => said.workloads.iter().find(is_it),
+            None => known.workloads.iter().find(is_it),
+        }
     }
 
     /// The words by which this host goes in a network, its own among them, as they are newer than control's.

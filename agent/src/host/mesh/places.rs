@@ -271,6 +271,13 @@ impl Mesh {
 }
 
 impl CarriedNetwork {
+    /// Returns true if a state says of hosts and their places what this one does.
+    pub(super) fn has_places_of(&self, snapshot: &NetworkSnapshot) -> bool {
+        let known = &self.snapshot;
+        (&known.nodes, &known.blocks, &known.placed) == (&snapshot.nodes, &snapshot.blocks, &snapshot.placed)
+            && known.generation.epoch == snapshot.generation.epoch
+    }
+
     /// The hosts that carry the network, at these places, and this one, which is `own` at `here`.
     fn nodes_at(
         &self,

@@ -17,7 +17,7 @@ fn snapshot(revision: u64) -> NetworkSnapshot {
         testing::block(Some("host-2"), "10.42.1.0/24"),
         testing::block(None, "10.42.255.0/24"),
     ];
-    snapshot.workloads = vec![remote];
+    snapshot.workloads = [remote].into();
     snapshot
 }
 

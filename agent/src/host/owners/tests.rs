@@ -32,8 +32,9 @@ fn told(hosts: &[u8], heard: &[(u8, OwnerFacts)]) -> NetworkSnapshot {
     snapshot.nodes = hosts.iter().map(node).collect();
     let block = |host: &u8| testing::block(Some(&format!("host-{host}")), &format!("10.42.{host}.0/24"));
     snapshot.blocks = hosts.iter().map(block).collect();
-    snapshot.workloads = heard.iter().flat_map(|(_, facts)| facts.workloads.clone()).collect();
-    snapshot.workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut workloads: Vec<_> = heard.iter().flat_map(|(_, facts)| facts.workloads.clone()).collect();
+    workloads.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.workloads = workloads.into();
     snapshot.reported = Some(heard.iter().map(|(host, facts)| (name(*host), facts.edition())).collect());
     snapshot
 }
@@ -109,7 +110,7 @@ fn an_owner_has_no_say_in_what_is_not_its_own() {
             let mut snapshot = told(&[0, 1, 2], control);
             let mut service = testing::service("api", "10.42.255.9", std::iter::empty());
             service.hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-            snapshot.services = vec![service];
+            snapshot.services = [service].into();
             let words = heard(&[(1, facts(1, 2, &[of_api()]))]);
             let is_there = merged(&snapshot, vec![], &words).contains(&"wl-1@host-1".to_owned());
             assert_eq!(is_there, expected, "{hosts:?}");

@@ -47,7 +47,7 @@ mod tests {
 
     fn told(name: &str, service: Option<&str>, aliases: &[&str]) -> Vec<String> {
         let mut snapshot = testing::snapshot();
-        snapshot.services = vec![testing::service("db", "10.42.255.9", ["5432"].into_iter())];
+        snapshot.services = [testing::service("db", "10.42.255.9", ["5432"].into_iter())].into();
         let workload = Workload {
             service: service.map(|service| service.parse().unwrap()),
             aliases: Aliases::parse(aliases).unwrap(),

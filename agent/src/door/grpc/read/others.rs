@@ -156,7 +156,7 @@ mod tests {
         let mut shop = snapshot();
         let mut api = workload("api-1", "10.42.1.3");
         api.node = "host-3".parse().unwrap();
-        shop.workloads = vec![api];
+        shop.workloads = [api].into();
         let troubles = [
             (id("web-1"), trouble("10.42.1.3", 2, 9)),
             (id("web-2"), trouble("10.42.1.3", 1, 4)),
@@ -181,7 +181,7 @@ mod tests {
         let mut shop = snapshot();
         let mut api = workload("api-1", "10.42.1.3");
         api.node = "host-3".parse().unwrap();
-        shop.workloads = vec![api];
+        shop.workloads = [api].into();
         for (reason, advice) in [
             ("timeout", "see that host-3 is up and that VXLAN"),
             ("connect", "see that host-3 is up and that VXLAN"),

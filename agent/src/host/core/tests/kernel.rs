@@ -57,7 +57,7 @@ fn each_lack_of_a_pass_is_complained_of_until_a_pass_is_without_it() {
     let (mut core, now) = (core(), Instant::now());
     let mut served = state("shop", 1);
     let remote = Workload { node: "host-2".parse().unwrap(), ..testing::workload("web-1", "10.42.1.2") };
-    served.workloads = vec![Workload { service: Some("web".parse().unwrap()), ..remote }];
+    served.workloads = [Workload { service: Some("web".parse().unwrap()), ..remote }].into();
     let node = Node { name: "host-2".parse().unwrap(), underlay: "192.0.2.2".parse().unwrap(), mtu: None };
     served.nodes = vec![node];
     core.handle_state(served);

@@ -257,7 +257,7 @@ fn who_has_yielded_is_out_of_reach_with_its_instances_until_there_is_a_channel_t
         ..testing::workload(&format!("api-{number}"), &format!("10.42.{number}.7"))
     };
     let mut told = told(2, &[]);
-    told.workloads = vec![instance(2), instance(3)];
+    told.workloads = [instance(2), instance(3)].into();
     mesh.accept(told);
     mesh.settle_places(now);
     let ready = |mesh: &Mesh| -> Vec<String> {

@@ -147,7 +147,7 @@ fn instances_of_a_drained_host_are_not_ready_and_its_other_workloads_are() {
         mesh.set_ready(id, Families::both(true));
     }
     let ready = |mesh: &Mesh| {
-        let own = mesh.overlaid(&shop()).unwrap().workloads.clone().into_iter();
+        let own = mesh.overlaid(&shop()).unwrap().workloads.iter().cloned().collect::<Vec<_>>().into_iter();
         own.filter(|one| one.node == mesh.node().name).map(|one| (one.ready, one.ready6)).collect::<Vec<_>>()
     };
     assert_eq!(ready(&mesh), [(true, true), (true, true)]);
@@ -199,7 +199,7 @@ fn an_ethernet_address_of_one_that_is_ending_is_waited_for() {
 fn holders_of_addresses_are_named_with_the_way_out() {
     let (mut mesh, now) = (mesh(), Instant::now());
     let mut told = snapshot(2);
-    told.services = vec![testing::service("db", "10.42.0.77", ["5432"].into_iter())];
+    told.services = [testing::service("db", "10.42.0.77", ["5432"].into_iter())].into();
     mesh.accept(told);
     let claim = Claim {
         hold: "docker/1".parse().unwrap(),

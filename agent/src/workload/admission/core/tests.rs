@@ -124,7 +124,7 @@ fn the_holder_is_a_workload_with_the_name_or_the_address() {
         ..workload(name, address)
     };
     let mut snapshot = snapshot();
-    snapshot.workloads = vec![of("own", "host-1", "10.42.0.9"), of("far", "host-2", "10.42.1.9")];
+    snapshot.workloads = [of("own", "host-1", "10.42.0.9"), of("far", "host-2", "10.42.1.9")].into();
     let address: OverlayIp = "10.42.1.9".parse().unwrap();
     let find = |name: &str, address: Option<OverlayIp>| {
         let plain =

@@ -241,8 +241,8 @@ fn nobody_shuts_out_what_others_have_to_tell() {
     empty.content = NetworkContent {
         nodes: vec![],
         blocks: vec![],
-        services: vec![],
-        workloads: vec![],
+        services: Default::default(),
+        workloads: Default::default(),
         ..empty.content
     };
     assert_eq!(recall(&mut state, "host-2", &[empty]), [""; 0]);
@@ -271,7 +271,7 @@ fn a_service_is_brought_back_where_it_takes_nobodys_place() {
         let mut state = restored(&backup);
         let mut told = seen(&backup, "shop", 20);
         let (name, vip) = (name.parse().unwrap(), vip.parse().unwrap());
-        told.content.services = vec![Service { name, vip, ..known.clone() }];
+        told.content.services = [Service { name, vip, ..known.clone() }].into();
         let said = run(&mut state, Recall { node: "host-2".parse().unwrap(), networks: vec![told.clone()] });
         let service = &told.services[0];
         let there = state.networks[&"shop".parse().unwrap()].services.get(&service.name) == Some(service);

@@ -97,7 +97,7 @@ fn a_block_that_is_not_told_of_ends_unless_its_host_is_known_to_use_it() {
         let mut told = seen(&backup, "shop", 20);
         told.content.blocks.clear();
         if !workloads {
-            told.content.workloads.clear();
+            told.content.workloads = Default::default();
         }
         let mut state = restored(&backup);
         recall(&mut state, "host-1", &[told]);
