@@ -39,7 +39,7 @@ impl Scope {
         };
         NetworkContent {
             workloads: network.workloads.iter().filter(holds).cloned().collect(),
-            services,
+            services: services.into(),
             revoked: network.revoked.clone(),
             ..network.network.clone().into()
         }
@@ -138,8 +138,9 @@ fn at<'a>(
     let instances = services.iter().flat_map(|service| network.instances.names(&service.name));
     let instances = instances.filter_map(|name| workload(content, name));
     // Services have addresses of their own: where all are services', no workload is looked for.
-    let direct = if services.len() < addresses.len() { &*content.workloads } else { &[] };
-    let direct = direct.iter().filter(|workload| addresses.contains(&workload.address.to_ipv4()));
+    let direct = (services.len() < addresses.len()).then(|| content.workloads.iter());
+    let direct = direct.into_iter().flatten();
+    let direct = direct.filter(|workload| addresses.contains(&workload.address.to_ipv4()));
     let workloads = instances.chain(direct).map(|workload| (&workload.name, workload)).collect();
     (services, workloads)
 }
@@ -164,8 +165,11 @@ mod tests {
         fn of(content: &NetworkContent) -> Self {
             let NetworkContent { services, workloads, .. } = content.clone();
             Self {
-                services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
-                workloads: workloads.into_iter().map(|workload| (workload.name.clone(), workload)).collect(),
+                services: services.iter().map(|service| (service.name.clone(), service.clone())).collect(),
+                workloads: workloads
+                    .iter()
+                    .map(|workload| (workload.name.clone(), workload.clone()))
+                    .collect(),
             }
         }
 

@@ -20,7 +20,7 @@ fn portion(mesh: &Mesh, own: &Workload) -> (Config, Vec<Service>, Vec<Workload>)
     let workloads = std::mem::take(&mut config.network.workloads);
     let service = services.iter().find(|service| own.service.as_ref() == Some(&service.name)).cloned();
     config.portion = Some(Portion { addresses: BTreeSet::new(), service });
-    (config, services, workloads)
+    (config, services.iter().cloned().collect(), workloads.iter().cloned().collect())
 }
 
 fn change(change: NetworkChange) -> Change {

@@ -6,6 +6,8 @@ use sealane_proto::resource::NetworkSnapshot;
 use sealane_proto::sidecar::{Config, Portion};
 use tokio::sync::watch;
 
+use sealane_base::shared_list::SharedList;
+
 use super::*;
 use crate::attachment::AttachmentId;
 use crate::sidecar::scope::MOST;
@@ -112,7 +114,7 @@ fn a_sidecar_is_told_a_state_and_then_what_changes_beside_its_own_workload() {
     let fifth = after(&fourth, network(4));
     assert_eq!(kinds(&telling.lead(&feed, &fifth)), ["9 to 11"]);
     let mut other = network(4);
-    other.workloads.last_mut().unwrap().ready = false;
+    other.workloads.iter_mut().last().unwrap().ready = false;
     let sixth = after(&fifth, other);
     assert_eq!(kinds(&telling.lead(&feed, &sixth)), ["state 12"], "its own workload is another");
     let mut gone = network(5);
@@ -177,11 +179,11 @@ impl Asker {
         let names = change.change.service_names().chain(services_gone).collect::<BTreeSet<_>>();
         content.services.retain(|service| !names.contains(&service.name));
         content.services.extend(services.iter().cloned());
-        content.services.sort_by(|one, other| one.name.cmp(&other.name));
+        content.services = by_name(&content.services, |item| &item.name);
         let names = change.change.workload_names().chain(workloads_gone).collect::<BTreeSet<_>>();
         content.workloads.retain(|workload| !names.contains(&workload.name));
         content.workloads.extend(workloads.iter().cloned());
-        content.workloads.sort_by(|one, other| one.name.cmp(&other.name));
+        content.workloads = by_name(&content.workloads, |item| &item.name);
         change.sequence
     }
 
@@ -205,12 +207,13 @@ fn shop() -> NetworkSnapshot {
     network.services = vec![
         service("api", "10.42.255.1", std::iter::once("80")),
         service("db", "10.42.255.2", std::iter::once("81")),
-    ];
+    ]
+    .into();
     for (name, address) in [("api", "10.42.1.1"), ("db", "10.42.1.2")] {
         let instance = workload(&format!("{name}-1"), address);
         network.workloads.push(Workload { service: Some(name.parse().unwrap()), ..instance });
     }
-    network.workloads.sort_by(|one, other| one.name.cmp(&other.name));
+    network.workloads = by_name(&network.workloads, |item| &item.name);
     network
 }
 
@@ -284,7 +287,7 @@ impl History {
         let mut network = random_network(chance, 30);
         if !chance.one_in(12) {
             network.workloads.push(workload("own", "10.42.3.2"));
-            network.workloads.sort_by(|one, other| one.name.cmp(&other.name));
+            network.workloads = by_name(&network.workloads, |item| &item.name);
         }
         network
     }
@@ -366,4 +369,11 @@ fn any_history_of_changes_wants_and_connections_ends_in_what_the_agent_has() {
             history.check();
         }
     }
+}
+
+/// The items of a list, sorted by their names.
+fn by_name<T: Clone, N: Ord>(items: &SharedList<T>, name: impl Fn(&T) -> &N) -> SharedList<T> {
+    let mut items: Vec<T> = items.iter().cloned().collect();
+    items.sort_by(|one, other| name(one).cmp(name(other)));
+    items.into()
 }
