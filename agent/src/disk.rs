@@ -4,6 +4,7 @@
 //! or a power cut leaves the old or the new content, never half of one. A file whose checksum does not match is set aside and reported.
 
 mod container;
+mod controls;
 mod incarnation;
 mod log;
 mod messages;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sealane_base::disk::{Disk, listed};
 
 pub(crate) use container::StoredContainer;
+pub(crate) use controls::{CONTROLS, controls_from_bytes, controls_to_bytes};
 pub(crate) use incarnation::Incarnations;
 pub(crate) use places::{PLACES, places_from_bytes, places_to_bytes};
 pub use records::RecordError;

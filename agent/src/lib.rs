@@ -7,6 +7,7 @@ mod agent;
 mod attachment;
 mod certs;
 mod check;
+mod controls;
 mod disk;
 pub mod dns;
 mod door;

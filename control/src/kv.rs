@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use etcd::{
-    Candidate, Etcd, EtcdError, EtcdPlace, EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError, Tenure, Term,
+    Candidate, Etcd, EtcdError, EtcdPlace, EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError, Roll, RollLease,
+    Tenure, Term,
 };
 pub use file::{File, Opener};
 pub use history::{Compacted, Event, Watch};

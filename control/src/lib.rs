@@ -17,6 +17,7 @@ mod metrics;
 mod pace;
 mod registry;
 mod renewal;
+mod roster;
 mod serve;
 mod session;
 #[cfg(feature = "simulation")]

@@ -3,6 +3,7 @@
 //! A term is a row with a lease. Every commit of the term has the condition that the row is still the one that was made for it, so
 //! that a leader that froze or was cut off writes nothing once another one has been elected.
 
+mod presence;
 mod shown;
 mod standby;
 
@@ -22,11 +23,13 @@ use tokio::sync::watch;
 
 use crate::api::Standing;
 use crate::ca::{Authority, SealKey};
-use crate::kv::{Candidate, EtcdPlace, Failure, Term};
+use crate::kv::{Candidate, EtcdPlace, Failure, Roll, Term};
+use crate::roster::Roster;
 use crate::serve::Leader;
 use crate::start::{self, Cause, Ground, StartError};
 use crate::store::{Image, SharedError, Store, open_shared};
 use crate::{Config, Control};
+use presence::Presence;
 use shown::Shown;
 use standby::{Known, Standby};
 
@@ -58,6 +61,7 @@ pub struct Member {
     shown: Arc<Shown>,
     stopping: watch::Sender<bool>,
     running: Task,
+    presence: Task,
 }
 
 /// Value of the row of whoever leads.
@@ -108,8 +112,10 @@ impl Member {
     /// Ends in order; a leader gives its term up, so that another one follows at once.
     pub async fn shutdown(self) {
         self.stopping.send_replace(true);
-        if let Err(error) = self.running.await {
-            tracing::error!(%error, "the control plane did not end in order");
+        for task in [self.running, self.presence] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the control plane did not end in order");
+            }
         }
     }
 }
@@ -123,11 +129,16 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
     let (_, image) = open(&config).await?;
     let (readiness, shown, stopping) =
         (Readiness::default(), Arc::new(Shown::default()), watch::Sender::new(false));
+    let roster = Arc::new(watch::Sender::new(Roster::default()));
+    let roll = Roll::new(&config.place, presence::LIFE).map_err(|error| SharedError::Etcd(error.into()))?;
+    let presence = Presence::new(roll, config.advertise.to_string(), roster.clone());
+    let presence = presence.keep(stopping.subscribe());
     let course = Course {
         stopping: stopping.subscribe(),
         readiness: readiness.clone(),
         shown: shown.clone(),
         leader: Leader::default(),
+        roster,
         known: Known::new(&config.control, image)?,
         listener,
         local_addr,
@@ -135,7 +146,8 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
         config,
     };
     let standby = course.stand_by().await?;
-    Ok(Member { readiness, local_addr, shown, stopping, running: task::spawn("member", course.run(standby)) })
+    let running = task::spawn("member", course.run(standby));
+    Ok(Member { readiness, local_addr, shown, stopping, running, presence })
 }
 
 /// Opens the store, or makes it.
@@ -159,6 +171,8 @@ struct Course {
     shown: Arc<Shown>,
     /// Address of whoever leads.
     leader: Leader,
+    /// All control planes.
+    roster: Arc<watch::Sender<Roster>>,
     /// The mesh as this one last knew it.
     known: Known,
     stopping: watch::Receiver<bool>,
@@ -168,9 +182,14 @@ impl Course {
     async fn run(mut self, mut standby: Standby) {
         loop {
             let elected = self.elected().await;
+            if let Some(term) = &elected {
+                let own = self.config.advertise.clone();
+                self.roster.send_modify(|roster| roster.leads(own, term.number()));
+            }
             standby.end().await;
             let Some(term) = elected else { return };
             let stopped = self.lead(term).await;
+            self.roster.send_modify(|roster| roster.is_led_by(None, 0));
             if stopped {
                 return;
             }
@@ -187,8 +206,14 @@ impl Course {
     /// Serves as a standby.
     async fn stand_by(&self) -> Result<Standby, Cause> {
         let (listener, run_dir) = (self.listener()?, &self.config.control.run_dir);
-        let standby =
-            Standby::start(&self.known, self.leader.clone(), listener, run_dir, &self.readiness).await?;
+        let standby = Standby::start(
+            &self.known,
+            (self.leader.clone(), self.roster.subscribe()),
+            listener,
+            run_dir,
+            &self.readiness,
+        )
+        .await?;
         self.shown.stands_by(standby.metrics());
         Ok(standby)
     }
@@ -200,8 +225,8 @@ impl Course {
             instance: rand::random(),
             version: crate::VERSION.to_owned(),
         };
-        let (leader, shown, own) = (&self.leader, &self.shown, &self.config.advertise);
-        let told = |found: Result<Vec<u8>, Failure>| note(leader, shown, own, found);
+        let (leader, shown, own) = ((&self.leader, &*self.roster), &self.shown, &self.config.advertise);
+        let told = |found: Result<(Vec<u8>, u64), Failure>| note(leader, shown, own, found);
         let value = row.encode_to_vec();
         let elected = tokio::select! {
             term = self.candidate.elected(&value, told) => Some(term),
@@ -248,6 +273,7 @@ impl Course {
             folder: None,
             readiness: self.readiness.clone(),
             standing: Standing::Leading,
+            roster: Some(self.roster.subscribe()),
         };
         let control = start::assemble(&self.config.control, ground).await?;
         self.shown.leads(&control);
@@ -261,27 +287,35 @@ impl Course {
 }
 
 /// Takes in who leads, or that nobody can be asked. A row that is still there from an own term names nobody.
-fn note(leader: &Leader, shown: &Shown, own: &ControlAddr, found: Result<Vec<u8>, Failure>) {
-    match found {
-        Ok(row) => {
-            let row = LeaderRow::decode(row.as_slice()).ok();
-            let address = row.and_then(|row| row.address.parse().ok()).filter(|address| address != own);
+fn note(
+    (leader, roster): (&Leader, &watch::Sender<Roster>),
+    shown: &Shown,
+    own: &ControlAddr,
+    found: Result<(Vec<u8>, u64), Failure>,
+) {
+    let mut term = 0;
+    let address = match found {
+        Ok((row, number)) => {
+            term = number;
             shown.reaches_store();
-            if leader.load().as_deref() != address.as_ref() {
-                tracing::info!(
-                    leader = address.as_ref().map(ToString::to_string),
-                    "another control plane leads"
-                );
-                leader.store(address.map(Arc::new));
-            }
+            let row = LeaderRow::decode(row.as_slice()).ok();
+            row.and_then(|row| row.address.parse().ok()).filter(|address| address != own)
         }
         Err(failure) => {
-            leader.store(None);
             if shown.lost_store(&failure) {
                 tracing::warn!(%failure, "the store cannot be reached, so nobody is elected here");
             }
+            None
         }
+    };
+    if leader.load().as_deref() == address.as_ref() && roster.borrow().term >= term {
+        return;
     }
+    if let Some(leader) = &address {
+        tracing::info!(%leader, "another control plane leads");
+    }
+    leader.store(address.clone().map(Arc::new));
+    roster.send_modify(|roster| roster.is_led_by(address, term));
 }
 
 impl Known {

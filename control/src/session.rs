@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use sealane_base::drain::Draining;
 use sealane_base::rate_limit::RateLimit;
 use sealane_proto::wire::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
@@ -27,10 +27,11 @@ use crate::core::{Actor, Reported, TakenOver};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::registry::{Arrival, Claimant, Registry};
+use crate::roster::Roster;
 use crate::serve::CertifiedHost;
 use crate::status::status_of;
 use crate::store::Writer;
-pub(crate) use conversation::{Conversation, Work};
+pub(crate) use conversation::{Conversation, Told, Work};
 use greeting::greet;
 #[cfg(feature = "simulation")]
 pub(crate) use greeting::{Placement, placement, read as read_hello};
@@ -61,6 +62,19 @@ pub(crate) struct Context {
     pub(crate) refusals: Arc<RateLimit>,
     /// Hosts that are refused.
     pub(crate) refused: Arc<Refused>,
+    /// Control planes that share the store, if it may be shared.
+    pub(crate) roster: Option<watch::Receiver<Roster>>,
+}
+
+impl Context {
+    /// What every agent is told first.
+    fn told(&self) -> Told {
+        let (term, controls) = self.roster.as_ref().map_or_else(Default::default, |roster| {
+            let roster = roster.borrow();
+            (roster.term, roster.addresses())
+        });
+        Told { roots: self.roots.clone(), term, controls }
+    }
 }
 
 /// Channel for messages to the agent; the stream ends when this is dropped.
@@ -84,8 +98,9 @@ pub(crate) async fn serve(
             let arrival = Arrival { version, claimant, now: SystemTime::now().into() };
             let stream = context.registry.open(node.clone(), arrival, &greeting.applied);
             stream.serves_metrics(greeting.metrics_port);
-            let told = (context.registry.clone(), context.roots.clone());
-            let conversation = Conversation::new(told, (node.clone(), key), stream, greeting);
+            let told = context.told();
+            let conversation =
+                Conversation::new((context.registry.clone(), told), (node.clone(), key), stream, greeting);
             let ended = Session::new(context, conversation).run(incoming, &down).await;
             tracing::info!(%node, reason = ended.message(), "agent disconnected");
             ended

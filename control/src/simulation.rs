@@ -24,7 +24,7 @@ use crate::kv::{Memory, Range, Row};
 use crate::metrics::CommitMetrics;
 use crate::registry::{Arrival, Claimant, Directory, Registry};
 use crate::serve::{CertifiedHost, Proof};
-use crate::session::{Conversation, Placement, Work, placement, read_hello};
+use crate::session::{Conversation, Placement, Told, Work, placement, read_hello};
 use crate::status::{not_a_node, status_of};
 use crate::store::simulation::{new_rows, restored};
 use crate::store::{Backup, Engine, Meta, Publish, Rows, Store, SubmitError, encode};
@@ -248,7 +248,7 @@ impl SimulatedControl {
         let claimant = Claimant { peer: addr, instance: greeting.instance };
         let arrival = Arrival { version: greeting.version.clone(), claimant, now: now.timestamp() };
         let stream = self.registry.open(node.clone(), arrival, &greeting.applied);
-        let told = (self.registry.clone(), vec![vec![1]]);
+        let told = (self.registry.clone(), Told { roots: vec![vec![1]], ..Told::default() });
         let conversation = Conversation::new(told, (node.clone(), key), stream, greeting);
         self.conversations.insert(node, conversation);
         Ok(())

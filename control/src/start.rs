@@ -15,21 +15,23 @@ use sealane_base::task::{self, Task};
 use sealane_proto::types::Generation;
 use sealane_proto::wire::v1;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use v1::admin_server::AdminServer;
 use v1::control_server::ControlServer;
+use v1::lookout_server::LookoutServer;
 use v1::read_server::ReadServer;
 
 use crate::address_rest;
-use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
+use crate::api::{AdminApi, ControlApi, LookoutApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::{Affected, State, Timestamp};
 use crate::guard::Guarded;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::renewal::Upkeep;
+use crate::roster::Roster;
 use crate::serve::{self, Acceptor, Connection, Ready, Socket};
 use crate::session::Context;
 use crate::store::{self, Image, Meta, Publish, Stopped, Store, Writability, Writer};
@@ -107,6 +109,8 @@ pub(crate) struct Ground {
     pub(crate) readiness: Readiness,
     /// Standing among those that share the store.
     pub(crate) standing: Standing,
+    /// Control planes that share the store, if it may be shared.
+    pub(crate) roster: Option<watch::Receiver<Roster>>,
 }
 
 async fn alone(config: Config) -> Result<Control, Cause> {
@@ -114,7 +118,8 @@ async fn alone(config: Config) -> Result<Control, Cause> {
     let ((store, image), listener) = open(&config, clock()).await?;
     let folder = Some(config.data_dir.clone());
     let (readiness, standing) = (Readiness::default(), Standing::Alone);
-    assemble(&config, Ground { store, image, listener, folder, readiness, standing }).await
+    let ground = Ground { store, image, listener, folder, readiness, standing, roster: None };
+    assemble(&config, ground).await
 }
 
 /// Lets a control plane serve.
@@ -122,7 +127,8 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
     let (now, started) = (clock(), Instant::now());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let metrics = Metrics::new()?;
-    let Ground { store, image, listener: (listener, local_addr), folder, readiness, standing } = ground;
+    let Ground { store, image, listener: (listener, local_addr), folder, readiness, standing, roster } =
+        ground;
     let Image { meta, authority, state } = image;
     let authority = Authority::load(meta.trust_domain.clone(), authority)?;
     let authority = Arc::new(authority.with_workload_lifetime(config.certificate_lifetime));
@@ -140,6 +146,7 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
         draining: drain.handle(),
         refusals: Arc::new(RateLimit::new(REFUSALS, REFUSALS_EVERY)),
         refused: Arc::default(),
+        roster: roster.clone(),
     };
     let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
     let ready = Ready { hosts: to_hosts, strangers: to_strangers };
@@ -147,13 +154,11 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
     let accepting = task::spawn("accept", acceptor.run(listener));
     let hosts = ControlApi { context, authority: authority.clone() };
     let admin = AdminApi::beside(&hosts, local_addr);
-    let strangers = (strangers_server(), hosts.clone(), from_strangers);
-    let strangers = serve_hosts(strangers, drain.handle(), readiness.part("joining"));
-    let hosts = serve_hosts((server(), hosts, from_hosts), drain.handle(), readiness.part("hosts"));
+    let mut servers = serve_all((hosts, roster), (from_hosts, from_strangers), &drain, &readiness);
     let (shown, writes) = (registry.clone(), writable.clone());
     let read =
         ReadApi { registry, authority: authority.clone(), own: own.clone(), writes, started, standing };
-    let people = serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock"));
+    servers.push(serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock")));
     let upkeep = Upkeep {
         authority: authority.clone(),
         own,
@@ -172,7 +177,7 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
         stopped,
         authority,
         drain,
-        servers: vec![hosts, strangers, people],
+        servers,
         upkeep,
         _socket: socket,
     })
@@ -249,8 +254,26 @@ pub(crate) fn strangers_server() -> Server {
         .http2_max_header_list_size(STRANGERS_HEADERS)
 }
 
+/// Connections whose handshake is done.
+type Connections = mpsc::Receiver<io::Result<Connection>>;
+
+/// Serves hosts, and those that join.
+fn serve_all(
+    (api, roster): (ControlApi, Option<watch::Receiver<Roster>>),
+    (hosts, strangers): (Connections, Connections),
+    drain: &Drain,
+    readiness: &Readiness,
+) -> Vec<Task> {
+    let lookout = roster.map(|roster| LookoutApi::new(roster, api.context.registry.clone(), drain.handle()));
+    let strangers = (strangers_server(), api.clone(), strangers);
+    let strangers = serve_hosts(strangers, None, drain.handle(), readiness.part("joining"));
+    let hosts = serve_hosts((server(), api, hosts), lookout, drain.handle(), readiness.part("hosts"));
+    vec![hosts, strangers]
+}
+
 fn serve_hosts(
-    (mut server, api, connections): (Server, ControlApi, mpsc::Receiver<io::Result<Connection>>),
+    (mut server, api, connections): (Server, ControlApi, Connections),
+    lookout: Option<LookoutServer<LookoutApi>>,
     mut draining: Draining,
     part: Part,
 ) -> Task {
@@ -261,7 +284,8 @@ fn serve_hosts(
         let service = ControlServer::new(api).max_decoding_message_size(usize::MAX);
         let service = Guarded::new(service, registry, refused);
         let incoming = ReceiverStream::new(connections);
-        server.add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
+        let router = server.add_service(service).add_optional_service(lookout);
+        router.serve_with_incoming_shutdown(incoming, draining.begun()).await
     })
 }
 

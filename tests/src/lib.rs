@@ -13,6 +13,7 @@ pub mod names;
 mod program;
 mod release;
 mod running;
+mod sharing;
 mod site;
 mod wait;
 

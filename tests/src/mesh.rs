@@ -15,7 +15,7 @@ pub struct Mesh {
     /// Further control planes, on the hosts after the first one.
     pub others: Vec<Daemon>,
     /// Addresses of all control planes, as agents are told.
-    controls: String,
+    pub(crate) controls: String,
     sites: Vec<Site>,
     lab: Lab,
 }
@@ -149,42 +149,9 @@ impl Mesh {
         Self { control, others: vec![], controls: "192.0.2.11:7443".to_owned(), sites, lab }
     }
 
-    /// Hosts on the first two of which control planes run that share an etcd on the last one, and agents on all; all are ready. The
-    /// first control plane leads.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    #[must_use]
-    #[track_caller]
-    pub fn sharing(hosts: usize) -> (Self, Running) {
-        let mut mesh = Self::hosts(hosts);
-        let at = |number: usize, port: u16| format!("192.0.2.{}:{port}", 10 + number);
-        let etcd = mesh.site(hosts).etcd(&at(hosts, 2379));
-        let folder = mesh.lab.directory().to_owned();
-        let control = |site: &Site, number: usize| {
-            site.sh("umask 077; mkdir -p /var/lib; echo 0123456789abcdef0123456789abcdef >/var/lib/mesh.key");
-            let (url, advertise) = (format!("http://{}", at(hosts, 2379)), at(number, 7443));
-            let flags = ["control", "--listen", "0.0.0.0:7443", "--store", "etcd", "--etcd", &url];
-            let flags =
-                [&flags[..], &["--key-file", "/var/lib/mesh.key", "--advertise", &advertise]].concat();
-            Daemon::new(site.host.clone(), folder.join(format!("control-{number}.log")), &flags)
-        };
-        mesh.control = control(mesh.site(1), 1);
-        mesh.others = vec![control(mesh.site(2), 2)];
-        mesh.controls = format!("{},{}", at(1, 7443), at(2, 7443));
-        mesh.control.start();
-        eventually(PATIENCE, "the first control plane leads", || {
-            mesh.control.assert_runs();
-            (mesh.site(1).control_status()?["role"] == "control").then_some(())
-        });
-        let mut mesh = mesh.up();
-        mesh.others[0].start();
-        eventually(PATIENCE, "the second control plane stands by", || {
-            mesh.others[0].assert_runs();
-            let status = mesh.site(2).control_status();
-            (status?["role"] == "standby").then_some(())
-        });
-        (mesh, etcd)
+    /// Folder of the processes' logs.
+    pub(crate) fn directory(&self) -> std::path::PathBuf {
+        self.lab.directory().to_owned()
     }
 
     /// Waits until control answers.

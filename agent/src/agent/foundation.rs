@@ -10,8 +10,9 @@ use sealane_base::task::{self, Task};
 use sealane_fabric::overlay::{Overlay, OverlayConfig};
 use sealane_fabric::services::ServiceMetrics;
 use sealane_proto::client::{
-    CarriedNetworks, Followed, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity,
+    CarriedNetworks, Controls, Followed, Link, LinkEvent, LinkInputs, LinkReport, TlsIdentity,
 };
+use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::UnderlayAddrs;
 use sealane_sys::boot_id;
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use super::recall::{Folders, certs_of, folder_of, keeper, recall, sweep_machines};
 use super::{Agent, Config};
 use crate::check::CheckLimits;
-use crate::disk::{NodeIdentity, StoredWorkload};
+use crate::disk::{Folder, NodeIdentity, StoredWorkload};
 use crate::dns::{DnsMetrics, ForwardConfig, Forwarder, NameService};
 use crate::door::docker::{self, Docker};
 use crate::door::grpc::{self, ReadApi, RunApi};
@@ -40,7 +41,7 @@ use crate::tap::{Machines, TapMetrics};
 use crate::trouble::Troubles;
 use crate::underlay::{self, UnderlaySource};
 use crate::workload::{Containers, Disks, WorkloadContext, Workloads, follow_containers};
-use crate::{VERSION, gateway, layout, metrics, outside};
+use crate::{VERSION, controls, gateway, layout, metrics, outside};
 
 /// Parts that stand before anything moves.
 pub(super) struct Foundation {
@@ -201,7 +202,7 @@ impl Foundation {
         tasks.push(grpc::serve(&config.run_dir, run, read)?);
         tasks.extend(docker_tasks(&config, &context, &workloads)?);
         let inputs = LinkInputs {
-            addresses: config.control,
+            controls: follow_controls(&node.folder, config.control, &mut tasks),
             identity: identities,
             report: self.reports,
             followed: self.acks,
@@ -217,6 +218,17 @@ impl Foundation {
         tasks.push(task::spawn("renewals", renewal::run(certs, node, control, renewals)));
         Ok(Agent { readiness: self.readiness, node: name, _workloads: workloads, _link: link, _tasks: tasks })
     }
+}
+
+/// Recalls the control planes, and starts the task that keeps what they tell of each other.
+fn follow_controls(
+    folder: &Folder,
+    given: Vec<ControlAddr>,
+    tasks: &mut Vec<Task>,
+) -> watch::Sender<Controls> {
+    let (controls, told) = watch::channel(controls::recall(folder, given));
+    tasks.push(task::spawn("controls", controls::keep(folder.clone(), told)));
+    controls
 }
 
 /// Starts the task that watches what is the host's own.

@@ -213,7 +213,7 @@ impl v1::control_server::Control for ControlApi {
 }
 
 /// Returns the peer that makes a call.
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
+pub(super) fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
     let peer = request.extensions().get::<Peer>();
     peer.ok_or_else(|| Status::internal("the connection does not say who it is from"))
 }

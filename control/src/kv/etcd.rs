@@ -7,6 +7,7 @@ mod client;
 mod connect;
 mod feed;
 mod lease;
+mod roll;
 mod wire;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use wire::{
 
 pub use connect::{EtcdTls, EtcdTlsError, EtcdUrl, EtcdUrlError};
 pub use lease::{Candidate, Tenure, Term};
+pub use roll::{Roll, RollLease};
 
 /// Numbers of operations in a transaction that are tried: etcd does not tell its limit, which is 128 unless it was raised.
 const OPERATIONS: [usize; 5] = [16_384, 4_096, 1_024, 512, 128];

@@ -14,19 +14,21 @@ use sealane_proto::types::Generation;
 use sealane_proto::wire::v1;
 use sealane_sys::RunDir;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use v1::admin_server::AdminServer;
 use v1::control_server::ControlServer;
+use v1::lookout_server::LookoutServer;
 use v1::read_server::ReadServer;
 
 use crate::Control;
-use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
+use crate::api::{AdminApi, ControlApi, LookoutApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::State;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
+use crate::roster::Roster;
 use crate::serve::{self, Acceptor, Connection, Leader, Ready, Refusing, Socket};
 use crate::start::{Cause, clock, server, strangers_server};
 use crate::store::{Meta, Writability};
@@ -76,7 +78,7 @@ impl Standby {
     /// When TLS or the socket cannot be made.
     pub(super) async fn start(
         known: &Known,
-        leader: Leader,
+        (leader, roster): (Leader, watch::Receiver<Roster>),
         listener: TcpListener,
         run_dir: &RunDir,
         readiness: &Readiness,
@@ -91,11 +93,17 @@ impl Standby {
         let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
         let ready = Ready { hosts: to_hosts, strangers: to_strangers };
         let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
-        let refuse = |server, connections, part| {
-            refuse_hosts((server, connections), leader.clone(), drain.handle(), readiness.part(part))
+        let refuse = |server, connections, lookout, part| {
+            refuse_hosts(
+                (server, connections),
+                (leader.clone(), lookout),
+                drain.handle(),
+                readiness.part(part),
+            )
         };
-        let hosts = refuse(server(), from_hosts, "hosts");
-        let strangers = refuse(strangers_server(), from_strangers, "joining");
+        let lookout = LookoutApi::new(roster, registry.clone(), drain.handle());
+        let hosts = refuse(server(), from_hosts, Some(lookout), "hosts");
+        let strangers = refuse(strangers_server(), from_strangers, None, "joining");
         let writes = Writability::default();
         let read = ReadApi {
             registry,
@@ -146,7 +154,7 @@ async fn renew(own: Arc<OwnCertificate>, authority: Arc<Authority>, provider: Ar
 
 fn refuse_hosts(
     (mut server, connections): (Server, mpsc::Receiver<io::Result<Connection>>),
-    leader: Leader,
+    (leader, lookout): (Leader, Option<LookoutServer<LookoutApi>>),
     mut draining: Draining,
     part: Part,
 ) -> Task {
@@ -154,6 +162,7 @@ fn refuse_hosts(
         part.ready();
         let incoming = ReceiverStream::new(connections);
         let service = Refusing::<ControlServer<ControlApi>>::new(leader);
-        server.add_service(service).serve_with_incoming_shutdown(incoming, draining.begun()).await
+        let router = server.add_service(service).add_optional_service(lookout);
+        router.serve_with_incoming_shutdown(incoming, draining.begun()).await
     })
 }

@@ -41,6 +41,17 @@ pub(crate) struct Conversation {
     outbox: Outbox,
 }
 
+/// Facts about the mesh that every agent is told first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// The trust bundle, DER.
+    pub(crate) roots: Vec<Vec<u8>>,
+    /// Number of the term in which this control plane leads; 0 where none shares its store.
+    pub(crate) term: u64,
+    /// Addresses of the control planes that share the store.
+    pub(crate) controls: Vec<String>,
+}
+
 /// Work that a message asks of the writer. Nothing more is read before it is done.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -67,7 +78,7 @@ pub(crate) enum Work {
 impl Conversation {
     /// Begins with an agent that has said hello.
     pub(crate) fn new(
-        (registry, roots): (Arc<Registry>, Vec<Vec<u8>>),
+        (registry, told): (Arc<Registry>, Told),
         (node, key): (NodeName, [u8; 32]),
         stream: AgentStream,
         greeting: Greeting,
@@ -80,8 +91,10 @@ impl Conversation {
             protocol: greeting.protocol,
             version: VERSION.to_owned(),
             epoch: registry.directory().generation.epoch,
-            roots,
+            roots: told.roots,
             takes_blocks: true,
+            term: told.term,
+            controls: told.controls,
         }));
         Self { registry, node, key, stream, outbox }
     }

@@ -28,6 +28,11 @@ impl From<String> for Ending {
 }
 
 impl Ending {
+    /// Ends because another control plane leads.
+    pub(super) fn leads(leader: ControlAddr) -> Self {
+        Self { leader: Some(leader.clone()), ..format!("the control plane at {leader} leads").into() }
+    }
+
     pub(super) fn of(status: &tonic::Status, address: &ControlAddr) -> Self {
         let message = &one_line(status.message(), LONGEST_REASON);
         // What control itself says has no cause on this side.

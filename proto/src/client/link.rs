@@ -20,7 +20,9 @@ use tonic::transport::Channel;
 
 use super::clock::ClockPair;
 use super::connect::{TlsIdentity, control_channel};
+use super::controls::Controls;
 use super::ending::Ending;
+use super::lookout;
 use super::search::Search;
 use super::uplink::{self, Uplink, message};
 use crate::resource::{ControlAddr, Edition, NetworkDelta, NetworkSnapshot, Whereabouts, Workload};
@@ -55,8 +57,8 @@ pub struct LinkReport {
 /// Inputs that the owner feeds.
 #[derive(Debug)]
 pub struct LinkInputs {
-    /// Addresses of control; tried one after another.
-    pub addresses: Vec<ControlAddr>,
+    /// Control planes, which are tried one after another: as they tell of each other, so it is kept here.
+    pub controls: watch::Sender<Controls>,
     /// The node's identity, renewed from time to time; each connection takes the newest.
     pub identity: watch::Receiver<Arc<TlsIdentity>>,
     /// The host's workloads.
@@ -163,23 +165,28 @@ impl Link {
 
 async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc::Sender<LinkEvent>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    let mut search = Search::new(inputs.addresses.clone());
-    while let Some(address) = search.next() {
+    let (mut search, mut controls, mut term) = (Search::default(), inputs.controls.subscribe(), 0);
+    let _lookout = lookout::start(inputs.controls.clone(), inputs.identity.clone(), provider.clone());
+    loop {
+        let addresses = controls.borrow_and_update().addresses();
+        let Some(address) = search.next(&addresses) else { return };
         let mut moved = inputs.place.clone();
         moved.mark_unchanged();
+        let heard = (controls.clone(), term);
         let session = Session { inputs: &mut inputs, events: &events, address: &address };
         let begun = Instant::now();
         let (Ending { reason, refused, displaced, leader }, welcomed) = tokio::select! {
-            ended = session.run(&provider) => ended,
+            ended = session.run(&provider, heard) => ended,
             // A stream from an address that the host has lost would only fall silent.
             Ok(()) = moved.changed() => {
                 backoff.reset();
-                ("this host has another underlay address".to_owned().into(), false)
+                ("this host has another underlay address".to_owned().into(), None)
             }
         };
-        if welcomed && begun.elapsed() >= LASTING {
+        term = welcomed.unwrap_or(term);
+        if welcomed.is_some() && begun.elapsed() >= LASTING {
             backoff.reset();
-            search.begin();
+            search.begin(addresses.len());
         }
         search.hear(leader);
         if events.send(LinkEvent::Down { reason, refused }).await.is_err() {
@@ -195,7 +202,43 @@ async fn run(mut inputs: LinkInputs, provider: Arc<CryptoProvider>, events: mpsc
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             Ok(()) = moved.changed() => backoff.reset(),
+            leader = led(&mut controls, term) => search.follow(leader),
         }
+    }
+}
+
+/// Waits for news of a control plane that leads in a later term than this one; returns its address.
+async fn led(controls: &mut watch::Receiver<Controls>, term: u64) -> ControlAddr {
+    loop {
+        // The sender is the link's own: it does not go away.
+        let _ = controls.changed().await;
+        if let Some(leader) = controls.borrow_and_update().later(term) {
+            return leader.clone();
+        }
+    }
+}
+
+/// The same of one at another address.
+async fn elsewhere(
+    (mut controls, term): (watch::Receiver<Controls>, u64),
+    address: &ControlAddr,
+) -> ControlAddr {
+    loop {
+        let leader = led(&mut controls, term).await;
+        if leader != *address {
+            return leader;
+        }
+    }
+}
+
+/// Waits until a control plane is heard to lead in a later term than this one, if it is one; returns its address.
+async fn after(controls: &mut watch::Receiver<Controls>, term: u64) -> ControlAddr {
+    loop {
+        if let Some(leader) = controls.borrow_and_update().later(term).filter(|_| term != 0) {
+            return leader.clone();
+        }
+        // The sender is the link's own: it does not go away.
+        let _ = controls.changed().await;
     }
 }
 
@@ -205,6 +248,17 @@ struct Progress {
     uplink: Uplink,
     /// Time of control's last word.
     heard: tokio::time::Instant,
+    /// Term in which control leads; 0 where no other control plane shares its store.
+    term: u64,
+    controls: watch::Receiver<Controls>,
+}
+
+/// A stream that control has welcomed.
+struct Opened {
+    up: mpsc::Sender<v1::AgentMessage>,
+    incoming: tonic::Streaming<v1::ControlMessage>,
+    acked: BTreeMap<NetworkName, Generation>,
+    term: u64,
 }
 
 struct Session<'a> {
@@ -214,20 +268,69 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs one stream from connecting to its end; returns its ending and true if control welcomed us.
-    async fn run(mut self, provider: &Arc<CryptoProvider>) -> (Ending, bool) {
-        let identity = self.inputs.identity.borrow_and_update().clone();
-        let channel = match control_channel(self.address, &identity, provider).await {
-            Ok(channel) => channel,
-            Err(error) => return (error.to_string().into(), false),
+    /// Runs one stream from connecting to its end; returns its ending, and control's term if it welcomed us. News of a leader in a later
+    /// term than this end the try.
+    async fn run(
+        mut self,
+        provider: &Arc<CryptoProvider>,
+        heard: (watch::Receiver<Controls>, u64),
+    ) -> (Ending, Option<u64>) {
+        let address = self.address;
+        let opened = tokio::select! {
+            opened = self.open(provider) => opened,
+            leader = elsewhere(heard, address) => Err(Ending::leads(leader)),
         };
+        match opened {
+            Ok(opened) => {
+                let term = opened.term;
+                (self.converse(opened).await, Some(term))
+            }
+            Err(ending) => (ending, None),
+        }
+    }
+
+    /// Opens a stream up to control's welcome.
+    async fn open(&mut self, provider: &Arc<CryptoProvider>) -> Result<Opened, Ending> {
+        let identity = self.inputs.identity.borrow_and_update().clone();
+        let connecting = control_channel(self.address, &identity, provider);
+        let channel = connecting.await.map_err(|error| error.to_string())?;
         let (up, outgoing) = mpsc::channel(16);
         let Followed { mut applied, astray } = self.inputs.followed.borrow_and_update().clone();
         // Control sends the states of those that it is not told.
         applied.retain(|network, _| !astray.contains(network));
+        let hello = self.hello(&applied);
+        // The queue is empty: this cannot wait.
+        let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;
+        let opened = ControlClient::new(channel.clone())
+            .max_decoding_message_size(256 << 20)
+            .sync(ReceiverStream::new(outgoing))
+            .await;
+        let refused = |status| Ending::of(&status, self.address);
+        let mut incoming = opened.map_err(refused)?.into_inner();
+        let welcome = match tokio::time::timeout(SILENCE, incoming.next()).await {
+            Ok(Some(Ok(v1::ControlMessage {
+                message: Some(v1::control_message::Message::Welcome(welcome)),
+            }))) => welcome,
+            Ok(Some(Err(status))) => return Err(Ending::of(&status, self.address)),
+            _ => return Err(format!("control at {} did not welcome this host", self.address).into()),
+        };
+        if let Err(error) = agree(0, welcome.protocol) {
+            return Err(self.misfit(&error, &welcome.version).into());
+        }
+        if !self.recall(&up, welcome.epoch).await {
+            return Err(format!("control at {} closed the stream", self.address).into());
+        }
+        let v1::Welcome { roots, takes_blocks, term, controls, .. } = welcome;
+        self.inputs.controls.send_modify(|known| known.welcome(self.address, (term, &controls)));
+        let event = LinkEvent::Up { channel, address: self.address.clone(), roots, takes_blocks };
+        self.events.send(event).await.map_err(|_| "the agent ended".to_owned())?;
+        Ok(Opened { up, incoming, acked: applied, term })
+    }
+
+    fn hello(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> v1::Hello {
         let Whereabouts { underlay, edition } = *self.inputs.place.borrow();
         let (underlay, underlay_other) = underlay.to_wire();
-        let hello = v1::Hello {
+        v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
             metrics_port: self.inputs.metrics_port.into(),
@@ -242,37 +345,7 @@ impl Session<'_> {
             mtu: self.mtu(),
             instance: self.inputs.instance,
             echoes: true,
-        };
-        // The queue is empty: this cannot wait.
-        let _ = up.send(message(v1::agent_message::Message::Hello(hello))).await;
-        let opened = ControlClient::new(channel.clone())
-            .max_decoding_message_size(256 << 20)
-            .sync(ReceiverStream::new(outgoing))
-            .await;
-        let mut incoming = match opened {
-            Ok(response) => response.into_inner(),
-            Err(status) => return (Ending::of(&status, self.address), false),
-        };
-        match tokio::time::timeout(SILENCE, incoming.next()).await {
-            Ok(Some(Ok(v1::ControlMessage {
-                message: Some(v1::control_message::Message::Welcome(welcome)),
-            }))) => {
-                if let Err(error) = agree(0, welcome.protocol) {
-                    return (self.misfit(&error, &welcome.version).into(), false);
-                }
-                if !self.recall(&up, welcome.epoch).await {
-                    return (format!("control at {} closed the stream", self.address).into(), false);
-                }
-                let v1::Welcome { roots, takes_blocks, .. } = welcome;
-                let event = LinkEvent::Up { channel, address: self.address.clone(), roots, takes_blocks };
-                if self.events.send(event).await.is_err() {
-                    return ("the agent ended".to_owned().into(), true);
-                }
-            }
-            Ok(Some(Err(status))) => return (Ending::of(&status, self.address), false),
-            _ => return (format!("control at {} did not welcome this host", self.address).into(), false),
         }
-        (self.converse(&up, incoming, applied).await, true)
     }
 
     /// Tells what this host works by although it is of another epoch than control.
@@ -295,16 +368,13 @@ impl Session<'_> {
     }
 
     /// Carries messages both ways until the stream or the agent ends; says why.
-    async fn converse(
-        &mut self,
-        up: &mpsc::Sender<v1::AgentMessage>,
-        mut incoming: tonic::Streaming<v1::ControlMessage>,
-        acked: BTreeMap<NetworkName, Generation>,
-    ) -> Ending {
+    async fn converse(&mut self, Opened { up, mut incoming, acked, term }: Opened) -> Ending {
         let mut progress = Progress {
             heartbeat: tokio::time::interval(HEARTBEAT),
             uplink: Uplink::new(acked),
             heard: tokio::time::Instant::now(),
+            term,
+            controls: self.inputs.controls.subscribe(),
         };
         self.inputs.report.mark_changed();
         loop {
@@ -324,7 +394,7 @@ impl Session<'_> {
     async fn turn(
         &mut self,
         incoming: &mut tonic::Streaming<v1::ControlMessage>,
-        Progress { heartbeat, uplink, heard }: &mut Progress,
+        Progress { heartbeat, uplink, heard, term, controls }: &mut Progress,
     ) -> Result<Vec<v1::AgentMessage>, Ending> {
         let ended = |_| "the agent ended".to_owned();
         tokio::select! {
@@ -354,6 +424,7 @@ impl Session<'_> {
                 changed.map_err(ended)?;
                 Err("the node certificate was renewed".to_owned().into())
             }
+            leader = after(controls, *term) => Err(Ending::leads(leader)),
         }
     }
 

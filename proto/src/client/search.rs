@@ -6,9 +6,8 @@ use crate::resource::ControlAddr;
 const HOPS: usize = 3;
 
 /// Addresses of control planes, and which of them is next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Search {
-    addresses: Vec<ControlAddr>,
     /// Place of the next one.
     next: usize,
     /// Number of addresses that are worth trying before a pause.
@@ -19,29 +18,29 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Begins with the first of these.
-    pub(super) fn new(addresses: Vec<ControlAddr>) -> Self {
-        Self { addresses, next: 0, left: 0, named: None, hops: 0 }
-    }
-
-    /// Returns the next address; none when there are none.
-    pub(super) fn next(&mut self) -> Option<ControlAddr> {
+    /// Returns the next of these addresses, or the one that was named; none when there are none.
+    pub(super) fn next(&mut self, addresses: &[ControlAddr]) -> Option<ControlAddr> {
         if let Some(named) = self.named.take() {
             return Some(named);
         }
         if self.left == 0 {
-            self.left = self.addresses.len();
+            self.left = addresses.len();
         }
         self.left = self.left.saturating_sub(1);
-        let next = self.addresses.get(self.next % self.addresses.len().max(1)).cloned();
+        let next = addresses.get(self.next % addresses.len().max(1)).cloned();
         self.next += 1;
         next
     }
 
-    /// A stream has lasted: every other address is worth trying at once.
-    pub(super) fn begin(&mut self) {
+    /// A stream has lasted: every other address of so many is worth trying at once.
+    pub(super) fn begin(&mut self, addresses: usize) {
         self.hops = 0;
-        self.left = self.addresses.len().saturating_sub(1);
+        self.left = addresses.saturating_sub(1);
+    }
+
+    /// A later leader is heard of: it is next, whoever has named others before.
+    pub(super) fn follow(&mut self, leader: ControlAddr) {
+        (self.hops, self.named) = (0, Some(leader));
     }
 
     /// Takes in where the control plane is that leads.
@@ -64,41 +63,39 @@ mod tests {
         format!("192.0.2.{number}:7443").parse().unwrap()
     }
 
-    fn search(numbers: &[u8]) -> Search {
-        Search::new(numbers.iter().map(|&number| address(number)).collect())
-    }
-
     #[test]
     fn all_are_tried_between_two_pauses_and_after_a_stream_every_other_one() {
-        let mut search = search(&[1, 2, 3]);
-        let tried = |search: &mut Search| (search.next().unwrap(), search.goes_on());
+        let (mut search, addresses) = (Search::default(), [1, 2, 3].map(address));
+        let tried = |search: &mut Search| (search.next(&addresses).unwrap(), search.goes_on());
         let round = [(address(1), true), (address(2), true), (address(3), false)];
         assert_eq!([(); 3].map(|()| tried(&mut search)), round);
         assert_eq!(tried(&mut search), (address(1), true));
-        search.begin();
+        search.begin(3);
         assert!(search.goes_on());
         assert_eq!([(); 2].map(|()| tried(&mut search)), [(address(2), true), (address(3), false)]);
-        let mut alone = super::tests::search(&[1]);
-        assert_eq!(tried(&mut alone), (address(1), false));
-        alone.begin();
+        let mut alone = Search::default();
+        assert_eq!((alone.next(&[address(1)]), alone.goes_on()), (Some(address(1)), false));
+        alone.begin(1);
         assert!(!alone.goes_on());
     }
 
     #[test]
     fn who_is_named_is_next_and_who_is_sent_in_circles_waits() {
-        let mut search = search(&[1, 2]);
-        assert_eq!(search.next(), Some(address(1)));
+        let (mut search, addresses) = (Search::default(), [1, 2].map(address));
+        assert_eq!(search.next(&addresses), Some(address(1)));
         search.hear(Some(address(9)));
         assert!(search.goes_on());
-        assert_eq!(search.next(), Some(address(9)));
+        assert_eq!(search.next(&addresses), Some(address(9)));
         search.hear(None);
-        assert_eq!(search.next(), Some(address(2)));
+        assert_eq!(search.next(&addresses), Some(address(2)));
         for _ in 0..HOPS {
             search.hear(Some(address(9)));
-            assert_eq!(search.next(), Some(address(9)));
+            assert_eq!(search.next(&addresses), Some(address(9)));
         }
         search.hear(Some(address(9)));
         assert!(!search.goes_on());
-        assert_eq!(search.next(), Some(address(1)));
+        search.follow(address(8));
+        assert!(search.goes_on());
+        assert_eq!([(); 2].map(|()| search.next(&addresses)), [Some(address(8)), Some(address(1))]);
     }
 }

@@ -16,11 +16,30 @@ fn await_leader(mesh: &Mesh, number: usize) -> Duration {
     began.elapsed()
 }
 
+/// Waits until one of these hosts' control planes leads; returns its host.
+fn await_any_leader(mesh: &Mesh, hosts: &[usize]) -> usize {
+    eventually(PATIENCE, "another control plane leads", || {
+        let leads = |host: &usize| {
+            mesh.site(*host).control_status().is_some_and(|status| status["role"] == "control")
+        };
+        hosts.iter().copied().find(leads)
+    })
+}
+
 /// Waits until the control plane of a host, which leads, sees every host connected.
 fn await_hosts(mesh: &Mesh, number: usize, hosts: u64) {
     eventually(PATIENCE, "every host has come", || {
         let status = mesh.site(number).control_status()?;
         (status["nodes_connected"] == hosts && status["nodes"] == hosts).then_some(())
+    });
+}
+
+/// Waits until the agent of a host has kept the address of another control plane.
+fn await_knowledge(mesh: &Mesh, host: usize, control: usize) {
+    let look =
+        format!("grep -q 192.0.2.{}:7443 /var/lib/sealane/node/controls && echo yes || true", 10 + control);
+    eventually(PATIENCE, "the agent knows of the control plane", || {
+        (mesh.site(host).sh(&look) == "yes\n").then_some(())
     });
 }
 
@@ -130,4 +149,58 @@ fn without_etcd_nobody_leads_calls_go_on_and_all_is_as_before_when_it_is_back() 
     await_hosts(&mesh, leader, 3);
     assert_eq!(networks(&mesh, leader), ["again", "shop"]);
     let _ = load.stop().ok();
+}
+
+#[test]
+fn hosts_learn_of_control_planes_and_go_to_another_one_within_two_seconds() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, _etcds) = Mesh::sharing_three(4);
+    for (host, control) in [(1, 2), (1, 3), (4, 2), (4, 3)] {
+        await_knowledge(&mesh, host, control);
+    }
+    mesh.create_shop();
+    let _server = mesh.site(4).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let load = mesh.site(3).load("web", &["http://api:8080/"]);
+
+    mesh.control.kill9();
+    let began = Instant::now();
+    let leader = await_any_leader(&mesh, &[2, 3]);
+    let elected = began.elapsed();
+    await_hosts(&mesh, leader, 4);
+    let moved = began.elapsed() - elected;
+    println!("elected after {elected:?}, hosts there {moved:?} later");
+    assert!(moved < Duration::from_secs(2), "{moved:?}");
+    assert!(create(&mesh, leader, "next", "10.52.0.0/16"));
+
+    // Its agent was told of the first control plane alone, which is not there.
+    mesh.site_mut(4).agent.kill9();
+    mesh.site_mut(4).agent.start();
+    mesh.site_mut(4).await_ready();
+    await_hosts(&mesh, leader, 4);
+    load.await_further(200);
+    let _ = load.stop().ok();
+}
+
+#[test]
+fn hosts_leave_a_control_plane_that_froze_as_soon_as_another_one_leads() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _etcds) = Mesh::sharing_three(3);
+    for (host, control) in [(1, 3), (2, 3), (3, 3)] {
+        await_knowledge(&mesh, host, control);
+    }
+    let frozen = Pid::from_raw(mesh.control.pid().cast_signed());
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let leader = await_any_leader(&mesh, &[2, 3]);
+    let elected = began.elapsed();
+    await_hosts(&mesh, leader, 3);
+    let moved = began.elapsed() - elected;
+    println!("elected after {elected:?}, hosts there {moved:?} later");
+    assert!(moved < Duration::from_secs(2), "{moved:?}");
+    kill(frozen, Signal::SIGCONT).unwrap();
 }

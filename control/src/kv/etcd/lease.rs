@@ -16,8 +16,8 @@ use super::wire::response_op::Response;
 use super::wire::watch_client::WatchClient;
 use super::wire::watch_request::RequestUnion;
 use super::wire::{
-    KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+    KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
+    RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
 };
 use super::{EtcdPlace, EtcdTlsError, Keys};
 use crate::kv::{Condition, Failure};
@@ -100,15 +100,16 @@ impl Candidate {
         Ok(self.look().await?.1.map(|row| row.value))
     }
 
-    /// Waits until the row is this one's, with this value; `told` hears of whoever has it meanwhile, and of failures.
+    /// Waits until the row is this one's, with this value; `told` hears of whoever has it meanwhile, with the number of the term, and of
+    /// failures.
     ///
     /// # Cancel safety
     /// Safe: a row that was made meanwhile ends with its lease.
-    pub async fn elected(&self, value: &[u8], mut told: impl FnMut(Result<Vec<u8>, Failure>)) -> Term {
+    pub async fn elected(&self, value: &[u8], mut told: impl FnMut(Result<(Vec<u8>, u64), Failure>)) -> Term {
         loop {
             match self.look().await {
                 Ok((revision, Some(row))) => {
-                    told(Ok(row.value));
+                    told(Ok((row.value, number(row.create_revision))));
                     let patience = Instant::now() + LOOK;
                     // An error is heard of by the next look.
                     let _ = timeout_at(patience, self.gone(revision)).await;
@@ -161,13 +162,8 @@ impl Candidate {
 
     /// Makes the row, if nobody has it, with a lease of its own.
     async fn compete(&self, value: &[u8]) -> Result<Option<Term>, Failure> {
-        let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
         let asked = Instant::now();
-        let granted = self
-            .call(LeaseGrantRequest { ttl: seconds, id: 0 }, |mut client, request| async move {
-                client.lease_grant(request).await
-            });
-        let granted = granted.await?;
+        let granted = grant(&self.client, self.ttl).await?;
         let key = self.keys.of(&self.key);
         let nobody = super::wire::Compare {
             result: super::wire::compare::CompareResult::Equal.into(),
@@ -215,29 +211,15 @@ impl Candidate {
             _renewal: task::spawn("lease", renewing),
         }))
     }
-
-    async fn call<Q, A, F>(
-        &self,
-        request: Q,
-        call: impl FnOnce(LeaseClient<tonic::transport::Channel>, tonic::Request<Q>) -> F,
-    ) -> Result<A, Failure>
-    where
-        F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
-    {
-        let connection = self.client.connection().await?;
-        let answer = timeout(CALL, call(LeaseClient::new(connection.channel.clone()), led(request))).await;
-        let answer = answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
-        answer.map(tonic::Response::into_inner).map_err(|status| {
-            let error = self.client.error(&status);
-            if let CallError::Lost(_) = &error {
-                self.client.leave_it(&connection);
-            }
-            self.client.unread(error)
-        })
-    }
 }
 
 impl Term {
+    /// Returns its number; that of a later term is larger.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.revision
+    }
+
     /// Returns the condition that holds as long as the row is the one that was made for this term.
     #[must_use]
     pub fn condition(&self) -> Condition {
@@ -257,8 +239,24 @@ impl Term {
     }
 }
 
+/// Makes a lease.
+pub(super) async fn grant(client: &Client, ttl: Duration) -> Result<LeaseGrantResponse, Failure> {
+    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let connection = client.connection().await?;
+    let mut lease = LeaseClient::new(connection.channel.clone());
+    let answer = timeout(CALL, lease.lease_grant(led(LeaseGrantRequest { ttl, id: 0 }))).await;
+    let answer = answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
+    answer.map(tonic::Response::into_inner).map_err(|status| {
+        let error = client.error(&status);
+        if let CallError::Lost(_) = &error {
+            client.leave_it(&connection);
+        }
+        client.unread(error)
+    })
+}
+
 /// Ends a lease; where that fails it ends by itself.
-async fn revoke(client: &Client, id: i64) {
+pub(super) async fn revoke(client: &Client, id: i64) {
     let revoking = async {
         let connection = client.connection().await.ok()?;
         LeaseClient::new(connection.channel).lease_revoke(led(LeaseRevokeRequest { id })).await.ok()
@@ -292,7 +290,7 @@ async fn renew(client: Arc<Client>, id: i64, mut end: Instant, ttl: Duration, te
 }
 
 /// Renews a lease once; false when it is over.
-async fn renewal(client: &Client, id: i64) -> Result<bool, Failure> {
+pub(super) async fn renewal(client: &Client, id: i64) -> Result<bool, Failure> {
     let connection = client.connection().await?;
     let asked = async {
         let request = tokio_stream::once(LeaseKeepAliveRequest { id });
