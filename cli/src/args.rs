@@ -40,7 +40,8 @@ pub(crate) use members::{
 };
 pub(crate) use plugin::{ManagedPlugin, PluginAction};
 pub(crate) use process::{
-    Agent, Check, Clean, Control, HostArgs, Proxy, SharedStore, Store, TokenArg, Up, check_environment,
+    Agent, Check, Clean, Control, ControlAction, HostArgs, Proxy, SharedStore, Store, TokenArg, Up,
+    check_environment,
 };
 pub(crate) use sidecar::{Sidecar, SidecarAction};
 pub(crate) use table::{
@@ -85,7 +86,7 @@ pub(crate) struct Common {
 pub(crate) enum Verb {
     /// Run the control plane and the agent of a single host in one process
     Up(Up),
-    /// Run the control plane
+    /// Run the control plane, or manage those that share a store
     Control(Control),
     /// Run the agent of this host
     Agent(Agent),
@@ -239,7 +240,7 @@ pub(crate) fn refuse_format(cli: &Cli) -> Result<(), Failure> {
     let verb = match (&cli.verb, format) {
         (_, Format::Table) | (Verb::Schema(_), Format::Json) => return Ok(()),
         (Verb::Up(_), _) => "up",
-        (Verb::Control(_), _) => "control",
+        (Verb::Control(Control { action: None, .. }), _) => "control",
         (Verb::Agent(_), _) => "agent",
         (Verb::Run(_), _) => "run",
         (Verb::Exec(_), _) => "exec",

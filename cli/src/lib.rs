@@ -50,7 +50,10 @@ fn call(cli: Cli, printer: &Printer) -> Result<(), Failure> {
     let common = &cli.common;
     match cli.verb {
         Verb::Up(up) => life::up(up, &common.run_dir),
-        Verb::Control(control) => life::control(control, &common.run_dir),
+        Verb::Control(control) => match &control.action {
+            Some(action) => verb::control::call(action, common, printer),
+            None => life::control(control, &common.run_dir),
+        },
         Verb::Agent(agent) => life::agent(agent, &common.run_dir),
         Verb::Keep => life::keep(&common.run_dir),
         Verb::Proxy(proxy) => life::proxy(proxy),

@@ -4,6 +4,7 @@ pub(crate) mod about;
 pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod complete;
+pub(crate) mod control;
 pub(crate) mod dns;
 pub(crate) mod docker;
 pub(crate) mod get;

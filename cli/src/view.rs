@@ -1,6 +1,7 @@
 //! Content of lists and sheets, and the shape of their JSON and YAML: part of the command line's contract, so it is
 //! written down here and does not follow the wire by itself.
 
+mod control;
 mod dns;
 mod done;
 mod history;
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 use sealane_proto::wire::v1;
 use serde::{Serialize, Serializer};
 
+pub(crate) use control::ControlView;
 pub(crate) use dns::RecordView;
 pub(crate) use done::Done;
 pub(crate) use history::EntryView;

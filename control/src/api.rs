@@ -2,14 +2,15 @@
 
 mod admin;
 mod control;
+mod controls;
 mod documents;
 mod history;
 mod lookout;
 mod members;
-mod operator;
 mod read;
 
 pub(crate) use admin::{AdminApi, TokenSpec, create_token};
 pub(crate) use control::ControlApi;
+pub(crate) use controls::ControlsApi;
 pub(crate) use lookout::LookoutApi;
 pub(crate) use read::{ReadApi, Standing};

@@ -13,8 +13,9 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
     SanType, SerialNumber,
 };
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
-use sealane_proto::identity::{Principal, SerialPrefix, SpiffeId};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use sealane_proto::client::TlsIdentity;
+use sealane_proto::identity::{Principal, SerialPrefix, SpiffeId, Trust, TrustError};
 use sealane_proto::token::Pin;
 use sealane_proto::types::TrustDomain;
 use sha2::{Digest, Sha256};
@@ -48,6 +49,17 @@ impl std::fmt::Debug for AuthorityRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AuthorityRecord").finish_non_exhaustive()
     }
+}
+
+/// Reasons for which a control plane has no identity towards another one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// Signing failed.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The root cannot be read.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Signs the identities of one trust domain.
@@ -199,6 +211,16 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(key, &self.issuer).map_err(AuthorityError::Sign)?;
         Ok(Signed { chain: vec![leaf.into(), self.root.clone()], expires: now.after(lifetime) })
+    }
+}
+
+impl Authority {
+    /// A control plane's identity with a key of its own, for a connection to another one.
+    pub(crate) fn control_identity(&self, now: Timestamp) -> Result<TlsIdentity, IdentityError> {
+        let key = new_key()?;
+        let Signed { chain, .. } = self.sign_key(&key, Principal::Control, None, now)?;
+        let trust = Trust::new(self.domain.clone(), std::slice::from_ref(&self.root))?;
+        Ok(TlsIdentity { chain, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()), trust })
     }
 }
 

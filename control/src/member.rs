@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::api::Standing;
 use crate::ca::{Authority, SealKey};
+use crate::fellows::Fellows;
 use crate::kv::{Candidate, EtcdPlace, Failure, Roll, Term};
 use crate::roster::Roster;
 use crate::serve::Leader;
@@ -62,6 +63,7 @@ pub struct Member {
     stopping: watch::Sender<bool>,
     running: Task,
     presence: Task,
+    _asking: Task,
 }
 
 /// Value of the row of whoever leads.
@@ -127,19 +129,23 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
     let (listener, local_addr) = start::listen(config.control.listen).await?;
     let listener = listener.into_std().map_err(|source| Cause::Listen { address: local_addr, source })?;
     let (_, image) = open(&config).await?;
-    let (readiness, shown, stopping) =
-        (Readiness::default(), Arc::new(Shown::default()), watch::Sender::new(false));
     let roster = Arc::new(watch::Sender::new(Roster::default()));
+    let (readiness, shown) = (Readiness::default(), Arc::new(Shown::new(roster.subscribe())));
+    let stopping = watch::Sender::new(false);
     let roll = Roll::new(&config.place, presence::LIFE).map_err(|error| SharedError::Etcd(error.into()))?;
-    let presence = Presence::new(roll, config.advertise.to_string(), roster.clone());
+    let presence = Presence::new(roll.clone(), config.advertise.to_string(), roster.clone());
     let presence = presence.keep(stopping.subscribe());
+    let known = Known::new(&config.control, image)?;
+    let here = (config.advertise.clone(), roster.subscribe());
+    let (fellows, asking) = Fellows::start(here, (roll, candidate.clone()), known.authority.clone());
     let course = Course {
         stopping: stopping.subscribe(),
         readiness: readiness.clone(),
         shown: shown.clone(),
         leader: Leader::default(),
         roster,
-        known: Known::new(&config.control, image)?,
+        fellows,
+        known,
         listener,
         local_addr,
         candidate,
@@ -147,7 +153,7 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
     };
     let standby = course.stand_by().await?;
     let running = task::spawn("member", course.run(standby));
-    Ok(Member { readiness, local_addr, shown, stopping, running, presence })
+    Ok(Member { readiness, local_addr, shown, stopping, running, presence, _asking: asking })
 }
 
 /// Opens the store, or makes it.
@@ -173,6 +179,8 @@ struct Course {
     leader: Leader,
     /// All control planes.
     roster: Arc<watch::Sender<Roster>>,
+    /// The others.
+    fellows: Fellows,
     /// The mesh as this one last knew it.
     known: Known,
     stopping: watch::Receiver<bool>,
@@ -208,7 +216,7 @@ impl Course {
         let (listener, run_dir) = (self.listener()?, &self.config.control.run_dir);
         let standby = Standby::start(
             &self.known,
-            (self.leader.clone(), self.roster.subscribe()),
+            (self.leader.clone(), self.fellows.clone()),
             listener,
             run_dir,
             &self.readiness,
@@ -273,7 +281,7 @@ impl Course {
             folder: None,
             readiness: self.readiness.clone(),
             standing: Standing::Leading,
-            roster: Some(self.roster.subscribe()),
+            fellows: Some(self.fellows.clone()),
         };
         let control = start::assemble(&self.config.control, ground).await?;
         self.shown.leads(&control);
@@ -293,7 +301,7 @@ fn note(
     own: &ControlAddr,
     found: Result<(Vec<u8>, u64), Failure>,
 ) {
-    let mut term = 0;
+    let (mut term, mut problem) = (0, None);
     let address = match found {
         Ok((row, number)) => {
             term = number;
@@ -305,9 +313,12 @@ fn note(
             if shown.lost_store(&failure) {
                 tracing::warn!(%failure, "the store cannot be reached, so nobody is elected here");
             }
+            problem = Some(failure.to_string());
             None
         }
     };
+    roster
+        .send_if_modified(|roster| std::mem::replace(&mut roster.store_problem, problem.clone()) != problem);
     if leader.load().as_deref() == address.as_ref() && roster.borrow().term >= term {
         return;
     }

@@ -16,6 +16,8 @@ pub(crate) struct Roster {
     pub(crate) term: u64,
     /// True if this one leads.
     pub(crate) leads: bool,
+    /// The reason for which the store does not tell who leads, if it does not.
+    pub(crate) store_problem: Option<String>,
 }
 
 /// A control plane of several.
@@ -55,7 +57,17 @@ impl Roster {
 
     /// This one leads.
     pub(crate) fn leads(&mut self, own: ControlAddr, term: u64) {
-        (self.leader, self.term, self.leads) = (Some(own), term, true);
+        (self.leader, self.term, self.leads, self.store_problem) = (Some(own), term, true, None);
+    }
+
+    /// Returns true if the control plane at this address leads, and is another one.
+    pub(crate) fn has_leader_at(&self, address: &str) -> bool {
+        !self.leads && self.leader.as_ref().is_some_and(|leader| leader.to_string() == address)
+    }
+
+    /// The addresses of those that may run, but for this one at `own`.
+    pub(crate) fn others(&self, own: &str) -> Vec<String> {
+        self.addresses().into_iter().filter(|address| address != own).collect()
     }
 }
 

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use sealane_base::task::Task;
 
-pub(crate) use connection::Connection;
 pub(crate) use peer::{CertifiedHost, Peer};
 pub(crate) use proof::Proof;
-pub(crate) use standby::{Leader, Refusing};
-pub(crate) use tls::{Acceptor, Ready, TlsError, config};
+pub(crate) use standby::{Leader, Refusing, refusal};
+pub(crate) use tls::{Acceptor, Connections, Ready, TlsError, config};
 pub(crate) use unix::{Socket, SocketError};
 
 /// Time in which a server that drains ends.

@@ -1,59 +1,40 @@
 //! Putting control together: store, authority, writer, registry, servers.
 
+mod serving;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::stream;
 use sealane_base::drain::{Drain, Draining};
 use sealane_base::rate_limit::RateLimit;
-use sealane_base::ready::{Part, Readiness};
-use sealane_base::socket::Listener;
+use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
 use sealane_proto::types::Generation;
-use sealane_proto::wire::v1;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
-use v1::admin_server::AdminServer;
-use v1::control_server::ControlServer;
-use v1::lookout_server::LookoutServer;
-use v1::read_server::ReadServer;
 
 use crate::address_rest;
-use crate::api::{AdminApi, ControlApi, LookoutApi, ReadApi, Standing};
+use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::{Affected, State, Timestamp};
-use crate::guard::Guarded;
+use crate::fellows::Fellows;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::renewal::Upkeep;
-use crate::roster::Roster;
-use crate::serve::{self, Acceptor, Connection, Ready, Socket};
+use crate::serve::{self, Acceptor, Ready, Socket};
 use crate::session::Context;
 use crate::store::{self, Image, Meta, Publish, Stopped, Store, Writability, Writer};
 use crate::{Config, Control};
+use serving::Serving;
+pub(crate) use serving::{serve_controls, server, strangers_server};
 
 /// The mesh's name when none is given.
 pub(crate) const TRUST_DOMAIN: &str = "sealane";
-/// Pings on idle connections: a dead host is noticed within interval and timeout.
-const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Number of refusals that are logged in so long: the metrics count all.
 const REFUSALS: u32 = 20;
 const REFUSALS_EVERY: Duration = Duration::from_secs(10);
-/// The largest message of an administrator: thousands of documents.
-const LARGEST_MESSAGE: usize = 64 << 20;
-/// Number of calls that one connection of an administrator or a host may have under way.
-const CALLS: u32 = 256;
-/// Number of calls that one may have that joins: it makes one.
-const STRANGERS_CALLS: u32 = 2;
-/// Number of bytes that may come on such a connection before they are asked for (RFC 9113, section 6.9.2, has no less).
-const STRANGERS_WINDOW: u32 = 65_535;
-/// Size of their request's heads.
-const STRANGERS_HEADERS: u32 = 8 << 10;
 
 /// Reason for which control does not start. Each names what is in the way and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -109,8 +90,8 @@ pub(crate) struct Ground {
     pub(crate) readiness: Readiness,
     /// Standing among those that share the store.
     pub(crate) standing: Standing,
-    /// Control planes that share the store, if it may be shared.
-    pub(crate) roster: Option<watch::Receiver<Roster>>,
+    /// The other control planes, if the store may be shared.
+    pub(crate) fellows: Option<Fellows>,
 }
 
 async fn alone(config: Config) -> Result<Control, Cause> {
@@ -118,7 +99,7 @@ async fn alone(config: Config) -> Result<Control, Cause> {
     let ((store, image), listener) = open(&config, clock()).await?;
     let folder = Some(config.data_dir.clone());
     let (readiness, standing) = (Readiness::default(), Standing::Alone);
-    let ground = Ground { store, image, listener, folder, readiness, standing, roster: None };
+    let ground = Ground { store, image, listener, folder, readiness, standing, fellows: None };
     assemble(&config, ground).await
 }
 
@@ -127,7 +108,7 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
     let (now, started) = (clock(), Instant::now());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let metrics = Metrics::new()?;
-    let Ground { store, image, listener: (listener, local_addr), folder, readiness, standing, roster } =
+    let Ground { store, image, listener: (listener, local_addr), folder, readiness, standing, fellows } =
         ground;
     let Image { meta, authority, state } = image;
     let authority = Authority::load(meta.trust_domain.clone(), authority)?;
@@ -138,27 +119,25 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
 
     let (registry, writer, stopped, (writable, watching)) = begin((store, folder), state, meta, &metrics)?;
     let drain = Drain::new();
-    let context = Context {
-        writer: writer.clone(),
-        registry: registry.clone(),
-        metrics: metrics.clone(),
-        roots: vec![authority.root().to_vec()],
-        draining: drain.handle(),
-        refusals: Arc::new(RateLimit::new(REFUSALS, REFUSALS_EVERY)),
-        refused: Arc::default(),
-        roster: roster.clone(),
-    };
-    let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
-    let ready = Ready { hosts: to_hosts, strangers: to_strangers };
+    let told = (writer.clone(), registry.clone(), metrics.clone());
+    let context = context(told, &authority, drain.handle(), fellows.as_ref());
+    let (ready, connections) = Ready::channels(fellows.is_some());
     let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
     let accepting = task::spawn("accept", acceptor.run(listener));
     let hosts = ControlApi { context, authority: authority.clone() };
-    let admin = AdminApi::beside(&hosts, local_addr);
-    let mut servers = serve_all((hosts, roster), (from_hosts, from_strangers), &drain, &readiness);
+    let admin = AdminApi::beside(&hosts, local_addr, fellows.clone());
     let (shown, writes) = (registry.clone(), writable.clone());
-    let read =
-        ReadApi { registry, authority: authority.clone(), own: own.clone(), writes, started, standing };
-    servers.push(serve_people(admin, read, unix, drain.handle(), readiness.part("control.sock")));
+    let read = ReadApi {
+        registry,
+        authority: authority.clone(),
+        own: own.clone(),
+        writes,
+        started,
+        standing,
+        fellows,
+    };
+    let serving = Serving { hosts, admin, read, drain: &drain, readiness: &readiness };
+    let servers = serving.start(unix, connections);
     let upkeep = Upkeep {
         authority: authority.clone(),
         own,
@@ -181,6 +160,25 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
         upkeep,
         _socket: socket,
     })
+}
+
+/// Parts of control that streams need.
+fn context(
+    (writer, registry, metrics): (Writer, Arc<Registry>, Metrics),
+    authority: &Authority,
+    draining: Draining,
+    fellows: Option<&Fellows>,
+) -> Context {
+    Context {
+        writer,
+        registry,
+        metrics,
+        roots: vec![authority.root().to_vec()],
+        draining,
+        refusals: Arc::new(RateLimit::new(REFUSALS, REFUSALS_EVERY)),
+        refused: Arc::default(),
+        roster: fellows.map(Fellows::roster),
+    }
 }
 
 /// Opens or makes the store, and listens. What a new store is made for is fixed with it: none is made for an address that is not
@@ -236,73 +234,4 @@ fn begin(
     let (writable, mut tasks) = store::watch(health, folder, &writer);
     tasks.push(task::spawn("address-rest", address_rest::run(registry.clone(), writer.clone())));
     Ok((registry, writer, stopped, (writable, tasks)))
-}
-
-pub(crate) fn server() -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(CALLS)
-}
-
-/// For connections without a certificate, each of which may hold little.
-pub(crate) fn strangers_server() -> Server {
-    server()
-        .max_concurrent_streams(STRANGERS_CALLS)
-        .initial_connection_window_size(STRANGERS_WINDOW)
-        .initial_stream_window_size(STRANGERS_WINDOW)
-        .http2_max_header_list_size(STRANGERS_HEADERS)
-}
-
-/// Connections whose handshake is done.
-type Connections = mpsc::Receiver<io::Result<Connection>>;
-
-/// Serves hosts, and those that join.
-fn serve_all(
-    (api, roster): (ControlApi, Option<watch::Receiver<Roster>>),
-    (hosts, strangers): (Connections, Connections),
-    drain: &Drain,
-    readiness: &Readiness,
-) -> Vec<Task> {
-    let lookout = roster.map(|roster| LookoutApi::new(roster, api.context.registry.clone(), drain.handle()));
-    let strangers = (strangers_server(), api.clone(), strangers);
-    let strangers = serve_hosts(strangers, None, drain.handle(), readiness.part("joining"));
-    let hosts = serve_hosts((server(), api, hosts), lookout, drain.handle(), readiness.part("hosts"));
-    vec![hosts, strangers]
-}
-
-fn serve_hosts(
-    (mut server, api, connections): (Server, ControlApi, Connections),
-    lookout: Option<LookoutServer<LookoutApi>>,
-    mut draining: Draining,
-    part: Part,
-) -> Task {
-    task::spawn_fallible("hosts", async move {
-        part.ready();
-        let (registry, refused) = (api.context.registry.clone(), api.context.metrics.calls_refused.clone());
-        // How large a message may be depends on who sends it: the guard knows.
-        let service = ControlServer::new(api).max_decoding_message_size(usize::MAX);
-        let service = Guarded::new(service, registry, refused);
-        let incoming = ReceiverStream::new(connections);
-        let router = server.add_service(service).add_optional_service(lookout);
-        router.serve_with_incoming_shutdown(incoming, draining.begun()).await
-    })
-}
-
-fn serve_people(
-    admin: AdminApi,
-    read: ReadApi,
-    listener: Listener,
-    mut draining: Draining,
-    part: Part,
-) -> Task {
-    task::spawn_fallible("people", async move {
-        part.ready();
-        let incoming = stream::unfold(listener, Listener::next);
-        server()
-            .add_service(AdminServer::new(admin).max_decoding_message_size(LARGEST_MESSAGE))
-            .add_service(ReadServer::new(read))
-            .serve_with_incoming_shutdown(incoming, draining.begun())
-            .await
-    })
 }

@@ -33,6 +33,7 @@ impl Mesh {
         let mesh = Self::hosts(hosts);
         let cluster = [1, 2, 3].map(|number| format!("etcd-{number}=http://{}", at(number, 2380))).join(",");
         let etcds = (1..=3).map(|number| mesh.site(number).etcd_of(number, &cluster)).collect();
+        (1..=3).for_each(|number| mesh.site(number).await_port(&at(number, 2379)));
         let urls = [1, 2, 3].map(|number| format!("http://{}", at(number, 2379))).join(",");
         (mesh.sharing_at(&urls, 3), etcds)
     }

@@ -90,12 +90,18 @@ impl Site {
         let flags = ["--name", "one", "--data-dir", "/var/lib/etcd", "--max-txn-ops", "16384"];
         let urls = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
         let etcd = self.begin("/usr/bin/etcd", &[&flags[..], &urls[..]].concat());
+        self.await_port(address);
+        etcd
+    }
+
+    /// Waits until somebody listens at an address.
+    #[track_caller]
+    pub(crate) fn await_port(&self, address: &str) {
         let (host, port) = address.split_once(':').unwrap();
-        crate::eventually(crate::PATIENCE, "etcd listens", || {
+        crate::eventually(crate::PATIENCE, "somebody listens", || {
             let look = format!("exec 3<>/dev/tcp/{host}/{port}");
             self.command("bash", &["-c", &look]).status.success().then_some(())
         });
-        etcd
     }
 
     /// State of the host's control plane, in its own words; `None` when none answers.

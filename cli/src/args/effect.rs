@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::{Cli, DockerAction, Verb};
+use super::{Cli, Control, DockerAction, Verb};
 use crate::failure::{Exit, Failure};
 
 /// Things of this host that a verb looks for.
@@ -21,7 +21,7 @@ impl Needs {
     fn of(verb: &Verb) -> Self {
         match verb {
             Verb::Up(_)
-            | Verb::Control(_)
+            | Verb::Control(Control { action: None, .. })
             | Verb::Agent(_)
             | Verb::Keep
             | Verb::Proxy(_)
@@ -34,7 +34,8 @@ impl Needs {
             Verb::Restore(_) | Verb::Demo(_) | Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => {
                 Self::Nothing
             }
-            Verb::Run(_)
+            Verb::Control(Control { action: Some(_), .. })
+            | Verb::Run(_)
             | Verb::Attach(_)
             | Verb::Detach(_)
             | Verb::Exec(_)

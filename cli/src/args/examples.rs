@@ -20,6 +20,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "sealane control --listen 192.0.2.11:7443 --store etcd --etcd http://192.0.2.31:2379 --key-file /etc/sealane/key",
         ],
     ),
+    ("control ls", &["sealane control ls", "sealane control ls -o json"]),
+    ("control rm", &["sealane control rm 192.0.2.13:7443"]),
     (
         "agent",
         &[

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use sealane_control::kv::EtcdUrl;
 use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::resource::ControlAddr;
@@ -62,7 +62,10 @@ pub(crate) struct Check {
 
 /// `sealane control`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Control {
+    #[command(subcommand)]
+    pub(crate) action: Option<ControlAction>,
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// Address that hosts connect to
@@ -82,6 +85,19 @@ pub(crate) struct Control {
     /// Lifetime of certificates of services and workloads, which hosts renew after a third of it
     #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) certificate_lifetime: Option<std::time::Duration>,
+}
+
+/// What can be done with control planes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlAction {
+    /// List the control planes that share a store; exits with 1 when one is lost or cut off
+    Ls,
+    /// Remove a control plane that is gone for good from the list; it comes back when it starts again
+    Rm {
+        /// Address at which hosts reached it, as `ls` shows it
+        #[arg(value_name = "HOST:PORT")]
+        address: ControlAddr,
+    },
 }
 
 /// Arguments about a store in etcd.

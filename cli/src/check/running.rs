@@ -119,6 +119,9 @@ fn judged(what: &'static str, status: &v1::StatusResponse, neighbours: &Neighbou
     if findings.is_empty() {
         let text = match what {
             "agent" => format!("{} works and is connected to {}", status.node, status.control),
+            _ if status.role == "standby" => {
+                format!("stands by; the control plane at {} leads", status.leader)
+            }
             _ => format!("works, {} of {} hosts connected", status.nodes_connected, status.nodes),
         };
         findings.push(Finding::ok(what, text));

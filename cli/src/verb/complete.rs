@@ -5,6 +5,7 @@ use std::time::Duration;
 use sealane_proto::document::DocumentKind;
 use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::admin_client::AdminClient;
+use sealane_proto::wire::v1::fellows_client::FellowsClient;
 use sealane_sys::run_dir::{AGENT_SOCKET, CONTROL_SOCKET};
 use tonic::transport::Channel;
 
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// Kind of name that a word of a command line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NameKind {
+    /// A control plane that was stopped or is lost.
+    AbsentControl,
     Network,
     Node,
     Service,
@@ -111,6 +114,7 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
         ["delete", "service"] => Some(NameKind::DeclaredOfNetwork),
         ["get" | "delete" | "schema" | "diff"] => Some(NameKind::Document),
         ["history"] => Some(NameKind::Subject),
+        ["control", "rm"] => Some(NameKind::AbsentControl),
         ["token", "revoke"] | ["history", "token"] => Some(NameKind::Token),
         ["network", "inspect" | "set" | "grow" | "rm"]
         | ["get" | "delete" | "diff" | "history", "network"] => Some(NameKind::Network),
@@ -157,6 +161,7 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
         NameKind::Registered => {
             services(channel(common).await?, |_, service| !service.external.is_empty(), false).await?
         }
+        NameKind::AbsentControl => absent_controls(channel(common).await?).await?,
         NameKind::Token => {
             let mut client = AdminClient::new(channel(common).await?);
             let tokens =
@@ -180,6 +185,12 @@ async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
     names.sort();
     names.dedup();
     Some(names)
+}
+
+async fn absent_controls(channel: Channel) -> Option<Vec<String>> {
+    let listed = FellowsClient::new(channel).list(v1::ListControlsRequest {}).await.ok()?.into_inner();
+    let absent = listed.controls.into_iter().filter(|view| view.generation.is_none());
+    Some(absent.map(|view| view.address).collect())
 }
 
 /// Returns true for one of the answering host's that is drained or not.
@@ -260,6 +271,7 @@ mod tests {
             ("sealane -o json delete s", Some(NameKind::Document)),
             ("sealane schema ", Some(NameKind::Document)),
             ("sealane token revoke ", Some(NameKind::Token)),
+            ("sealane control rm ", Some(NameKind::AbsentControl)),
             ("sealane history ", Some(NameKind::Subject)),
             ("sealane history --limit 5 host ", Some(NameKind::Node)),
             ("sealane history -n ", Some(NameKind::Network)),

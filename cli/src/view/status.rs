@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use sealane_proto::wire::v1;
 use serde::Serialize;
 
-use super::{generation, rfc3339, text};
+use super::{dash, generation, rfc3339, text};
 use crate::failure::Failure;
 use crate::printer::{self, Sheet};
 pub(crate) use details::Details;
@@ -18,7 +18,7 @@ const RENEWED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 /// View of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct StatusView {
-    /// `control` or `agent`.
+    /// `control`, `standby` or `agent`.
     role: String,
     version: String,
     uptime_seconds: u64,
@@ -28,6 +28,8 @@ pub(crate) struct StatusView {
     /// Of an agent: where control is, and whether it is connected.
     control: Option<String>,
     control_connected: bool,
+    /// Of a standby: where the control plane is that leads.
+    leader: Option<String>,
     /// Of control: the newest.
     generation: Option<String>,
     nodes: u32,
@@ -81,6 +83,7 @@ impl StatusView {
             node: text(status.node),
             control: text(status.control),
             control_connected: status.control_connected,
+            leader: text(status.leader),
             generation: generation(status.generation),
             nodes: status.nodes,
             nodes_connected: (!is_agent).then_some(status.nodes_connected),
@@ -164,6 +167,11 @@ impl Sheet for StatusView {
                 lines.push(("control", format!("{address}, connected")))
             }
             Some(address) => lines.push(("control", format!("{address}, not connected"))),
+            // Hosts are connected to the one that leads.
+            None if self.role == "standby" => {
+                lines.push(("leader", dash(self.leader.as_ref())));
+                lines.push(("nodes", self.nodes.to_string()));
+            }
             None => lines.push(match self.nodes_connected {
                 Some(connected) => ("nodes", format!("{connected} of {} connected", self.nodes)),
                 None => ("control", "not connected".to_owned()),

@@ -13,14 +13,15 @@ use sealane_proto::types::{Hosts, Mtls, Mtu, NetworkName, NodeName, Subnet, Subn
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
-use super::operator::operator;
 use super::{ControlApi, documents, history};
 use crate::ca::Authority;
 use crate::core::{
     Actor, CreateNetwork, CreateToken, CreateTokenRefusal, GrowNetwork, RemoveNetwork, RevokeToken,
     Timestamp, TokenRecord,
 };
+use crate::fellows::Fellows;
 use crate::metrics::Metrics;
+use crate::operator::operator;
 use crate::registry::Registry;
 use crate::status::{invalid, status_of};
 use crate::store::{SubmitError, Writer, encode};
@@ -38,11 +39,13 @@ pub(crate) struct AdminApi {
     pub(crate) draining: Draining,
     /// Address at which hosts join.
     pub(crate) listens: SocketAddr,
+    /// The other control planes, if the store may be shared.
+    pub(crate) fellows: Option<Fellows>,
 }
 
 impl AdminApi {
     /// By the same state as the service for hosts, which is at `listens`.
-    pub(crate) fn beside(hosts: &ControlApi, listens: SocketAddr) -> Self {
+    pub(crate) fn beside(hosts: &ControlApi, listens: SocketAddr, fellows: Option<Fellows>) -> Self {
         Self {
             writer: hosts.context.writer.clone(),
             registry: hosts.context.registry.clone(),
@@ -50,6 +53,7 @@ impl AdminApi {
             metrics: hosts.context.metrics.clone(),
             draining: hosts.context.draining.clone(),
             listens,
+            fellows,
         }
     }
 }
@@ -256,6 +260,14 @@ impl v1::admin_server::Admin for AdminApi {
     ) -> Result<Response<v1::DocumentsAtResponse>, Status> {
         let parts = (&self.writer, self.registry.as_ref());
         history::documents_at(parts, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_control(
+        &self,
+        request: Request<v1::RemoveControlRequest>,
+    ) -> Result<Response<v1::RemoveControlResponse>, Status> {
+        self.forget(request.into_inner()).await?;
+        Ok(Response::new(v1::RemoveControlResponse {}))
     }
 
     async fn rollback(

@@ -46,7 +46,9 @@ impl v1::lookout_server::Lookout for LookoutApi {
         let peer = peer(&request)?;
         peer.spoke.note();
         // One that a standby has not heard of yet has a good certificate all the same.
-        peer.host(&self.registry.directory())?;
+        if !peer.is_control() {
+            peer.host(&self.registry.directory())?;
+        }
         let mut roster = self.roster.clone();
         roster.mark_changed();
         let words =

@@ -6,6 +6,7 @@ use tonic::Status;
 
 use super::admin::AdminApi;
 use crate::core::{Actor, DrainNode, NodeRemoved, RemoveNode, RemoveService};
+use crate::fellows::RemovalError;
 use crate::status::{invalid, status_of};
 
 impl AdminApi {
@@ -29,6 +30,21 @@ impl AdminApi {
             tracing::info!(node = %name, "node removed; its certificates are revoked when it comes");
         }
         Ok(v1::RemoveNodeResponse { key_unknown: serials.is_none(), token: token.unwrap_or_default() })
+    }
+
+    pub(super) async fn forget(
+        &self,
+        v1::RemoveControlRequest { address }: v1::RemoveControlRequest,
+    ) -> Result<(), Status> {
+        let alone = || Status::failed_precondition("this control plane has its store alone");
+        let fellows = self.fellows.as_ref().ok_or_else(alone)?;
+        fellows.remove(&address).await.map_err(|error| match error {
+            RemovalError::Unknown(_) => Status::not_found(error.to_string()),
+            RemovalError::Runs(_) => Status::failed_precondition(error.to_string()),
+            RemovalError::Failed(_) => Status::unavailable(error.to_string()),
+        })?;
+        tracing::info!(control = address, "control plane taken from the roll");
+        Ok(())
     }
 
     pub(super) async fn drain(&self, actor: Actor, request: v1::DrainNodeRequest) -> Result<(), Status> {

@@ -11,9 +11,11 @@ use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
 
+use crate::VERSION;
 use crate::ca::{Authority, OwnCertificate};
 use crate::census::is_ready;
 use crate::core::{NodeRecord, Span, Timestamp};
+use crate::fellows::Fellows;
 use crate::registry::{AgentPresence, Directory, Registry};
 use crate::serve::Leader;
 use crate::store::Writability;
@@ -27,6 +29,8 @@ pub(crate) struct ReadApi {
     pub(crate) writes: Writability,
     pub(crate) started: Instant,
     pub(crate) standing: Standing,
+    /// The other control planes, if the store may be shared.
+    pub(crate) fellows: Option<Fellows>,
 }
 
 /// Standing of a control plane among those that share its store.
@@ -128,6 +132,26 @@ impl v1::read_server::Read for ReadApi {
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(self, SystemTime::now().into())))
+    }
+}
+
+/// View of the control plane that is asked.
+pub(super) fn own_view(api: &ReadApi) -> v1::ControlView {
+    let (role, store_problem) = match &api.standing {
+        Standing::Alone => ("alone", api.writes.problem()),
+        Standing::Leading => ("leader", api.writes.problem()),
+        Standing::Standby(_) => (
+            "standby",
+            api.fellows.as_ref().and_then(|fellows| fellows.roster().borrow().store_problem.clone()),
+        ),
+    };
+    v1::ControlView {
+        role: role.to_owned(),
+        version: VERSION.to_owned(),
+        generation: Some(api.registry.directory().generation.into()),
+        uptime_seconds: api.started.elapsed().as_secs(),
+        store_problem: store_problem.unwrap_or_default(),
+        ..v1::ControlView::default()
     }
 }
 

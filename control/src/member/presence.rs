@@ -8,11 +8,10 @@ use prost::Message;
 use sealane_base::task::{self, Task};
 use tokio::sync::watch;
 
+use crate::fellows::MEMBERS;
 use crate::kv::{Failure, Roll, RollLease};
 use crate::roster::{Life, Roster, RosterMember};
 
-/// Rows of all control planes, by their addresses: they stay.
-const MEMBERS: &str = "/sealane/members/";
 /// Rows of those that run, each with a lease.
 const RUNNING: &str = "/sealane/running/";
 /// Time without a sign of life after which a control plane counts as lost, in whole seconds.
@@ -20,7 +19,7 @@ pub(super) const LIFE: Duration = Duration::from_secs(5);
 /// Interval of signs of life, and of looks at the others.
 const TURN: Duration = Duration::from_secs(1);
 /// Limit for saying goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Value of a control plane's row.
 #[derive(Clone, PartialEq, Message)]

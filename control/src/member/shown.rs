@@ -3,16 +3,19 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealane_base::metrics::{Family, gather};
+use sealane_base::metrics::{Family, Reading, Series, gather};
+use tokio::sync::watch;
 
 use crate::Control;
 use crate::kv::Failure;
 use crate::metrics::Metrics;
+use crate::roster::{Life, Roster};
 
 /// The metrics of the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shown {
     stage: Mutex<Stage>,
+    roster: watch::Receiver<Roster>,
 }
 
 /// Things that there are to show.
@@ -32,6 +35,11 @@ impl fmt::Debug for Stage {
 }
 
 impl Shown {
+    /// Shows nothing but the control planes of this roster yet.
+    pub(super) fn new(roster: watch::Receiver<Roster>) -> Self {
+        Self { stage: Mutex::default(), roster }
+    }
+
     /// Shows a control plane that leads from now on.
     pub(super) fn leads(&self, control: &Control) {
         let (families, targets) = (Arc::new(control.gather()), Arc::new(control.scrape_targets()));
@@ -73,11 +81,23 @@ impl Shown {
             "Whether the store that control planes share answers this one: 1 or 0.",
             !lost,
         );
+        let number =
+            |life: Life| self.roster.borrow().members.values().filter(|known| known.life == life).count();
+        let series = [("running", Life::Running), ("stopped", Life::Stopped), ("lost", Life::Lost)];
+        let series = series.map(|(state, life)| Series {
+            labels: vec![("state".to_owned(), state.to_owned())],
+            reading: Reading::Value(f64::from(u32::try_from(number(life)).unwrap_or(u32::MAX))),
+        });
+        let members = Family::gauge(
+            "sealane_control_members",
+            "Control planes that share a store, by their signs of life there.",
+            series.into(),
+        );
         families
             .map(|families| families())
             .unwrap_or_default()
             .into_iter()
-            .chain([leading, reached])
+            .chain([leading, reached, members])
             .collect()
     }
 

@@ -1,6 +1,5 @@
 //! A control plane that does not lead: it names the one that does, and shows what it knows while there is none.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,23 +13,24 @@ use sealane_proto::types::Generation;
 use sealane_proto::wire::v1;
 use sealane_sys::RunDir;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use v1::admin_server::AdminServer;
 use v1::control_server::ControlServer;
+use v1::fellows_server::FellowsServer;
 use v1::lookout_server::LookoutServer;
 use v1::read_server::ReadServer;
 
 use crate::Control;
-use crate::api::{AdminApi, ControlApi, LookoutApi, ReadApi, Standing};
+use crate::api::{AdminApi, ControlApi, ControlsApi, LookoutApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
 use crate::core::State;
+use crate::fellows::Fellows;
+use crate::forward::Forwarding;
 use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
-use crate::roster::Roster;
-use crate::serve::{self, Acceptor, Connection, Leader, Ready, Refusing, Socket};
-use crate::start::{Cause, clock, server, strangers_server};
+use crate::serve::{self, Acceptor, Connections, Leader, Ready, Refusing, Socket};
+use crate::start::{Cause, clock, serve_controls, server, strangers_server};
 use crate::store::{Meta, Writability};
 
 /// Limit for the end of calls, each of which is a refusal.
@@ -78,7 +78,7 @@ impl Standby {
     /// When TLS or the socket cannot be made.
     pub(super) async fn start(
         known: &Known,
-        (leader, roster): (Leader, watch::Receiver<Roster>),
+        (leader, fellows): (Leader, Fellows),
         listener: TcpListener,
         run_dir: &RunDir,
         readiness: &Readiness,
@@ -90,8 +90,7 @@ impl Standby {
         let tls = serve::config(&authority, own.clone(), provider.clone())?;
         let renewing = task::spawn("upkeep", renew(own.clone(), authority.clone(), provider));
         let (unix, socket) = Socket::bind(run_dir).await?;
-        let ((to_hosts, from_hosts), (to_strangers, from_strangers)) = (mpsc::channel(64), mpsc::channel(64));
-        let ready = Ready { hosts: to_hosts, strangers: to_strangers };
+        let (ready, [from_hosts, from_strangers, from_controls]) = Ready::channels(true);
         let acceptor = Acceptor::new(tls, registry.clone(), metrics.clone(), ready);
         let refuse = |server, connections, lookout, part| {
             refuse_hosts(
@@ -101,8 +100,8 @@ impl Standby {
                 readiness.part(part),
             )
         };
-        let lookout = LookoutApi::new(roster, registry.clone(), drain.handle());
-        let hosts = refuse(server(), from_hosts, Some(lookout), "hosts");
+        let lookout = LookoutApi::new(fellows.roster(), registry.clone(), drain.handle());
+        let hosts = refuse(server(), from_hosts, Some(lookout.clone()), "hosts");
         let strangers = refuse(strangers_server(), from_strangers, None, "joining");
         let writes = Writability::default();
         let read = ReadApi {
@@ -112,18 +111,16 @@ impl Standby {
             writes,
             started,
             standing: Standing::Standby(leader.clone()),
+            fellows: Some(fellows.clone()),
         };
-        let (mut draining, part) = (drain.handle(), readiness.part("control.sock"));
-        let people = task::spawn_fallible("people", async move {
-            part.ready();
-            server()
-                .add_service(Refusing::<AdminServer<AdminApi>>::new(leader))
-                .add_service(ReadServer::new(read))
-                .serve_with_incoming_shutdown(stream::unfold(unix, Listener::next), draining.begun())
-                .await
-        });
+        let controls = ControlsApi::new(read.clone(), String::new());
+        let people =
+            People { read: read.clone(), controls: controls.clone(), leader: leader.clone(), fellows };
+        let people = people.serve(unix, drain.handle(), readiness.part("control.sock"));
+        let admin = Refusing::<AdminServer<AdminApi>>::new(leader);
+        let others = serve_controls(admin, (lookout, controls, read), from_controls, drain.handle());
         let upkeep = [task::spawn("accept", acceptor.run(listener)), renewing];
-        Ok(Self { metrics, drain, servers: vec![hosts, strangers, people], upkeep, socket })
+        Ok(Self { metrics, drain, servers: vec![hosts, strangers, people, others], upkeep, socket })
     }
 
     /// Returns its metrics.
@@ -142,6 +139,31 @@ impl Standby {
     }
 }
 
+/// Services for people.
+struct People {
+    read: ReadApi,
+    controls: ControlsApi,
+    leader: Leader,
+    fellows: Fellows,
+}
+
+impl People {
+    /// Serves them: what the control plane that leads should answer goes there.
+    fn serve(self, unix: Listener, mut draining: Draining, part: Part) -> Task {
+        let Self { read, controls, leader, fellows } = self;
+        let admin = Refusing::<AdminServer<AdminApi>>::new(leader);
+        task::spawn_fallible("people", async move {
+            part.ready();
+            server()
+                .add_service(Forwarding::changes(admin, fellows.clone()))
+                .add_service(Forwarding::questions(ReadServer::new(read), fellows))
+                .add_service(FellowsServer::new(controls))
+                .serve_with_incoming_shutdown(stream::unfold(unix, Listener::next), draining.begun())
+                .await
+        })
+    }
+}
+
 /// Renews the own certificate until aborted: a standby may stand by for longer than that is good.
 async fn renew(own: Arc<OwnCertificate>, authority: Arc<Authority>, provider: Arc<CryptoProvider>) {
     loop {
@@ -153,7 +175,7 @@ async fn renew(own: Arc<OwnCertificate>, authority: Arc<Authority>, provider: Ar
 }
 
 fn refuse_hosts(
-    (mut server, connections): (Server, mpsc::Receiver<io::Result<Connection>>),
+    (mut server, connections): (Server, Connections),
     (leader, lookout): (Leader, Option<LookoutServer<LookoutApi>>),
     mut draining: Draining,
     part: Part,

@@ -29,8 +29,8 @@ const PREFACE_BYTES: u64 = 24;
 /// A place among connections, by who is there.
 #[derive(Debug)]
 pub(super) enum ConnectionPlace {
-    /// Among those of a host, by its key.
-    Host(Place<[u8; 32]>),
+    /// Among those of a host or another control plane, by its key.
+    Known(Place<[u8; 32]>),
     /// Among those of a source.
     Stranger(Place<Source>),
 }
@@ -55,7 +55,7 @@ impl Connection {
         ended: IntCounterVec,
     ) -> Self {
         let life = match &place {
-            ConnectionPlace::Host(_) => PREFACE,
+            ConnectionPlace::Known(_) => PREFACE,
             ConnectionPlace::Stranger(_) => STRANGERS_LIFE,
         };
         Self { stream, peer, place, end: Some(Box::pin(sleep(life))), read: 0, ended }
@@ -65,10 +65,14 @@ impl Connection {
         matches!(self.place, ConnectionPlace::Stranger(_))
     }
 
+    pub(super) fn is_control(&self) -> bool {
+        self.peer.is_control()
+    }
+
     /// Returns the reason for which the connection ends now, in a word, if it does.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let taken = match &mut self.place {
-            ConnectionPlace::Host(place) => place.poll_taken(cx),
+            ConnectionPlace::Known(place) => place.poll_taken(cx),
             ConnectionPlace::Stranger(place) => place.poll_taken(cx),
         };
         if taken.is_ready() {
@@ -76,7 +80,7 @@ impl Connection {
         }
         match &mut self.end {
             Some(end) => end.as_mut().poll(cx).map(|()| match self.place {
-                ConnectionPlace::Host(_) => "no_preface",
+                ConnectionPlace::Known(_) => "no_preface",
                 ConnectionPlace::Stranger(_) => "stranger_too_long",
             }),
             None => Poll::Pending,
@@ -100,11 +104,11 @@ impl Connection {
         self.read = self.read.saturating_add(bytes as u64);
         match self.place {
             ConnectionPlace::Stranger(_) if self.read > STRANGERS_BYTES => Err(self.end("stranger_too_much")),
-            ConnectionPlace::Host(_) if self.end.is_some() && self.read >= PREFACE_BYTES => {
+            ConnectionPlace::Known(_) if self.end.is_some() && self.read >= PREFACE_BYTES => {
                 self.end = None;
                 Ok(())
             }
-            ConnectionPlace::Host(_) | ConnectionPlace::Stranger(_) => Ok(()),
+            ConnectionPlace::Known(_) | ConnectionPlace::Stranger(_) => Ok(()),
         }
     }
 }

@@ -64,6 +64,11 @@ impl CertifiedHost {
 }
 
 impl Peer {
+    /// Returns true if it is a control plane.
+    pub(crate) fn is_control(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.principal == Principal::Control)
+    }
+
     /// The host that this is: one of the mesh, or one of which nothing is known.
     pub(crate) fn host(&self, directory: &Directory) -> Result<CertifiedHost, Status> {
         let principal = self.identity.as_ref().map(|identity| &identity.principal);

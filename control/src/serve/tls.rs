@@ -36,6 +36,9 @@ const STRANGERS: Limits = Limits { total: 256, each: 32 };
 /// And from addresses of hosts of the mesh, which may join again.
 const KNOWN_STRANGERS: Limits = Limits { total: 256, each: 8 };
 
+/// Number of connections that wait for their server.
+const WAITING: usize = 64;
+
 /// Reasons for which there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -52,8 +55,25 @@ pub(crate) enum TlsError {
 pub(crate) struct Ready {
     /// Connections of hosts.
     pub(crate) hosts: mpsc::Sender<io::Result<Connection>>,
+    /// Connections of other control planes, where they share the store.
+    pub(crate) controls: Option<mpsc::Sender<io::Result<Connection>>>,
     /// Connections of anybody else.
     pub(crate) strangers: mpsc::Sender<io::Result<Connection>>,
+}
+
+/// Connections whose handshake is done.
+pub(crate) type Connections = mpsc::Receiver<io::Result<Connection>>;
+
+impl Ready {
+    /// Channels, and where connections of hosts, of strangers and of other control planes arrive. The last ones do if the store may be
+    /// shared.
+    pub(crate) fn channels(shared: bool) -> (Self, [Connections; 3]) {
+        let (hosts, from_hosts) = mpsc::channel(WAITING);
+        let (strangers, from_strangers) = mpsc::channel(WAITING);
+        let (controls, from_controls) = mpsc::channel(WAITING);
+        let ready = Self { hosts, controls: shared.then_some(controls), strangers };
+        (ready, [from_hosts, from_strangers, from_controls])
+    }
 }
 
 /// TLS 1.3 with control's own certificate, for hosts of the mesh and for anonymous ones that want to join.
@@ -63,7 +83,7 @@ pub(crate) fn config(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let trust = Trust::new(authority.domain().clone(), std::slice::from_ref(authority.root()))?;
-    let verifier = PeerVerifier::or_anonymous(trust, Expected::AnyNode, &provider);
+    let verifier = PeerVerifier::or_anonymous(trust, Expected::NodeOrControl, &provider);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -140,27 +160,41 @@ impl Acceptor {
         let result = shaken.as_ref().map_or_else(Turned::as_str, |_| "ok");
         self.metrics.handshakes.with_label_values(&[result]).inc();
         if let Ok(connection) = shaken {
-            let ready = if connection.is_stranger() { &self.ready.strangers } else { &self.ready.hosts };
+            let ready = match &self.ready.controls {
+                _ if connection.is_stranger() => &self.ready.strangers,
+                Some(controls) if connection.is_control() => controls,
+                Some(_) | None => &self.ready.hosts,
+            };
             // An error means that the server has ended.
             let _ = ready.send(Ok(connection)).await;
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream, addr: SocketAddr, known: bool) -> io::Result<Connection> {
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        is_near: bool,
+    ) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
         let stream = TlsAcceptor::from(self.config.clone()).accept(stream).await?;
         let chain = stream.get_ref().1.peer_certificates();
         let (identity, proof) = (peer_identity(chain), Proof::of(chain));
         let peer = Peer { addr, identity, proof, spoke: Default::default() };
         let ended = self.metrics.connections_ended.clone();
-        let (place, spoke) = match peer.host(&self.registry.directory()) {
-            Ok(host) => {
-                let place = self.hosts.enter(host.key);
+        let control = peer.proof.filter(|_| peer.is_control() && self.ready.controls.is_some());
+        let known = match control {
+            Some(proof) => Some(proof.key),
+            None => peer.host(&self.registry.directory()).ok().map(|host| host.key),
+        };
+        let (place, spoke) = match known {
+            Some(key) => {
+                let place = self.hosts.enter(key);
                 let spoke = place.spoke().clone();
-                (ConnectionPlace::Host(place), spoke)
+                (ConnectionPlace::Known(place), spoke)
             }
-            Err(_) => {
-                let place = self.strangers[usize::from(known)].enter(addr.ip().into());
+            None => {
+                let place = self.strangers[usize::from(is_near)].enter(addr.ip().into());
                 let spoke = place.spoke().clone();
                 (ConnectionPlace::Stranger(place), spoke)
             }

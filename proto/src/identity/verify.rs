@@ -120,6 +120,8 @@ pub enum Expected {
     SameNetwork(Principal),
     /// Any host.
     AnyNode,
+    /// Any host, or a control plane.
+    NodeOrControl,
 }
 
 impl Expected {
@@ -128,6 +130,7 @@ impl Expected {
             Self::Exactly(principal) => principal == peer,
             Self::SameNetwork(own) => peer.network().is_some() && peer.network() == own.network(),
             Self::AnyNode => matches!(peer, Principal::Node(_)),
+            Self::NodeOrControl => matches!(peer, Principal::Node(_) | Principal::Control),
         }
     }
 }
@@ -141,6 +144,7 @@ impl fmt::Display for Expected {
                 None => write!(f, "nobody"),
             },
             Self::AnyNode => write!(f, "any node"),
+            Self::NodeOrControl => write!(f, "any node, or control"),
         }
     }
 }

@@ -192,6 +192,7 @@ impl Read for ReadApi {
             removed: link.refused,
             notes: self.notes(&networks),
             peers: count(peers),
+            leader: String::new(),
             peers_connected: count(peers_connected),
         }))
     }

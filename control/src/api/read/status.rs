@@ -8,7 +8,7 @@ use sealane_proto::resource::Node;
 use sealane_proto::types::{Hosts, Mtu, NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
-use super::{ReadApi, Standing, count};
+use super::{ReadApi, Standing, count, own_view};
 use crate::VERSION;
 use crate::address_rest;
 use crate::core::{NodeRecord, Span, Timestamp};
@@ -36,13 +36,14 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
                 expires_unix_seconds: api.authority.expires().unix(),
             },
         ],
+        leader: leader(&api.standing),
         nodes: count(directory.nodes.len()),
         nodes_connected: count(connected.count()),
         networks: count(directory.networks.len()),
         services: count(networks().map(|network| network.services().len()).sum()),
         workloads: count(networks().map(|network| network.workloads().len()).sum()),
         problems: match &api.standing {
-            Standing::Standby(leader) => leaderless(leader),
+            Standing::Standby(leader) => leaderless(leader).into_iter().chain(of_controls(api)).collect(),
             Standing::Alone | Standing::Leading => problems(api, &directory, too_short, now),
         },
         notes: {
@@ -61,11 +62,27 @@ fn role(standing: &Standing) -> &'static str {
     }
 }
 
+/// Returns the address of the control plane that leads, where that is another one.
+fn leader(standing: &Standing) -> String {
+    match standing {
+        Standing::Alone | Standing::Leading => String::new(),
+        Standing::Standby(leader) => leader.load().as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
 /// Describes that nobody leads, if a standby knows of nobody.
 fn leaderless(leader: &Leader) -> Vec<String> {
-    let sentence = "no control plane leads: nothing can be changed, hosts go on by what they have; see that etcd answers this host, and \
-                    the logs of the control planes";
+    let sentence = "no control plane is known to lead: nothing can be changed here, hosts go on by what they have; see that etcd answers \
+                    this host, and the logs of the control planes";
     if leader.load().is_none() { vec![sentence.to_owned()] } else { vec![] }
+}
+
+/// Describes control planes that are lost or cut off; of this one, whatever a leader's store says of it is said elsewhere.
+fn of_controls(api: &ReadApi) -> Vec<String> {
+    let leads = !matches!(api.standing, Standing::Standby(_));
+    let views = api.fellows.as_ref().map(|fellows| fellows.views(own_view(api))).unwrap_or_default();
+    let told = views.into_iter().filter(|view| !(leads && view.asked));
+    told.map(|view| view.problem).filter(|problem| !problem.is_empty()).collect()
 }
 
 /// Names what is for hosts that are not there: these may join yet, or be misspelt.
@@ -249,6 +266,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .chain(expired)
         .chain(root)
         .chain(ahead)
+        .chain(of_controls(api))
         .collect()
 }
 

@@ -16,8 +16,8 @@ use super::wire::response_op::Response;
 use super::wire::watch_client::WatchClient;
 use super::wire::watch_request::RequestUnion;
 use super::wire::{
-    KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
-    RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+    DeleteRangeRequest, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
 };
 use super::{EtcdPlace, EtcdTlsError, Keys};
 use crate::kv::{Condition, Failure};
@@ -26,6 +26,8 @@ use crate::kv::{Condition, Failure};
 const AGAIN: Duration = Duration::from_millis(200);
 /// Limit for a call about the lease: the next member has to have time for it.
 const CALL: Duration = Duration::from_millis(500);
+/// Number of lifetimes of a lease after which it counts as ended here, whatever etcd would say.
+const LATE: u32 = 2;
 /// Time after which a row is looked at although nothing was heard of it.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,27 @@ impl Candidate {
     /// When no member of etcd tells.
     pub async fn holder(&self) -> Result<Option<Vec<u8>>, Failure> {
         Ok(self.look().await?.1.map(|row| row.value))
+    }
+
+    /// Ends the term of this number although its lease has not ended: whoever had the row is known to be gone. Nothing happens once that
+    /// term is over.
+    ///
+    /// # Errors
+    /// When it is not known to be over.
+    pub async fn depose(&self, term: u64) -> Result<(), Failure> {
+        let key = self.keys.of(&self.key);
+        let still = super::wire::Compare {
+            result: super::wire::compare::CompareResult::Equal.into(),
+            target: super::wire::compare::CompareTarget::Mod.into(),
+            key: key.clone(),
+            target_union: Some(super::wire::compare::TargetUnion::ModRevision(
+                i64::try_from(term).unwrap_or(i64::MAX),
+            )),
+        };
+        let delete = Request::RequestDeleteRange(DeleteRangeRequest { key });
+        let success = vec![RequestOp { request: Some(delete) }];
+        let request = TxnRequest { compare: vec![still], success, failure: vec![] };
+        self.client.transact(request, true).await.map(drop).map_err(|error| self.client.unread(error))
     }
 
     /// Waits until the row is this one's, with this value; `told` hears of whoever has it meanwhile, with the number of the term, and of
@@ -201,7 +224,7 @@ impl Candidate {
         };
         let ttl = Duration::from_secs(number(granted.ttl));
         let tenure = Tenure::default();
-        let renewing = renew(self.client.clone(), granted.id, asked + ttl, ttl, tenure.clone());
+        let renewing = renew(self.client.clone(), granted.id, asked + ttl * LATE, ttl, tenure.clone());
         Ok(Some(Term {
             key: self.key.clone(),
             revision,
@@ -266,7 +289,8 @@ pub(super) async fn revoke(client: &Client, id: i64) {
     }
 }
 
-/// Renews a lease until it may have ended.
+/// Renews a lease until it has ended. While etcd elects a leader of its own it renews nothing, and lets no lease end either: that a renewal is
+/// late says nothing before twice the time. Whoever leads meanwhile without a lease writes nothing.
 async fn renew(client: Arc<Client>, id: i64, mut end: Instant, ttl: Duration, tenure: Tenure) {
     let every = ttl / 4;
     let mut next = Instant::now() + every;
@@ -278,7 +302,7 @@ async fn renew(client: Arc<Client>, id: i64, mut end: Instant, ttl: Duration, te
             }
             () = tenure.over() => return,
             renewed = async { sleep_until(next).await; (Instant::now(), renewal(&client, id).await) } => match renewed {
-                (asked, Ok(true)) => (end, next) = (asked + ttl, asked + every),
+                (asked, Ok(true)) => (end, next) = (asked + ttl * LATE, asked + every),
                 (_, Ok(false)) => return tenure.end(),
                 (asked, Err(failure)) => {
                     tracing::debug!(%failure, "the lease is not renewed yet");
