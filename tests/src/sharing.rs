@@ -31,8 +31,7 @@ impl Mesh {
     #[track_caller]
     pub fn sharing_three(hosts: usize) -> (Self, Vec<Running>) {
         let mesh = Self::hosts(hosts);
-        let cluster = [1, 2, 3].map(|number| format!("etcd-{number}=http://{}", at(number, 2380))).join(",");
-        let etcds = (1..=3).map(|number| mesh.site(number).etcd_of(number, &cluster)).collect();
+        let etcds = (1..=3).map(|number| mesh.site(number).etcd_of_three(number)).collect();
         (1..=3).for_each(|number| mesh.site(number).await_port(&at(number, 2379)));
         let urls = [1, 2, 3].map(|number| format!("http://{}", at(number, 2379))).join(",");
         (mesh.sharing_at(&urls, 3), etcds)
@@ -69,14 +68,16 @@ impl Mesh {
 }
 
 impl Site {
-    /// Starts a member of an etcd of several on the host.
-    fn etcd_of(&self, number: usize, cluster: &str) -> Running {
+    /// Starts the member of an etcd of three on the host of this number, whose state outlives it.
+    #[must_use]
+    pub fn etcd_of_three(&self, number: usize) -> Running {
+        let cluster = [1, 2, 3].map(|number| format!("etcd-{number}=http://{}", at(number, 2380))).join(",");
         let name = format!("etcd-{number}");
         let [clients, peers] = [2379, 2380].map(|port| format!("http://{}", at(number, port)));
         let flags = ["--name", &name, "--data-dir", "/var/lib/etcd", "--max-txn-ops", "16384"];
         let of_clients = ["--listen-client-urls", &clients, "--advertise-client-urls", &clients];
         let of_peers = ["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers];
-        let all = [&flags[..], &of_clients, &of_peers, &["--initial-cluster", cluster]].concat();
+        let all = [&flags[..], &of_clients, &of_peers, &["--initial-cluster", &cluster]].concat();
         self.begin("/usr/bin/etcd", &all)
     }
 }
