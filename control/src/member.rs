@@ -3,6 +3,7 @@
 //! A term is a row with a lease. Every commit of the term has the condition that the row is still the one that was made for it, so
 //! that a leader that froze or was cut off writes nothing once another one has been elected.
 
+mod following;
 mod presence;
 mod shown;
 mod standby;
@@ -30,6 +31,7 @@ use crate::serve::Leader;
 use crate::start::{self, Cause, Ground, StartError};
 use crate::store::{Image, SharedError, Store, open_shared};
 use crate::{Config, Control};
+use following::Following;
 use presence::Presence;
 use shown::Shown;
 use standby::{Known, Standby};
@@ -187,14 +189,16 @@ struct Course {
 }
 
 impl Course {
-    async fn run(mut self, mut standby: Standby) {
+    async fn run(mut self, mut standby: (Standby, Following)) {
         loop {
             let elected = self.elected().await;
+            let (serving, following) = standby;
+            drop(following);
             if let Some(term) = &elected {
                 let own = self.config.advertise.clone();
                 self.roster.send_modify(|roster| roster.leads(own, term.number()));
             }
-            standby.end().await;
+            serving.end().await;
             let Some(term) = elected else { return };
             let stopped = self.lead(term).await;
             self.roster.send_modify(|roster| roster.is_led_by(None, 0));
@@ -212,7 +216,7 @@ impl Course {
     }
 
     /// Serves as a standby.
-    async fn stand_by(&self) -> Result<Standby, Cause> {
+    async fn stand_by(&self) -> Result<(Standby, Following), Cause> {
         let (listener, run_dir) = (self.listener()?, &self.config.control.run_dir);
         let standby = Standby::start(
             &self.known,
@@ -223,7 +227,8 @@ impl Course {
         )
         .await?;
         self.shown.stands_by(standby.metrics());
-        Ok(standby)
+        let following = Following::start(self.config.clone(), self.known.registry.clone());
+        Ok((standby, following))
     }
 
     /// Waits for a term; `None` when this is to end before.

@@ -6,6 +6,7 @@
 
 mod backup;
 mod engine;
+mod follow;
 mod history;
 mod open;
 mod restore;
@@ -32,6 +33,7 @@ pub use backup::{Backup, BackupError};
 #[cfg(feature = "simulation")]
 pub(crate) use engine::Engine;
 pub(crate) use engine::{Health, Publish};
+pub(crate) use follow::Follower;
 pub(crate) use history::{Filter, Place};
 pub(crate) use open::{OpenError, ensure_directory, is_there, open};
 pub use restore::{RestoreError, Restored, restore};
@@ -71,6 +73,8 @@ pub(crate) struct Store {
     kv: Box<dyn Kv>,
     /// At which of the store's own revisions [`rows::META`] was last written; `None` when that is not known.
     guard: Option<u64>,
+    /// The store's own revision that was last read.
+    read: u64,
     history: Ledger,
     /// Opens the authority's key, where that is encrypted.
     seal: Option<SealKey>,
@@ -125,7 +129,7 @@ pub(crate) enum ReadError {
 impl Store {
     /// A store in these rows; [`Store::load`] comes first.
     pub(crate) fn new(kv: Box<dyn Kv>) -> Self {
-        Self { kv, guard: None, history: Ledger::default(), seal: None, fence: None }
+        Self { kv, guard: None, read: 0, history: Ledger::default(), seal: None, fence: None }
     }
 
     /// The same, with an authority whose key is encrypted.
@@ -209,7 +213,7 @@ impl Store {
         let history = self.kv.range(HISTORY)?.rows;
         let history = history.into_iter().map(|(key, row)| (key, row.value)).collect();
         self.history = Ledger::read(&history, rows::history_from(&rows)?);
-        self.guard = guard;
+        (self.guard, self.read) = (guard, range.revision);
         Ok(image)
     }
 

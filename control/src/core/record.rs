@@ -36,7 +36,7 @@ pub trait Record: Clone + fmt::Debug + Eq + Sized {
     /// Owner of the records: the mesh, or a network each.
     type Home: Home;
     /// Name of a record, unique at home.
-    type Name: Clone + fmt::Debug + fmt::Display + Ord;
+    type Name: Clone + fmt::Debug + fmt::Display + FromStr<Err: fmt::Display> + Ord;
     /// The index: records are looked up by more than their names.
     type Index: Index<Self>;
     /// Form of a row.
@@ -142,6 +142,12 @@ impl<R: Record> Edit<R> {
         let (home, name) = R::Home::split(path)?;
         let row = R::Row::decode(row).map_err(fault)?;
         Ok(Self::Put(home, R::read(name, row)?))
+    }
+
+    /// Reads the removal of the row whose key has this behind the table.
+    pub(super) fn removal(path: &str) -> Result<Self, RowError> {
+        let (home, name) = R::Home::split(path)?;
+        Ok(Self::Remove(home, parse(name)?))
     }
 }
 

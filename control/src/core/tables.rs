@@ -113,6 +113,18 @@ macro_rules! tables {
                 }
             }
 
+            /// Reads the removal of the row of a table whose key has `path` behind that; `None` when there is no such table.
+            #[must_use]
+            pub fn removal(table: &str, path: &str) -> Option<Result<Self, RowError>> {
+                match table {
+                    <NetworkRecord as Record>::TABLE => Some(Edit::removal(path).map(Self::Network)),
+                    <Recovery as Record>::TABLE => Some(Edit::removal(path).map(Self::Recovery)),
+                    $(<$MeshRecord as Record>::TABLE => Some(Edit::removal(path).map(Self::$MeshKind)),)*
+                    $(<$Record as Record>::TABLE => Some(Edit::removal(path).map(Self::$Kind)),)*
+                    _ => None,
+                }
+            }
+
             /// Returns true for a change in a network, which must be there before.
             #[must_use]
             pub fn is_in_network(&self) -> bool {

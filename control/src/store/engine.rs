@@ -294,6 +294,34 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// Makes changes durable that somebody has decided.
+    pub(super) fn write(&mut self, changes: Vec<Change>, now: Timestamp) {
+        let mut draft = Draft::default();
+        for change in &changes {
+            self.state.affects(change, &mut draft.affected);
+            draft.undo.push(self.state.inverse(change));
+            self.state.apply(change);
+        }
+        draft.writes = changes.iter().map(rows::change).collect();
+        self.commit(draft, now, false).unwrap();
+    }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Engine {
+    /// The state that commands are decided against.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Facts about the store as it is.
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
 #[cfg(feature = "simulation")]
 impl Engine {
     /// Decides a command alone.
@@ -308,15 +336,5 @@ impl Engine {
         let (job, mut answer) = job(Actor::Control, command);
         self.handle_batch(vec![job], now, false);
         answer.try_recv().unwrap_or(Err(SubmitError::Stopped))
-    }
-
-    /// The state that commands are decided against.
-    pub(crate) fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Facts about the store as it is.
-    pub(crate) fn meta(&self) -> &Meta {
-        &self.meta
     }
 }

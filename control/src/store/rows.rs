@@ -157,11 +157,48 @@ pub(super) fn image(rows: &Rows) -> Result<Image, RecordError> {
 
 /// Reads a record's row.
 fn load(key: &str, row: &[u8]) -> Result<Change, RecordError> {
+    read(key, |table, names| Change::load(table, names, row))
+}
+
+fn read(
+    key: &str,
+    change: impl FnOnce(&str, &str) -> Option<Result<Change, RowError>>,
+) -> Result<Change, RecordError> {
     let unknown = || RecordError::Kind(key.to_owned());
     let path = key.strip_prefix(ROOT).ok_or_else(unknown)?;
     let (table, names) = path.split_once('/').unwrap_or((path, ""));
-    let change = Change::load(table, names, row).ok_or_else(unknown)?;
+    let change = change(table, names).ok_or_else(unknown)?;
     change.map_err(|error: RowError| damaged(key, &error))
+}
+
+/// Rows that a transaction has written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Facts about the store, if they are other.
+    pub(super) meta: Option<Meta>,
+    /// Changes of the state, in an order in which they can be made.
+    pub(super) changes: Vec<Change>,
+}
+
+/// Reads what a transaction has written, by keys: a row, or that it is no more.
+pub(super) fn written<'a>(
+    rows: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+) -> Result<Written, RecordError> {
+    let (mut written, mut inside, mut gone) = (Written::default(), vec![], vec![]);
+    for (key, row) in rows {
+        match row {
+            Some(row) if key == META => written.meta = Some(read_meta(row)?),
+            _ if key == META || key == AUTHORITY => {}
+            Some(row) => {
+                let change = load(key, row)?;
+                let changes = if change.is_in_network() { &mut inside } else { &mut written.changes };
+                changes.push(change);
+            }
+            None => gone.push(read(key, Change::removal)?),
+        }
+    }
+    written.changes = gone.into_iter().chain(written.changes).chain(inside).collect();
+    Ok(written)
 }
 
 fn read_meta(value: &[u8]) -> Result<Meta, RecordError> {

@@ -357,6 +357,55 @@ proptest! {
     }
 }
 
+/// An engine whose store others have as well, and one who follows that.
+fn followed() -> (engine::Engine, Follower) {
+    let authority = AuthorityRecord { key: vec![1], certificate: vec![2] };
+    let meta = Meta { epoch: 1, revision: 0, trust_domain: "sealane".parse().unwrap() };
+    let mut memory = kv::Memory::new();
+    let beginning = model::beginning();
+    let first = beginning.tokens.values().cloned().map(Change::put);
+    let first = first.chain(beginning.recovery.clone().map(Change::put));
+    let first: Vec<Write> = first.map(|change| rows::change(&change)).collect();
+    let then = [vec![rows::meta(&meta), rows::authority(&authority)], first].concat();
+    memory.commit(&Transaction { when: vec![], then }).unwrap();
+    let shared = Arc::new(std::sync::Mutex::new(memory));
+    let [mut leads, mut follows] = [(); 2].map(|()| Store::new(Box::new(Shared(shared.clone()))));
+    let (image, known) = (leads.load().unwrap(), follows.load().unwrap());
+    let metrics = CommitMetrics::new(&prometheus::Registry::new()).unwrap();
+    let engine = engine::Engine::new(leads, image.state, image.meta, Box::new(|_, _, _| {}), metrics);
+    (engine, Follower::new(follows, known).unwrap())
+}
+
+proptest! {
+    #[test]
+    fn whoever_follows_a_store_has_the_state_of_whoever_writes_it(
+        steps in prop::collection::vec((model::step(), any::<bool>()), 1..40)
+    ) {
+        let (mut engine, mut follower) = followed();
+        for (step, looks) in steps {
+            let changes = model::decide(engine.state(), &step);
+            engine.write(changes, NOW);
+            if looks {
+                follower.follow(Duration::ZERO).unwrap();
+                prop_assert_eq!(follower.state(), (engine.state(), engine.meta()));
+            }
+        }
+        follower.follow(Duration::ZERO).unwrap();
+        prop_assert_eq!(follower.state(), (engine.state(), engine.meta()));
+    }
+}
+
+#[test]
+fn whoever_has_followed_too_late_reads_everything() {
+    let (mut engine, mut follower) = followed();
+    let changes = model::decide(engine.state(), &model::Step::CreateNetwork(0, 0));
+    engine.write(changes, NOW);
+    engine.store().kv.compact(u64::MAX);
+    let affected = follower.follow(Duration::ZERO).unwrap().unwrap();
+    assert!(affected.nodes && affected.networks.values().all(|touched| touched.all));
+    assert_eq!(follower.state(), (engine.state(), engine.meta()));
+}
+
 /// A store that the first version wrote: `shop` and `blog`, two hosts with two workloads each, a token.
 const FIRST_VERSION: &[u8] = include_bytes!("../../tests/fixtures/control-v1.redb");
 

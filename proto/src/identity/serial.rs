@@ -5,6 +5,7 @@
 //! nobody has to remember which there are. The other eight octets are random.
 
 use std::fmt;
+use std::str::FromStr;
 
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -53,6 +54,16 @@ impl TryFrom<&[u8]> for SerialPrefix {
     }
 }
 
+/// As it is displayed.
+impl FromStr for SerialPrefix {
+    type Err = SerialPrefixError;
+    fn from_str(text: &str) -> Result<Self, SerialPrefixError> {
+        let digits = Some(text).filter(|text| text.len() == 2 * Self::LENGTH && !text.starts_with('+'));
+        let octets = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        octets.map(|octets| Self(octets.to_be_bytes())).ok_or(SerialPrefixError(text.len() / 2))
+    }
+}
+
 impl fmt::Display for SerialPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
@@ -77,8 +88,12 @@ mod tests {
             let prefix = SerialPrefix::of_key(&key);
             assert!((0x40..0x80).contains(&prefix.to_bytes()[0]), "{prefix}");
             assert_eq!(SerialPrefix::try_from(&prefix.to_bytes()[..]), Ok(prefix));
+            assert_eq!(prefix.to_string().parse(), Ok(prefix));
         }
         assert_eq!(SerialPrefix::try_from(&[1, 2, 3][..]), Err(SerialPrefixError(3)));
+        for bad in ["", "41", "414141414141414g", "+414141414141414", "41414141414141414141"] {
+            assert!(bad.parse::<SerialPrefix>().is_err(), "{bad}");
+        }
         assert_eq!(SerialPrefix::of_key(&[0x41; 32]).to_string(), "4141414141414141");
     }
 }

@@ -132,7 +132,7 @@ fn without_etcd_nobody_leads_calls_go_on_and_all_is_as_before_when_it_is_back() 
         };
         said.iter().all(leaderless).then_some(())
     });
-    assert_eq!(networks(&mesh, 1), ["shop"], "what is known is shown");
+    assert_eq!((networks(&mesh, 1), networks(&mesh, 2)), (vec!["shop".to_owned()], vec!["shop".to_owned()]));
     assert!(!create(&mesh, 1, "no", "10.61.0.0/16"));
     load.await_further(200);
     etcd.signal(Signal::SIGCONT);
@@ -252,6 +252,12 @@ fn on_any_control_host_people_see_the_mesh_and_change_it() {
         await_view(&mesh, number, 1, ("leader", ""));
         await_view(&mesh, number, 2, ("standby", ""));
     }
+    eventually(PATIENCE, "the standby has what the leader has", || {
+        let list = ["control", "ls", "-o", "json", "--socket", "/run/sealane/control.sock"];
+        let views = mesh.site(1).sealane(&list).json();
+        let (one, other) = (&views[0]["generation"], &views[1]["generation"]);
+        (one.is_string() && one == other).then_some(())
+    });
     let refused = mesh.site(2).sealane(&["control", "rm", "192.0.2.11:7443"]);
     assert!(refused.stderr.contains("control plane 192.0.2.11:7443 runs; end it first"), "{refused}");
 }

@@ -1,6 +1,7 @@
 //! Memory of a store's restoration: one record, or none.
 
 use std::fmt;
+use std::str::FromStr;
 
 use prost::Message;
 use sealane_proto::types::NodeName;
@@ -46,6 +47,14 @@ struct RemovalRow {
 impl fmt::Display for Only {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
+    }
+}
+
+impl FromStr for Only {
+    type Err = RowError;
+
+    fn from_str(_: &str) -> Result<Self, RowError> {
+        Ok(Self)
     }
 }
 
