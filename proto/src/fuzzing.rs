@@ -8,6 +8,7 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use crate::client::Controls;
 use crate::identity::SpiffeId;
 use crate::resource::document::Document;
 use crate::resource::{Block, Network, NetworkChange, NetworkSnapshot, Node, Service, Workload};
@@ -40,6 +41,12 @@ pub fn wire_messages(data: &[u8]) {
         _ => {
             if let Ok(heartbeat) = v1::Heartbeat::decode(bytes) {
                 let _ = (heartbeat.instant(), heartbeat.lost_hosts());
+            }
+            if let Ok(word) = v1::Controls::decode(bytes) {
+                let mut controls = Controls::default();
+                controls.hear(&word);
+                assert!(!controls.hear(&word), "{word:?} is no news twice");
+                assert!(controls.told().len() <= Controls::MOST, "{controls:?}");
             }
         }
     }

@@ -3,9 +3,6 @@
 use crate::resource::ControlAddr;
 use crate::wire::v1;
 
-/// Number of control planes that a host keeps in mind.
-const MOST: usize = 32;
-
 /// Control planes as a host knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Controls {
@@ -24,6 +21,9 @@ pub struct Controls {
 }
 
 impl Controls {
+    /// Number of control planes that a host keeps in mind.
+    pub(crate) const MOST: usize = 32;
+
     /// Those of the command line, and those that were told before.
     #[must_use]
     pub fn new(given: Vec<ControlAddr>, told: Vec<ControlAddr>) -> Self {
@@ -62,7 +62,7 @@ impl Controls {
     }
 
     /// Takes in the word of another control plane; false if that is no news.
-    pub(super) fn hear(&mut self, v1::Controls { addresses, leader, term, .. }: &v1::Controls) -> bool {
+    pub(crate) fn hear(&mut self, v1::Controls { addresses, leader, term, .. }: &v1::Controls) -> bool {
         // It is cut off from the store, or late.
         if *term < self.term {
             return false;
@@ -99,7 +99,7 @@ impl Controls {
 fn read(told: &[String]) -> Vec<ControlAddr> {
     let mut addresses: Vec<ControlAddr> = vec![];
     for address in told.iter().filter_map(|text| text.parse().ok()) {
-        if addresses.len() < MOST && !addresses.contains(&address) {
+        if addresses.len() < Controls::MOST && !addresses.contains(&address) {
             addresses.push(address);
         }
     }
@@ -170,6 +170,6 @@ mod tests {
         many.insert(1, "no address".to_owned());
         many.insert(2, many[0].clone());
         let read = read(&many);
-        assert_eq!((read.len(), read[1].to_string()), (MOST, "control-1:7443".to_owned()));
+        assert_eq!((read.len(), read[1].to_string()), (Controls::MOST, "control-1:7443".to_owned()));
     }
 }

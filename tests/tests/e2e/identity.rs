@@ -42,6 +42,12 @@ impl Intruder {
         ControlClient::new(control_channel(&self.control, &self.identity, &provider).await.unwrap())
     }
 
+    /// A connection to a control plane at an address.
+    pub(crate) async fn channel(&self, control: &str) -> tonic::transport::Channel {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        control_channel(&control.parse().unwrap(), &self.identity, &provider).await.unwrap()
+    }
+
     async fn sign(&self, service: &str, workload: &str) -> Result<(), Status> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let (network, csr) = ("shop".to_owned(), request(&key));

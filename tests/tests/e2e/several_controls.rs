@@ -5,7 +5,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sealane_lab::isolated;
+use sealane_proto::wire::v1;
+use sealane_proto::wire::v1::admin_client::AdminClient;
+use sealane_proto::wire::v1::fellows_client::FellowsClient;
+use sealane_proto::wire::v1::lookout_client::LookoutClient;
+use sealane_proto::wire::v1::read_client::ReadClient;
 use sealane_tests::{Mesh, PATIENCE, Running, eventually};
+
+use crate::identity::Intruder;
 
 /// Waits until the control plane of a host leads; returns the time that took.
 fn await_leader(mesh: &Mesh, number: usize) -> Duration {
@@ -396,4 +403,43 @@ fn when_the_leaders_host_vanishes_the_others_go_to_the_next_one() {
     mesh.site(1).host.cut().unwrap();
     let _next = await_moved(&mesh, 1, 3);
     mesh.site(1).host.heal().unwrap();
+}
+
+#[test]
+fn a_host_hears_who_leads_and_is_served_nothing_that_is_for_control_planes_and_people() {
+    if !isolated() {
+        return;
+    }
+    let (mesh, _etcd) = Mesh::sharing(3);
+    let token = mesh.token();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hears = |intruder: &Intruder, number: usize| {
+        runtime.block_on(async {
+            let channel = intruder.channel(&format!("192.0.2.{}:7443", 10 + number)).await;
+            let mut lookout = LookoutClient::new(channel);
+            let mut words = lookout.watch(v1::WatchControlsRequest {}).await?.into_inner();
+            Ok::<_, tonic::Status>(words.message().await?.unwrap_or_default().leader)
+        })
+    };
+    let intruder = runtime.block_on(Intruder::join(&token, "intruder"));
+    for number in [1, 2] {
+        assert_eq!(hears(&intruder, number).unwrap(), "192.0.2.11:7443");
+        runtime.block_on(async {
+            let channel = intruder.channel(&format!("192.0.2.{}:7443", 10 + number)).await;
+            let mut admin = AdminClient::new(channel.clone());
+            let created = admin.create_token(v1::CreateTokenRequest::default()).await.map(drop);
+            let standing =
+                FellowsClient::new(channel.clone()).standing(v1::StandingRequest {}).await.map(drop);
+            let listed = ReadClient::new(channel).list_nodes(v1::ListNodesRequest {}).await.map(drop);
+            for refused in [created, standing, listed] {
+                assert_eq!(refused.unwrap_err().code(), tonic::Code::Unimplemented);
+            }
+        });
+    }
+    let _ = mesh.sealane(&["node", "rm", "intruder"]).ok();
+    for number in [1, 2] {
+        eventually(PATIENCE, "a removed host hears nothing", || {
+            hears(&intruder, number).is_err().then_some(())
+        });
+    }
 }
