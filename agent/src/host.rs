@@ -28,6 +28,7 @@ mod standing;
 mod steps;
 mod told;
 mod trouble;
+mod working;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,7 +61,8 @@ pub(crate) use outside::{Outside, OutsideCheck};
 pub(crate) use standing::Standing;
 pub(crate) use steps::Step;
 use steps::Steps;
-pub(crate) use told::{Acknowledged, HeardWords};
+pub(crate) use told::{Acknowledged, Acknowledgement, HeardWords};
+pub(crate) use working::Works;
 
 /// One network as this host programs it: control's snapshot with local workloads overlaid.
 #[derive(Debug)]
@@ -279,6 +281,8 @@ pub(crate) struct HostViews {
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
     /// Progress of other hosts with this host's words, by network.
     pub(crate) told: watch::Receiver<BTreeMap<NetworkName, HeardWords>>,
+    /// Editions of other hosts' words by which this host works.
+    pub(crate) works: watch::Receiver<Works>,
     /// The hosts that cannot be reached from here.
     pub(crate) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
 }

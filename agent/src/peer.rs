@@ -33,7 +33,7 @@ use sealane_proto::resource::{HostPlaces, OwnerFacts, Whereabouts};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 
-use crate::host::{Acknowledged, HostHandle, Peer};
+use crate::host::{Acknowledged, HostHandle, Peer, Works};
 pub(crate) use asked::RowAnswer;
 use hub::Hub;
 pub(crate) use metrics::PeerMetrics;
@@ -61,6 +61,8 @@ pub(crate) struct PeerInputs {
     pub(crate) revoked: watch::Receiver<Arc<BTreeSet<SerialPrefix>>>,
     /// This host's own facts.
     pub(crate) facts: watch::Receiver<Arc<BTreeMap<NetworkName, Arc<OwnerFacts>>>>,
+    /// Editions of other hosts' words by which this host works.
+    pub(crate) works: watch::Receiver<Works>,
     /// Places of this host and of others, as they are told.
     pub(crate) places: watch::Receiver<Arc<HostPlaces>>,
     /// Takes what peers say of themselves.

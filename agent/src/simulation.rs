@@ -15,7 +15,7 @@ use sealane_fabric::health::Families;
 use sealane_fabric::overlay::Applied;
 use sealane_fabric::overlay::plan::{self, Desired, Port};
 use sealane_proto::client::{Followed, LinkEvent};
-use sealane_proto::resource::{Node, OwnerFacts, Workload};
+use sealane_proto::resource::{Edition, Node, OwnerFacts, Workload};
 use sealane_proto::types::{
     Generation, NetworkName, NodeName, OverlayIp, ServiceName, ServicePort, WorkloadName,
 };
@@ -28,7 +28,7 @@ use crate::disk::{
 use crate::host::{AdmitError, DataPlane, HostCore, HostNetwork, Job, Mesh, News, Outcome, Pass, Unsaved};
 use crate::ipam::IpamError;
 pub use crate::liveness::simulation::SimulatedWatch;
-pub use crate::peer::simulation::{Memory, SimulatedTalk, Voice};
+pub use crate::peer::simulation::{Memory, SimulatedAcknowledgement, SimulatedTalk, Voice};
 use crate::workload::{Knowledge, Settling, Wait};
 
 /// MTU of the simulated underlay's tunnels.
@@ -250,8 +250,8 @@ impl SimulatedHost {
 
     /// Returns whether every connected host has confirmed the end of a workload; `None` as long as that is waited for.
     pub fn is_over(&self, id: &Id, ending: &mut Ending, connected: bool, now: Instant) -> Option<bool> {
-        let heard = self.core.told().get(&id.0).map_or(u64::MAX, |told| told.version);
-        let progress = Knowledge { settled: self.core.reported().settled, heard, connected };
+        let told = self.core.told().get(&id.0).map_or(u64::MAX, |told| told.version);
+        let progress = Knowledge { settled: self.core.reported().settled, told, connected };
         match ending.0.poll(progress, now) {
             Wait::Confirmed => Some(true),
             Wait::Told | Wait::GivenUp => Some(false),
@@ -404,6 +404,23 @@ impl SimulatedHost {
     /// Hears what another host says of its workloads.
     pub fn hear(&mut self, owner: NodeName, facts: OwnerFacts, clock: SystemTime) {
         self.core.handle_facts(owner, facts, clock);
+    }
+
+    /// Another host has acknowledged this of this host's words.
+    pub fn acknowledged(&mut self, peer: NodeName, acknowledged: SimulatedAcknowledgement) {
+        self.core.handle_acknowledged(peer, acknowledged.0);
+    }
+
+    /// Editions of another host's words by which this host works, by network.
+    #[must_use]
+    pub fn works(&self, owner: &NodeName) -> Arc<BTreeMap<NetworkName, Edition>> {
+        self.core.works().0.get(owner).cloned().unwrap_or_default()
+    }
+
+    /// The number of changes so far of what [`Self::works`] returns.
+    #[must_use]
+    pub fn works_version(&self) -> u64 {
+        self.core.works().1
     }
 
     /// The last channel to another host has ended.

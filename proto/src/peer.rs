@@ -63,6 +63,8 @@ pub enum PeerFrame {
     },
     /// The underlay addresses of the sender, and of others as it has found them.
     Places(HostPlaces),
+    /// An edition of the receiver's words about a network by which the sender works: kernel, names, rules and sidecars.
+    Works(NetworkName, Edition),
 }
 
 /// First words of a host.
@@ -74,6 +76,8 @@ pub struct PeerHello {
     pub oldest: u32,
     /// Version of its program.
     pub version: String,
+    /// True if it says by which words it works.
+    pub tells_works: bool,
 }
 
 /// A part of what a host says of its workloads in one network.
@@ -129,7 +133,12 @@ impl PeerHello {
     /// The first words of this version.
     #[must_use]
     pub fn own(version: &str) -> Self {
-        Self { protocol: PEER_PROTOCOL, oldest: OLDEST_PEER_PROTOCOL, version: version.to_owned() }
+        Self {
+            protocol: PEER_PROTOCOL,
+            oldest: OLDEST_PEER_PROTOCOL,
+            version: version.to_owned(),
+            tells_works: true,
+        }
     }
 
     /// Returns true if there is a protocol that both speak.
@@ -179,6 +188,7 @@ impl From<&PeerFrame> for v1::PeerFrame {
                 protocol: hello.protocol,
                 oldest_protocol: hello.oldest,
                 version: hello.version.clone(),
+                tells_works: hello.tells_works,
             })),
             PeerFrame::Facts(part) => Some(Frame::Facts(v1::PeerFacts {
                 network: part.network.to_string(),
@@ -204,6 +214,11 @@ impl From<&PeerFrame> for v1::PeerFrame {
             PeerFrame::Places(places) => {
                 Some(Frame::Places(v1::PeerPlaces { places: places.iter().map(Into::into).collect() }))
             }
+            PeerFrame::Works(network, edition) => Some(Frame::Works(v1::PeerWorks {
+                network: network.to_string(),
+                incarnation: edition.incarnation,
+                revision: edition.revision,
+            })),
         };
         Self { frame }
     }
@@ -219,6 +234,7 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
                 protocol: hello.protocol,
                 oldest: hello.oldest_protocol,
                 version: hello.version,
+                tells_works: hello.tells_works,
             }),
             Some(Frame::Facts(part)) => Self::Facts(FactsPart {
                 network: Fields("PeerFacts").parse("network", &part.network)?,
@@ -243,6 +259,10 @@ impl TryFrom<v1::PeerFrame> for PeerFrame {
                 let places = told.places.into_iter().map(TryInto::try_into);
                 Self::Places(places.collect::<Result<_, _>>()?)
             }
+            Some(Frame::Works(works)) => Self::Works(
+                Fields("PeerWorks").parse("network", &works.network)?,
+                Edition::said("PeerWorks", works.incarnation, works.revision)?,
+            ),
         })
     }
 }

@@ -112,6 +112,8 @@ struct Host {
     said: BTreeMap<NetworkName, Vec<(Instant, Edition)>>,
     /// True if it has heard something that it has not shown.
     is_dirty: bool,
+    /// Number of changes of what it works by that it has told its peers of.
+    works: u64,
     /// Run of its machine.
     run: u64,
     /// Time until which it stands still, and since which it does not.

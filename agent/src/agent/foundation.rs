@@ -308,6 +308,7 @@ fn follow_peers(
         peers: views.peers,
         revoked: views.revoked,
         facts: views.facts,
+        works: views.works,
         places: views.places,
         words,
         hints,

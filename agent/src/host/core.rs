@@ -24,6 +24,7 @@ use super::mesh::Mesh;
 use super::standing::Standing;
 use super::told::ToldWords;
 use super::trouble::{NetworkTrouble, creation};
+use super::working::{WorkingWords, Works};
 use super::{HostNetwork, Reported};
 use crate::attachment::{Attachment, AttachmentId, AttachmentSpec};
 
@@ -122,6 +123,7 @@ pub(crate) struct HostCore {
     /// Progress of others with its words.
     pub(super) told: ToldWords,
     kept_words: KeptWords,
+    working: WorkingWords,
 }
 
 impl HostCore {
@@ -152,6 +154,7 @@ impl HostCore {
             untried,
             said: None,
             told: ToldWords::default(),
+            working: WorkingWords::default(),
         }
     }
 
@@ -215,8 +218,12 @@ impl HostCore {
     pub(crate) fn handle_facts(&mut self, owner: NodeName, facts: OwnerFacts, now: SystemTime) {
         self.mesh.note_channel(&owner, true);
         let network = facts.network.clone();
-        if self.mesh.hear(owner, facts, now) {
+        let must_pass = self.working.hear(&network, &owner, facts.edition());
+        let news = self.mesh.hear(owner, facts, now);
+        if news {
             self.kept_words.touch(&network);
+        }
+        if news || must_pass {
             self.handle_change(network);
         }
     }
@@ -232,11 +239,12 @@ impl HostCore {
     /// Another host is not heard any more.
     pub(crate) fn handle_silence(&mut self, owner: &NodeName) {
         self.told.part(owner);
+        self.working.part(owner);
         self.mesh.note_channel(owner, false);
         self.mesh.fall_silent(owner).into_iter().for_each(|network| self.handle_change(network));
     }
 
-    /// Brings what this host says of its workloads to what is, before anything is shown or told.
+    /// Brings what this host says of its workloads, and by which words of others it works, to what is, before anything is shown or told.
     pub(crate) fn refresh_facts(&mut self) {
         let version = self.mesh.version();
         if self.said.replace(version) != Some(version) {
@@ -244,6 +252,7 @@ impl HostCore {
             news.iter().for_each(|network| self.kept_words.touch(network));
         }
         self.told.note(version, self.mesh.facts());
+        self.working.handle_applied(|network| self.mesh.applied_by_all(network));
     }
 
     /// The stream to control is up: that control plane has heard no report yet. `takes_blocks` says whether it takes addresses back.
@@ -304,12 +313,18 @@ impl HostCore {
         Followed { applied: self.mesh.applied(), astray: self.astray.clone() }
     }
 
+    /// Editions of other hosts' words by which this host works, and the number of changes of them so far.
+    pub(crate) fn works(&self) -> (&Works, u64) {
+        (self.working.works(), self.working.version())
+    }
+
     /// Control said that a network is no more, or not this host's. It stays as long as workloads are in it.
     pub(crate) fn handle_gone(&mut self, network: &NetworkName) {
         self.returning.remove(network);
         self.astray.remove(network);
         if self.mesh.drop_network(network) {
             self.said = None;
+            self.working.drop_network(network);
             self.kept_words.touch(network);
             self.problems.retain(|(troubled, _), _| troubled != network);
             self.unsaved.remove(network);
@@ -358,6 +373,7 @@ impl HostCore {
             if let Some(snapshot) = self.mesh.overlay(&network) {
                 let attachments = self.mesh.attached(&network);
                 self.stood.insert(network.clone(), self.mesh.stood(&network));
+                self.working.handle_pass(&network);
                 return Some(Job::Program(Pass { snapshot, attachments, reason }));
             }
             self.jobs.done(&network);
@@ -405,6 +421,9 @@ impl HostCore {
             .is_some_and(|published| published.hindrance.is_none() && published.snapshot == snapshot);
         if !unchanged {
             self.publish(network.clone(), snapshot);
+        }
+        if let Some(published) = self.published.get(network) {
+            self.working.handle_published(network, published.sequence);
         }
     }
 

@@ -350,7 +350,7 @@ impl Mesh {
     }
 
     /// The sequence that every data plane of a network's workloads works by, or a newer one.
-    fn applied_by_all(&self, network: &NetworkName) -> u64 {
+    pub(super) fn applied_by_all(&self, network: &NetworkName) -> u64 {
         let hosted = self.hosted.iter().filter(|(id, _)| id.network == *network);
         hosted.flat_map(|(_, hosted)| hosted.applied.values()).copied().min().unwrap_or(u64::MAX)
     }

@@ -1,4 +1,5 @@
-//! Progress of other hosts with this host's words, as they acknowledge them: a change is told once every host to which there is a channel has it. Pure.
+//! Progress of other hosts with this host's words, as they acknowledge them: a change has arrived once every host to which there is a
+//! channel works by it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,15 +13,26 @@ use super::core::HostCore;
 const REMEMBERED: usize = 64;
 
 /// Editions that a host has acknowledged, by network.
-pub(crate) type Acknowledged = BTreeMap<NetworkName, Edition>;
+pub(crate) type Acknowledged = BTreeMap<NetworkName, Acknowledgement>;
+
+/// Editions of one network that a host has acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acknowledgement {
+    /// The edition that it has heard.
+    pub(crate) heard: Edition,
+    /// The edition by which its kernel, names, rules and sidecars work.
+    pub(crate) works_by: Edition,
+}
 
 /// Progress of other hosts with this host's words about one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeardWords {
-    /// The newest version of this host's workloads of which every host within reach with a channel has heard.
+    /// The newest version of this host's workloads that every host within reach with a channel works by.
     pub(crate) version: u64,
-    /// Hosts within reach with a channel that have not acknowledged the newest word yet.
+    /// Hosts within reach with a channel that have not heard the newest word yet.
     pub(crate) late: BTreeSet<NodeName>,
+    /// Hosts within reach with a channel that have heard it, and do not work by it yet.
+    pub(crate) behind: BTreeSet<NodeName>,
     /// Hosts within reach that have no channel, and hear of nothing while control is away.
     pub(crate) deaf: BTreeSet<NodeName>,
     /// Deaf hosts whose agents are of a version with channels: they may not be there.
@@ -61,8 +73,8 @@ impl ToldWords {
         self.peers.remove(peer);
     }
 
-    /// The newest version of which a host has heard that has acknowledged this edition.
-    fn heard(&self, network: &NetworkName, edition: Edition) -> u64 {
+    /// The newest version of which this edition tells.
+    fn version_of(&self, network: &NetworkName, edition: Edition) -> u64 {
         let editions = self.editions.get(network).into_iter().flatten();
         let known = editions.rev().find(|(known, _)| *known <= edition);
         known.map_or(0, |(_, through)| *through)
@@ -89,10 +101,13 @@ impl HostCore {
                 }
                 match self.told.peers.get(name) {
                     Some(acknowledged) => {
-                        let edition = acknowledged.get(network).copied().unwrap_or_default();
-                        if edition != facts.edition() {
-                            told.version = told.version.min(self.told.heard(network, edition));
-                            told.late.insert(name.clone());
+                        let Acknowledgement { heard, works_by } =
+                            acknowledged.get(network).copied().unwrap_or_default();
+                        if works_by != facts.edition() {
+                            told.version = told.version.min(self.told.version_of(network, works_by));
+                            let has_heard = heard == facts.edition();
+                            let slow = if has_heard { &mut told.behind } else { &mut told.late };
+                            slow.insert(name.clone());
                         }
                     }
                     None => {
@@ -130,14 +145,14 @@ mod tests {
             told.note(version, &facts(&shop, revision));
         }
         for (revision, version) in [(0, 0), (1, 4), (2, 7), (3, 9), (8, 9)] {
-            assert_eq!(told.heard(&shop, edition(revision)), version, "revision {revision}");
+            assert_eq!(told.version_of(&shop, edition(revision)), version, "revision {revision}");
         }
-        assert_eq!(told.heard(&shop, Edition::default()), 0);
+        assert_eq!(told.version_of(&shop, Edition::default()), 0);
         for revision in 4..1_000 {
             told.note(revision + 10, &facts(&shop, revision));
         }
         assert_eq!(told.editions[&shop].len(), REMEMBERED);
-        assert_eq!(told.heard(&shop, edition(3)), 0, "that is too long ago");
+        assert_eq!(told.version_of(&shop, edition(3)), 0, "that is too long ago");
         told.note(2_000, &BTreeMap::new());
         assert!(told.editions.is_empty());
     }

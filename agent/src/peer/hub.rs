@@ -13,7 +13,7 @@ use super::PeerInputs;
 use super::asked::RowAnswer;
 use super::credentials::{Credentials, Secured};
 use super::listener::Listener;
-use super::peering::{Peering, Target};
+use super::peering::{PeerWorks, Peering, Target};
 use super::session::{Said, SaidFacts};
 use super::states::Shown;
 
@@ -41,6 +41,7 @@ pub(super) struct Hub {
 /// One peer.
 struct Peered {
     peer: watch::Sender<Target>,
+    works: watch::Sender<PeerWorks>,
     calls: mpsc::Sender<Secured>,
     hints: mpsc::Sender<BTreeSet<NodeName>>,
     asks: mpsc::Sender<RowAnswer>,
@@ -68,6 +69,7 @@ impl Hub {
                 }
                 Ok(()) = self.inputs.revoked.changed() => self.trust(),
                 Ok(()) = self.inputs.facts.changed() => self.say(),
+                Ok(()) = self.inputs.works.changed() => self.acknowledge(),
                 Ok(()) = self.inputs.peers.changed() => self.follow(),
                 Ok(()) = self.inputs.underlay.changed() => self.follow(),
                 Some(secured) = self.ready.1.recv() => self.route(secured),
@@ -107,6 +109,19 @@ impl Hub {
             *said = now;
             news
         });
+    }
+
+    /// Has every peer told by which of its words this host works.
+    fn acknowledge(&mut self) {
+        let works = self.inputs.works.borrow_and_update();
+        for (name, peer) in &self.peers {
+            let now = works.get(name).cloned().unwrap_or_default();
+            peer.works.send_if_modified(|known| {
+                let news = !Arc::ptr_eq(known, &now) && *known != now;
+                *known = now;
+                news
+            });
+        }
     }
 
     /// Brings tasks and port to what the peers and this host's address are now.
@@ -157,6 +172,8 @@ impl Hub {
     ) -> Peered {
         let (peer, (calls, taken)) = (watch::Sender::new(peer.clone()), mpsc::channel(CALLS));
         let ((hints, given), (asks, asked)) = (mpsc::channel(HINTS), mpsc::channel(QUESTIONS));
+        let works = self.inputs.works.borrow().get(name).cloned().unwrap_or_default();
+        let works = watch::Sender::new(works);
         self.shown.add(name);
         let peering = Peering {
             own: self.inputs.node.clone(),
@@ -170,12 +187,13 @@ impl Hub {
             looks: self.inputs.looks.clone(),
             credentials,
             said: self.said.subscribe(),
+            works: works.subscribe(),
             places: self.inputs.places.clone(),
             words: self.inputs.words.clone(),
             shown: self.shown.clone(),
             metrics: self.inputs.metrics.clone(),
         };
-        Peered { peer, calls, hints, asks, _task: task::spawn("peer", Box::pin(peering.run())) }
+        Peered { peer, works, calls, hints, asks, _task: task::spawn("peer", Box::pin(peering.run())) }
     }
 
     /// Listens where this host is, as long as there is somebody to call.

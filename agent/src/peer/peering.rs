@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sealane_base::backoff::Backoff;
-use sealane_proto::resource::HostPlaces;
+use sealane_proto::resource::{Edition, HostPlaces};
 use sealane_proto::types::{NetworkName, NodeName, UnderlayAddr, UnderlayAddrs};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -71,6 +71,8 @@ pub(super) struct Peering {
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     /// This host's own facts.
     pub(super) said: watch::Receiver<Said>,
+    /// Editions of the peer's words by which this host works.
+    pub(super) works: watch::Receiver<PeerWorks>,
     /// Places of this host and of others, as they are told.
     pub(super) places: watch::Receiver<Arc<HostPlaces>>,
     /// Takes the peer's words.
@@ -80,6 +82,9 @@ pub(super) struct Peering {
     /// Counts.
     pub(super) metrics: PeerMetrics,
 }
+
+/// Editions of a peer's words by which this host works, by network.
+pub(super) type PeerWorks = Arc<BTreeMap<NetworkName, Edition>>;
 
 /// The other host as this one calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +124,7 @@ impl Peering {
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);
         let mut wait = if self.is_smaller() { Duration::ZERO } else { AT_FIRST };
         let mut next = None;
+        self.works.mark_changed();
         loop {
             let connected = match next.take() {
                 Some(connected) => connected,
@@ -128,13 +134,18 @@ impl Peering {
             let ended;
             (heard, ended) = self.converse(connected, heard).await;
             match ended {
-                Ok(newer) => next = Some(newer),
+                Ok(newer) => {
+                    self.works.mark_changed();
+                    next = Some(newer);
+                }
                 Err(ended) => {
                     tracing::debug!(peer = %self.name, %ended, "the channel to a host ended");
                     self.metrics.end(ended.as_str());
                     self.shown.down(&self.name, Obstacle::new(ObstacleKind::of(&ended), ended.to_string()));
                     // An error means that the agent ends.
                     let _ = self.words.send((self.name.clone(), PeerWord::Silent)).await;
+                    // What it said before is to be taken up once more.
+                    self.works.mark_unchanged();
                     if begun.elapsed() >= LASTING {
                         backoff.reset();
                     }
@@ -235,6 +246,9 @@ impl Peering {
                     let _ = self.words.send((self.name.clone(), PeerWord::Placed(place))).await;
                 }
                 Ok(()) = self.said.changed() => self.tell(&mut talk),
+                Ok(()) = self.works.changed() => {
+                    talk.session.handle_works(&self.works.borrow_and_update());
+                }
                 Ok(()) = self.places.changed() => {
                     talk.session.handle_places(self.places.borrow_and_update().clone());
                 }

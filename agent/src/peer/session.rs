@@ -8,6 +8,7 @@ mod asking;
 mod heard;
 mod said;
 mod saying;
+mod working;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use asking::Asking;
 pub(crate) use heard::Heard;
 pub(crate) use said::{Said, SaidFacts};
 use saying::Saying;
+use working::Working;
+
+use crate::host::Acknowledged;
 
 /// A sign of life goes out when nothing else has for so long.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -80,6 +84,7 @@ pub(crate) struct Session {
     greeted: bool,
     saying: Saying,
     heard: Heard,
+    working: Working,
     /// Networks whose last part is to be answered.
     answers: BTreeSet<NetworkName>,
     /// Hosts that the peer is to be told of as changed, and those that it has told of.
@@ -108,6 +113,7 @@ impl Session {
             greeted: false,
             saying: Saying::default(),
             heard,
+            working: Working::default(),
             answers: BTreeSet::new(),
             hints: BTreeSet::new(),
             their_hints: BTreeSet::new(),
@@ -155,6 +161,7 @@ impl Session {
                     return Err(Fault::Protocol(one_line(&hello.version, 64).into_owned()));
                 }
                 self.greeted = true;
+                self.saying.handle_hello(hello.tells_works);
                 self.heard.renew();
                 Ok(())
             }
@@ -167,6 +174,7 @@ impl Session {
             | PeerFrame::Ask(_)
             | PeerFrame::Row { .. }
             | PeerFrame::Places(_)
+            | PeerFrame::Works(..)
                 if !self.greeted =>
             {
                 Err(Fault::Unexpected)
@@ -189,6 +197,7 @@ impl Session {
                 self.their_places = Some(places);
                 Ok(())
             }
+            PeerFrame::Works(network, edition) => self.saying.handle_works(network, edition),
             PeerFrame::Facts(part) => {
                 let (network, last) = (part.network.clone(), part.last);
                 self.heard.handle_part(part)?;
@@ -239,6 +248,9 @@ impl Session {
         if let Some(network) = self.answers.pop_first() {
             return Some(PeerFrame::Held(self.heard.held(&network)));
         }
+        if let Some(frame) = self.greeted.then(|| self.working.poll_frame()).flatten() {
+            return Some(frame);
+        }
         if let Some(places) = self.places.take_if(|_| self.greeted) {
             return Some(PeerFrame::Places(HostPlaces::clone(&places)));
         }
@@ -257,6 +269,11 @@ impl Session {
             return Some(PeerFrame::Facts(part));
         }
         (now >= self.last_said + HEARTBEAT).then_some(PeerFrame::Alive)
+    }
+
+    /// This host works by these editions of the peer's words.
+    pub(crate) fn handle_works(&mut self, works: &BTreeMap<NetworkName, Edition>) {
+        self.working.handle_works(works);
     }
 
     /// The peer is to be told where this host is, and where it has found others.
@@ -319,8 +336,8 @@ impl Session {
         self.heard.take_refused()
     }
 
-    /// Returns the editions that the peer has acknowledged, if they may be others than at the last call, and at the first.
-    pub(crate) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
+    /// Returns the editions that the peer has heard and works by, if they may be others than at the last call, and at the first.
+    pub(crate) fn take_acknowledged(&mut self) -> Option<Acknowledged> {
         self.saying.take_acknowledged()
     }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealane_proto::peer::PeerFrame;
-use sealane_proto::resource::OwnerFacts;
+use sealane_proto::resource::{Edition, OwnerFacts};
 use sealane_proto::types::{NetworkName, NodeName};
 
 use super::session::{Heard, Said, SaidFacts, Session};
+use crate::host::Acknowledged;
 
 /// Words of one host, encoded once for all that hear them.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,10 @@ impl Memory {
         Self(Heard::of(owner))
     }
 }
+
+/// Progress of a peer with this host's words.
+#[derive(Debug)]
+pub struct SimulatedAcknowledgement(pub(crate) Acknowledged);
 
 /// End of a conversation.
 #[derive(Debug)]
@@ -83,6 +88,16 @@ impl SimulatedTalk {
     /// The next word of the peer.
     pub fn poll_word(&mut self) -> Option<OwnerFacts> {
         self.0.poll_heard()
+    }
+
+    /// This host works by these editions of the peer's words.
+    pub fn works(&mut self, works: &BTreeMap<NetworkName, Edition>) {
+        self.0.handle_works(works);
+    }
+
+    /// The peer's progress with this host's words, if it may be another one than at the last call.
+    pub fn take_acknowledged(&mut self) -> Option<SimulatedAcknowledgement> {
+        self.0.take_acknowledged().map(SimulatedAcknowledgement)
     }
 
     /// The peer is to be told that these hosts have changed.

@@ -7,17 +7,14 @@ use sealane_base::timer::sleep_until;
 use sealane_proto::resource::Workload;
 use sealane_proto::types::{NetworkName, NodeName, Weight, WorkloadRef};
 
-use super::life::settling::WORKED_BY;
 use super::{AttachError, Workloads};
 use crate::attachment::{Attachment, AttachmentId, FailureKind, RequestFailure, WeightChange};
 use crate::host::{HeardWords, RequestError};
 
 /// Time after which control has told which hosts have no stream: it waits for 5 s, and tells with its heartbeats, every 3 s.
 const LOST: Duration = Duration::from_secs(9);
-/// Time in which an agent that is back is connected to control, or works by what it hears there.
+/// Time in which a host that control has found again, and that has no channel to this one, works by what it hears there.
 const TAKEN_UP: Duration = Duration::from_secs(2);
-/// Time within which a host whose agent is there hears of what control has settled.
-const AT_ONCE: Duration = Duration::from_millis(100);
 /// Number of hosts that are named in a sentence.
 const NAMED: usize = 8;
 
@@ -69,18 +66,20 @@ impl Workloads {
         Ok(Weighed { weights, waits })
     }
 
-    /// Waits until every other host of this one's networks has a channel to it and its newest words, `patience` at most.
+    /// Waits until every other host of this one's networks has a channel to it and works by its newest words, `patience` at most.
     pub(crate) async fn have_told(&self, patience: Duration) {
         let mut told = self.context.host.views.told.clone();
         let is_told = |told: &BTreeMap<NetworkName, HeardWords>| {
-            !told.is_empty() && told.values().all(|told| told.late.is_empty() && told.deaf.is_empty())
+            let has_arrived =
+                |told: &HeardWords| told.late.is_empty() && told.behind.is_empty() && told.deaf.is_empty();
+            !told.is_empty() && told.values().all(has_arrived)
         };
         // An error means that the agent ends.
         let _ = tokio::time::timeout(patience, told.wait_for(is_told)).await;
     }
 
-    /// Waits until every connected host works by the report `version`, or, while control is away, has heard of it from this one; returns
-    /// the reason when that takes longer than `patience`.
+    /// Waits until every host works by the report `version`, while control is away by this one's word; returns the reason when that takes
+    /// longer than `patience`.
     async fn unsettled(
         &self,
         version: u64,
@@ -90,7 +89,7 @@ impl Workloads {
         let done = async {
             tokio::select! {
                 () = self.confirmed(version, &networks) => {}
-                () = self.heard(version, &networks) => {}
+                () = self.told(version, &networks) => {}
             }
         };
         if tokio::time::timeout(patience, done).await.is_ok() {
@@ -108,18 +107,30 @@ impl Workloads {
                     "nothing is heard of the agent of {silent}: its workloads call as before until it is back"
                 ));
             }
+            let behind = names(&hosts_of(&told, &networks, |told| &told.behind));
             let why = self.hindrance(&networks).unwrap_or_default();
-            return Some(format!(
-                "not every connected host has confirmed it; `sealane node ls` shows which are behind{why}"
-            ));
+            return Some(match behind.as_str() {
+                "" => format!(
+                    "not every connected host has confirmed it; `sealane node ls` shows which are behind{why}"
+                ),
+                hosts => format!("{hosts} has heard of it, and does not work by it yet{why}"),
+            });
         }
-        let deaf = names(&hosts_of(&views.told.borrow(), &networks, |told| &told.deaf));
-        let why = link.why_silent();
-        Some(match deaf.as_str() {
-            "" => format!(
+        let told = views.told.borrow();
+        let [deaf, behind] =
+            [hosts_of(&told, &networks, |told| &told.deaf), hosts_of(&told, &networks, |told| &told.behind)];
+        let (deaf, behind, why) = (names(&deaf), names(&behind), link.why_silent());
+        Some(match (deaf.as_str(), behind.as_str()) {
+            ("", "") => format!(
                 "control is not there ({why}), and not every other host has heard of it from this one"
             ),
-            hosts => format!(
+            ("", hosts) => {
+                let hindrance = self.hindrance(&networks).unwrap_or_default();
+                format!(
+                    "{hosts} has heard of it from this host, and does not work by it yet{hindrance}; control is not there ({why})"
+                )
+            }
+            (hosts, _) => format!(
                 "control is not there ({why}), and there is no channel to {hosts}: it hears of it when either is"
             ),
         })
@@ -138,34 +149,35 @@ impl Workloads {
         })
     }
 
-    /// Waits until control has told that every connected host works by the report `version`, and each other host within reach has heard of it
-    /// from this one: control waits for nobody whose agent it has lost, and the workloads there go on by what they know. A host without
-    /// a channel to this one counts as lost until control can tell.
+    /// Waits until control has told that every connected host works by the report `version`, and each other host with a channel has said so
+    /// itself: control waits for nobody whose agent it has lost, and the workloads there go on by what they know. A host without a channel
+    /// to this one counts as lost until control can tell.
     async fn confirmed(&self, version: u64, networks: &BTreeSet<NetworkName>) {
         let views = &self.context.host.views;
         let (mut reported, mut link, mut told) =
             (views.reported.clone(), views.link.clone(), views.told.clone());
-        let (mut silent_since, mut settled_since, mut were_silent) = (None, None, false);
+        let (mut silent_since, mut were_lost) = (None, BTreeSet::new());
         loop {
             let settled = reported.borrow_and_update().settled >= version;
-            let (has_heard, silent) = {
+            let (works, silent) = {
                 let told = told.borrow_and_update();
-                (have_heard(&told, networks, version), hosts_of(&told, networks, |told| &told.silent))
+                (work_by(&told, networks, version), hosts_of(&told, networks, |told| &told.silent))
             };
             silent_since = silent_since.or_else(|| Some(Instant::now())).filter(|_| !silent.is_empty());
-            let is_lost = |lost: &BTreeMap<NodeName, _>| silent.iter().any(|name| lost.contains_key(name));
-            let lost = link.borrow_and_update().lost.as_ref().is_some_and(is_lost);
+            let lost: BTreeSet<NodeName> = {
+                let link = link.borrow_and_update();
+                let is_lost =
+                    |name: &&NodeName| link.lost.as_ref().is_some_and(|lost| lost.contains_key(*name));
+                silent.iter().filter(is_lost).cloned().collect()
+            };
             let due = silent_since.map(|since| since + LOST).filter(|due| *due > Instant::now());
-            if settled {
-                let since = *settled_since.get_or_insert_with(Instant::now);
-                if has_heard && due.is_none() && !lost {
-                    let were_away = were_silent || since.elapsed() > AT_ONCE;
-                    return if were_away {
-                        tokio::time::sleep(TAKEN_UP).await
-                    };
+            if settled && works && due.is_none() && lost.is_empty() {
+                if !were_lost.is_disjoint(&silent) {
+                    tokio::time::sleep(TAKEN_UP).await;
                 }
+                return;
             }
-            were_silent |= !silent.is_empty();
+            were_lost.extend(lost);
             tokio::select! {
                 Ok(()) = reported.changed() => {}
                 Ok(()) = link.changed() => {}
@@ -175,22 +187,20 @@ impl Workloads {
         }
     }
 
-    /// Waits until control is away and every other host of these networks has heard from this one of everything up to `version`.
-    async fn heard(&self, version: u64, networks: &BTreeSet<NetworkName>) {
+    /// Waits until control is away and every other host of these networks works by what this one has said of everything up to `version`.
+    async fn told(&self, version: u64, networks: &BTreeSet<NetworkName>) {
         let views = &self.context.host.views;
         let (mut link, mut told) = (views.link.clone(), views.told.clone());
-        let mut were_deaf = false;
         loop {
             let alone = link.borrow_and_update().channel.is_none();
-            let (has_heard, is_any_deaf) = {
+            let (works, is_any_deaf) = {
                 let told = told.borrow_and_update();
                 let deaf = hosts_of(&told, networks, |told| &told.deaf);
-                (have_heard(&told, networks, version), !deaf.is_empty())
+                (work_by(&told, networks, version), !deaf.is_empty())
             };
-            if alone && has_heard && !is_any_deaf {
-                return tokio::time::sleep(if were_deaf { TAKEN_UP } else { WORKED_BY }).await;
+            if alone && works && !is_any_deaf {
+                return;
             }
-            were_deaf |= is_any_deaf;
             tokio::select! {
                 Ok(()) = link.changed() => {}
                 Ok(()) = told.changed() => {}
@@ -201,12 +211,8 @@ impl Workloads {
     }
 }
 
-/// Returns true if all hosts with a channel have heard of these networks' workloads as of `version`.
-fn have_heard(
-    told: &BTreeMap<NetworkName, HeardWords>,
-    networks: &BTreeSet<NetworkName>,
-    version: u64,
-) -> bool {
+/// Returns true if all hosts with a channel work by these networks' workloads as of `version`.
+fn work_by(told: &BTreeMap<NetworkName, HeardWords>, networks: &BTreeSet<NetworkName>, version: u64) -> bool {
     networks.iter().all(|network| told.get(network).is_none_or(|told| told.version >= version))
 }
 

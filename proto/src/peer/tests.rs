@@ -26,6 +26,7 @@ fn frames() -> Vec<PeerFrame> {
         PeerFrame::Held(held.clone()),
         PeerFrame::Digest { held: vec![held.clone(), held], last: false },
         PeerFrame::Hint(["host-1", "host-2"].map(|name| name.parse().unwrap()).into()),
+        PeerFrame::Works("shop".parse().unwrap(), Edition { incarnation: 3, revision: 9 }),
         PeerFrame::Places(
             [("host-1", "192.0.2.1"), ("host-2", "2001:db8::2,192.0.2.2")]
                 .map(|(name, underlay)| {
@@ -94,7 +95,7 @@ fn a_message_of_a_later_version_is_a_sign_of_life() {
 
 #[test]
 fn hosts_whose_protocols_overlap_understand_each_other() {
-    let fits = |oldest, protocol| PeerHello { protocol, oldest, version: String::new() }.fits();
+    let fits = |oldest, protocol| PeerHello { protocol, oldest, ..PeerHello::own("1") }.fits();
     assert!(fits(1, 1) && fits(1, 2) && fits(0, 1));
     assert!(!fits(2, 3) && !fits(0, 0));
 }

@@ -67,6 +67,7 @@ impl Mesh {
             peers_since: now,
             said: BTreeMap::new(),
             is_dirty: false,
+            works: 0,
             run: 0,
             still: None,
             awake: now,
@@ -218,6 +219,7 @@ impl Mesh {
         if is_news {
             self.tell_all(host);
         }
+        self.acknowledge_all(host);
     }
 
     pub(super) fn tend_control(&mut self) {

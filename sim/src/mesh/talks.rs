@@ -175,6 +175,32 @@ impl Mesh {
         end.talk = Some((connection, SimulatedTalk::new(memory, now)));
         (end.opened, end.arrival, end.dial) = (now, now, None);
         self.tell(own, peer);
+        self.acknowledge(own, peer);
+    }
+
+    /// A host tells another one by which of its words it works.
+    fn acknowledge(&mut self, own: u8, peer: u8) {
+        let name = self.host(peer).name.clone();
+        let place = usize::from(own) * self.hosts.len() + usize::from(peer);
+        let agent = self.world.agents.get(&own);
+        if let Some((agent, (_, talk))) = agent.zip(self.ends[place].talk.as_mut()) {
+            talk.works(&agent.host.works(&name));
+        }
+    }
+
+    /// A host tells the others by which of their words it works, where that is news.
+    pub(super) fn acknowledge_all(&mut self, host: u8) {
+        let Some(agent) = self.world.agents.get(&host) else { return };
+        let version = agent.host.works_version();
+        if std::mem::replace(&mut self.host_mut(host).works, version) == version {
+            return;
+        }
+        for peer in self.all().filter(|peer| *peer != host) {
+            if self.end_mut(host, peer).talk.is_some() {
+                self.acknowledge(host, peer);
+                self.serve(host, peer);
+            }
+        }
     }
 
     fn tell(&mut self, own: u8, peer: u8) {
@@ -207,11 +233,15 @@ impl Mesh {
         let frames: Vec<PeerFrame> = std::iter::from_fn(|| talk.poll_frame(now)).collect();
         let words: Vec<_> = std::iter::from_fn(|| talk.poll_word()).collect();
         let (hints, due) = (talk.take_hints(), talk.due());
+        let acknowledged = talk.take_acknowledged();
         if !frames.is_empty() {
             self.end_mut(own, peer).queue.extend(frames);
             self.send(own, peer, connection);
         }
         let name = self.host(peer).name.clone();
+        if let Some((agent, acknowledged)) = self.world.agents.get_mut(&own).zip(acknowledged) {
+            agent.host.acknowledged(name.clone(), acknowledged);
+        }
         let clock = self.world.clock_of(own);
         for word in words {
             if let Some(agent) = self.world.agents.get_mut(&own) {

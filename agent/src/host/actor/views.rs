@@ -13,7 +13,9 @@ use tonic::transport::Channel;
 use crate::attachment::Reservation;
 use crate::host::core::HostCore;
 use crate::host::mesh::Mesh;
-use crate::host::{HeardWords, HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported};
+use crate::host::{
+    HeardWords, HostNetwork, HostViews, LinkState, OutsideCheck, OwnFacts, Peer, Reported, Works,
+};
 
 /// Channels to control: reports, progress with what it tells, and networks as they were last told.
 pub(super) type ToControl =
@@ -41,6 +43,8 @@ pub(super) struct Shown {
     peers: watch::Sender<Arc<BTreeMap<NodeName, Peer>>>,
     revoked: watch::Sender<Arc<BTreeSet<SerialPrefix>>>,
     told: watch::Sender<BTreeMap<NetworkName, HeardWords>>,
+    works: watch::Sender<Works>,
+    works_version: u64,
     unreachable: watch::Sender<Arc<BTreeSet<NodeName>>>,
     report: watch::Sender<Arc<LinkReport>>,
     followed: watch::Sender<Followed>,
@@ -68,6 +72,8 @@ impl Shown {
             peers: watch::Sender::new(Arc::new(mesh.peers())),
             revoked: watch::Sender::new(Arc::new(mesh.revoked())),
             told: watch::Sender::default(),
+            works: watch::Sender::default(),
+            works_version: 0,
             unreachable: watch::Sender::default(),
             report,
             followed,
@@ -94,6 +100,7 @@ impl Shown {
             peers: self.peers.subscribe(),
             revoked: self.revoked.subscribe(),
             told: self.told.subscribe(),
+            works: self.works.subscribe(),
             unreachable: self.unreachable.subscribe(),
         }
     }
@@ -162,6 +169,10 @@ impl Shown {
         }
         show(&self.followed, core.followed());
         show(&self.told, core.told());
+        let (works, version) = core.works();
+        if std::mem::replace(&mut self.works_version, version) != version {
+            self.works.send_replace(works.clone());
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use sealane_proto::peer::{FactsPart, HeldFacts};
 use sealane_proto::resource::Edition;
 use sealane_proto::types::NetworkName;
 
+use super::heard::MOST_NETWORKS;
 use super::{Fault, Said, SaidFacts};
+use crate::host::{Acknowledged, Acknowledgement};
 
 /// Times that everything may be told in vain: the answer may have been to an earlier word.
 const MISHEARD: u8 = 3;
@@ -23,6 +25,8 @@ pub(super) struct Saying {
     begun: bool,
     networks: BTreeMap<NetworkName, Telling>,
     disagreements: u64,
+    /// Editions by which the peer works; `None`: its version does not say so, and what it has heard counts.
+    works: Option<BTreeMap<NetworkName, Edition>>,
     /// True while the peer has acknowledged nothing else than somebody has taken.
     taken: bool,
 }
@@ -81,6 +85,19 @@ impl Saying {
         if telling.misheard < MISHEARD { Ok(()) } else { Err(Fault::Disagrees) }
     }
 
+    /// The peer has spoken, and says by what it works or not.
+    pub(super) fn handle_hello(&mut self, tells_works: bool) {
+        self.works = tells_works.then(BTreeMap::new);
+    }
+
+    /// The peer works by this edition.
+    pub(super) fn handle_works(&mut self, network: NetworkName, edition: Edition) -> Result<(), Fault> {
+        let works = self.works.get_or_insert_default();
+        works.insert(network, edition);
+        self.taken = false;
+        if works.len() > MOST_NETWORKS { Err(Fault::TooMuch) } else { Ok(()) }
+    }
+
     /// The peer has said all that it has.
     pub(super) fn handle_digest(&mut self, held: &BTreeMap<NetworkName, HeldFacts>) {
         for (network, telling) in &mut self.networks {
@@ -107,13 +124,18 @@ impl Saying {
         self.networks.values_mut().find_map(Telling::poll_part)
     }
 
-    /// Returns the editions that the peer has acknowledged, when they may be others than at the last call.
-    pub(super) fn take_acknowledged(&mut self) -> Option<BTreeMap<NetworkName, Edition>> {
+    /// Returns the editions that the peer has heard and works by, when they may be others than at the last call.
+    pub(super) fn take_acknowledged(&mut self) -> Option<Acknowledged> {
         if std::mem::replace(&mut self.taken, true) {
             return None;
         }
         let of = |(network, telling): (&NetworkName, &Telling)| {
-            Some((network.clone(), telling.acknowledged.as_ref()?.held.edition))
+            let heard = telling.acknowledged.as_ref()?.held.edition;
+            let works_by = match &self.works {
+                Some(works) => works.get(network).copied().unwrap_or_default(),
+                None => heard,
+            };
+            Some((network.clone(), Acknowledgement { heard, works_by }))
         };
         Some(self.networks.iter().filter_map(of).collect())
     }

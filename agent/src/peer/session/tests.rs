@@ -135,6 +135,40 @@ fn after_a_loss_only_what_differs_is_told_and_the_rest_counts_again() {
 }
 
 #[test]
+fn a_change_has_arrived_once_the_peer_works_by_it_and_what_an_older_version_has_heard_counts() {
+    let mut pair = Pair::new();
+    let progress = |pair: &mut Pair| {
+        let acknowledged = pair.a.take_acknowledged()?.remove(&network("shop"))?;
+        Some((acknowledged.heard.revision, acknowledged.works_by.revision))
+    };
+    let works = |revision| [(network("shop"), Edition { incarnation: 1, revision })].into();
+    pair.a.handle_facts(said(&[facts_of("a", "shop", (1, 1), &["api"])]), &shared(&["shop"]));
+    pair.b.handle_facts(Said::default(), &shared(&["shop"]));
+    pair.talk().unwrap();
+    assert_eq!(progress(&mut pair), Some((1, 0)));
+    pair.b.handle_works(&works(1));
+    pair.talk().unwrap();
+    assert_eq!((progress(&mut pair), progress(&mut pair)), (Some((1, 1)), None));
+    let frames = pair.frames;
+    pair.b.handle_works(&works(1));
+    pair.talk().unwrap();
+    assert_eq!(pair.frames, frames, "it is said once");
+    pair.reconnect([true, true]);
+    pair.a.handle_facts(said(&[facts_of("a", "shop", (1, 1), &["api"])]), &shared(&["shop"]));
+    pair.talk().unwrap();
+    assert_eq!(progress(&mut pair), Some((1, 0)), "the next connection says it anew");
+
+    let mut old = Pair::new();
+    let hello = PeerHello { tells_works: false, ..PeerHello::own("0.9") };
+    old.a.handle_frame(PeerFrame::Hello(hello), old.now).unwrap();
+    old.b.poll_frame(old.now);
+    old.a.handle_facts(said(&[facts_of("a", "shop", (1, 1), &["api"])]), &shared(&["shop"]));
+    old.b.handle_facts(Said::default(), &shared(&["shop"]));
+    old.talk().unwrap();
+    assert_eq!(progress(&mut old), Some((1, 1)));
+}
+
+#[test]
 fn what_is_said_of_a_network_before_both_carry_it_is_heard_once_they_do() {
     let mut pair = Pair::new();
     let facts = facts_of("a", "shop", (1, 1), &["api-1"]);
@@ -229,7 +263,7 @@ fn what_has_no_place_ends_the_conversation() {
     assert_eq!(hear(&[PeerFrame::Alive, hello.clone(), part(None, true)]), Ok(()));
     assert_eq!(hear(&[hello.clone(), part(Some(7), true)]), Ok(()), "it is answered with what is there");
     assert_eq!(hear(&[hello.clone(), hello]), Err(Fault::Unexpected));
-    let later = PeerFrame::Hello(PeerHello { protocol: 9, oldest: 8, version: "9".to_owned() });
+    let later = PeerFrame::Hello(PeerHello { protocol: 9, oldest: 8, ..PeerHello::own("9") });
     assert_eq!(hear(&[later]), Err(Fault::Protocol("9".to_owned())));
 }
 

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::credentials::{Credentials, Secured};
 use super::*;
+use crate::host::Acknowledgement;
 use crate::testing;
 
 /// Longer than any step of a test on a busy machine.
@@ -144,7 +145,8 @@ impl TestMesh {
         let (registry, here) = (Registry::new(), address(at));
         let identity = watch::Sender::new(self.identity(node, life));
         let (revoked, peers) = (watch::Sender::default(), watch::Sender::default());
-        let (facts, places) = (watch::Sender::default(), watch::Sender::default());
+        let (facts, places, works) =
+            (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
         let node = node.parse::<NodeName>().unwrap();
         let underlay = watch::Sender::new(UnderlayAddrs::from(here.ip()));
         let (heard, words) = mpsc::channel(16);
@@ -159,6 +161,7 @@ impl TestMesh {
             peers: peers.subscribe(),
             revoked: revoked.subscribe(),
             facts: facts.subscribe(),
+            works: works.subscribe(),
             places: places.subscribe(),
             words: heard,
             hints: given,
@@ -249,8 +252,9 @@ impl TestHost {
             if let PeerWord::Acknowledged(acknowledged) = word
                 && name.as_str() == peer
             {
-                let of =
-                    |(network, edition): (&NetworkName, &Edition)| (network.to_string(), edition.revision);
+                let of = |(network, acknowledged): (&NetworkName, &Acknowledgement)| {
+                    (network.to_string(), acknowledged.heard.revision)
+                };
                 if acknowledged.iter().map(of).collect::<Vec<_>>() == wanted {
                     return;
                 }

@@ -74,8 +74,9 @@ impl Life {
             let connected = link.borrow_and_update().channel.is_some();
             let settled = reported.borrow_and_update().settled;
             // Nobody hears of a network that this host does not carry any more.
-            let heard = told.borrow_and_update().get(&self.id.network).map_or(u64::MAX, |told| told.version);
-            let due = match settling.poll(Knowledge { settled, heard, connected }, Instant::now()) {
+            let told_all =
+                told.borrow_and_update().get(&self.id.network).map_or(u64::MAX, |told| told.version);
+            let due = match settling.poll(Knowledge { settled, told: told_all, connected }, Instant::now()) {
                 Wait::Confirmed | Wait::Told => return,
                 Wait::GivenUp => {
                     tracing::warn!(workload = %self.id, "not every host has confirmed the end of a workload");

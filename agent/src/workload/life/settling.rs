@@ -1,7 +1,7 @@
 //! Decision how long what served a workload that has ended stays in the kernel. Pure.
 //!
 //! Namespace and sidecar stay until nobody sends to the workload any more, and refuse calls at once, instead of leaving them unanswered.
-//! While control is not there, nobody confirms that; the other hosts hear of the end from this one, and say so.
+//! While control is not there, nobody confirms that; the other hosts hear of the end from this one, and say when they work by it.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same while control is away for a workload of which it does not know: other hosts know it from this one alone, if it ever worked.
 const FEW: Duration = Duration::from_secs(1);
-
-/// Time within which hosts work by what they have heard from this one.
-pub(crate) const WORKED_BY: Duration = Duration::from_millis(300);
 
 /// Wait of a workload that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +22,6 @@ pub(crate) struct Settling {
     connected: Option<Instant>,
     /// Time since which it is not.
     alone: Option<Instant>,
-    /// Time since which the other hosts have heard of the end.
-    heard: Option<Instant>,
 }
 
 /// Knowledge of others about a host's workloads now.
@@ -34,8 +29,8 @@ pub(crate) struct Settling {
 pub(crate) struct Knowledge {
     /// The newest report that every connected host works by, as control says.
     pub(crate) settled: u64,
-    /// The newest report whose content every host with a channel to this one has heard.
-    pub(crate) heard: u64,
+    /// The newest report whose content every host with a channel to this one works by.
+    pub(crate) told: u64,
     /// True if control is there.
     pub(crate) connected: bool,
 }
@@ -45,7 +40,7 @@ pub(crate) struct Knowledge {
 pub(crate) enum Wait {
     /// Every connected host has confirmed the end.
     Confirmed,
-    /// The other hosts have heard of the end from this one, and control is not there to confirm it.
+    /// The other hosts work by the end as they have heard it from this one, and control is not there to confirm it.
     Told,
     /// Hosts have had their time.
     GivenUp,
@@ -56,7 +51,7 @@ pub(crate) enum Wait {
 impl Settling {
     /// The end that this report tells.
     pub(crate) fn new(version: u64, registered: bool) -> Self {
-        Self { version, registered, connected: None, alone: None, heard: None }
+        Self { version, registered, connected: None, alone: None }
     }
 
     /// Looks whether the wait is over.
@@ -64,18 +59,16 @@ impl Settling {
         if progress.settled >= self.version {
             return Wait::Confirmed;
         }
-        if progress.heard >= self.version {
-            self.heard.get_or_insert(now);
-        }
         if !progress.connected {
             self.connected = None;
             let patience = if self.registered { PATIENCE } else { FEW };
             let given_up = *self.alone.get_or_insert(now) + patience;
-            return match self.heard.map(|heard| heard + WORKED_BY) {
-                Some(worked_by) if worked_by <= now => Wait::Told,
-                None if given_up <= now => Wait::GivenUp,
-                Some(due) => Wait::Until(due),
-                None => Wait::Until(given_up),
+            return if progress.told >= self.version {
+                Wait::Told
+            } else if given_up <= now {
+                Wait::GivenUp
+            } else {
+                Wait::Until(given_up)
             };
         }
         self.alone = None;
@@ -88,8 +81,8 @@ impl Settling {
 mod tests {
     use super::*;
 
-    fn of(settled: u64, heard: u64, connected: bool) -> Knowledge {
-        Knowledge { settled, heard, connected }
+    fn of(settled: u64, told: u64, connected: bool) -> Knowledge {
+        Knowledge { settled, told, connected }
     }
 
     #[test]
@@ -103,13 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn without_control_the_other_hosts_say_that_they_have_heard_it_from_this_one() {
+    fn without_control_the_other_hosts_say_that_they_work_by_what_they_have_heard_from_this_one() {
         let (mut settling, now) = (Settling::new(7, true), Instant::now());
         let later = |millis| now + Duration::from_millis(millis);
         assert_eq!(settling.poll(of(6, 6, false), now), Wait::Until(later(10_000)));
-        assert_eq!(settling.poll(of(6, 7, false), later(100)), Wait::Until(later(400)));
         assert_eq!(settling.poll(of(6, 7, true), later(200)), Wait::Until(later(10_200)), "control is back");
-        assert_eq!(settling.poll(of(6, 7, false), later(300)), Wait::Until(later(400)), "and gone again");
+        assert_eq!(settling.poll(of(6, 6, false), later(300)), Wait::Until(later(10_300)), "and gone again");
         assert_eq!(settling.poll(of(6, 7, false), later(400)), Wait::Told);
         assert_eq!(settling.poll(of(7, 7, false), later(400)), Wait::Confirmed);
         let mut deaf = Settling::new(7, true);
@@ -123,7 +115,7 @@ mod tests {
         assert!(matches!(settling.poll(of(0, 0, true), now), Wait::Until(_)), "the report may be on its way");
         let later = |millis| now + Duration::from_millis(millis);
         assert_eq!(settling.poll(of(0, 0, false), now), Wait::Until(later(1_000)));
-        assert_eq!(settling.poll(of(0, 7, false), later(20)), Wait::Until(later(320)));
+        assert_eq!(settling.poll(of(0, 6, false), later(20)), Wait::Until(later(1_000)));
         assert_eq!(settling.poll(of(0, 7, false), later(320)), Wait::Told);
         let mut deaf = Settling::new(7, false);
         deaf.poll(of(0, 0, false), now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sealane_proto::resource::Edition;
 
 use super::*;
+use crate::host::{Acknowledgement, DataPlane};
 
 const SPARE: [&str; 2] = ["10.42.0.16/28", "10.42.0.32/28"];
 
@@ -135,6 +136,38 @@ fn words_that_are_newer_than_control_s_are_on_disk_until_control_has_them_or_the
     assert_eq!(to_keep(&mut core).unwrap(), [""; 0], "the record goes with the network");
 }
 
+/// A host that works by what it has heard.
+fn both(edition: Edition) -> Acknowledgement {
+    Acknowledgement { heard: edition, works_by: edition }
+}
+
+#[test]
+fn a_host_says_by_which_words_it_works_once_its_kernel_and_its_workloads_do() {
+    let (mut core, now) = (core(), Instant::now());
+    core.handle_state(heard(1, &[]));
+    let web = admit(&mut core, "web", now);
+    end(&mut core, "shop", now);
+    let works = |core: &mut HostCore| {
+        core.refresh_facts();
+        let works = core.works().0.get(&host(2)).cloned().unwrap_or_default();
+        works.get(&name("shop")).map(|edition| edition.revision)
+    };
+    core.mesh.set_applied(&web, DataPlane::Sidecar, Some(0));
+    core.handle_facts(host(2), word(1), SystemTime::UNIX_EPOCH);
+    assert_eq!(works(&mut core), None);
+    end(&mut core, "shop", now);
+    assert_eq!(works(&mut core), None, "a sidecar is behind");
+    core.mesh.set_applied(&web, DataPlane::Sidecar, Some(core.published[&name("shop")].sequence));
+    assert_eq!(works(&mut core), Some(1));
+    core.handle_silence(&host(2));
+    assert_eq!(works(&mut core), None, "who is silent is heard anew");
+    end(&mut core, "shop", now);
+    core.handle_facts(host(2), word(1), SystemTime::UNIX_EPOCH);
+    end(&mut core, "shop", now);
+    core.mesh.set_applied(&web, DataPlane::Sidecar, Some(core.published[&name("shop")].sequence));
+    assert_eq!(works(&mut core), Some(1));
+}
+
 #[test]
 fn a_host_that_falls_silent_is_not_counted_on_and_its_networks_are_made_anew() {
     let (mut core, now) = (core(), Instant::now());
@@ -143,7 +176,7 @@ fn a_host_that_falls_silent_is_not_counted_on_and_its_networks_are_made_anew() {
     core.refresh_facts();
     end(&mut core, "shop", now);
     let edition = core.mesh.facts()[&name("shop")].edition();
-    core.handle_acknowledged(host(2), [(name("shop"), edition)].into());
+    core.handle_acknowledged(host(2), [(name("shop"), both(edition))].into());
     assert!(core.told()[&name("shop")].deaf.is_empty());
     core.handle_silence(&host(2));
     let told = core.told()[&name("shop")].clone();
@@ -170,7 +203,7 @@ fn a_host_has_heard_of_the_changes_that_its_edition_tells_and_what_is_newer_is_t
     core.refresh_facts();
     core.poll_words();
     let (first, before) = (core.mesh.facts()[&name("shop")].edition(), core.mesh.version());
-    core.handle_acknowledged(host(2), [(name("shop"), first)].into());
+    core.handle_acknowledged(host(2), [(name("shop"), both(first))].into());
     assert_eq!(core.told()[&name("shop")].version, before);
     admit(&mut core, "api", now);
     core.refresh_facts();
@@ -180,8 +213,13 @@ fn a_host_has_heard_of_the_changes_that_its_edition_tells_and_what_is_newer_is_t
     );
     assert_eq!(to_keep(&mut core).unwrap(), ["host-1"]);
     assert_eq!(core.told()[&name("shop")].version, before, "of the workload it has not heard");
+    assert_eq!(core.told()[&name("shop")].late, [host(2)].into());
     let second = core.mesh.facts()[&name("shop")].edition();
-    core.handle_acknowledged(host(2), [(name("shop"), second)].into());
+    let on_its_way = Acknowledgement { heard: second, works_by: first };
+    core.handle_acknowledged(host(2), [(name("shop"), on_its_way)].into());
+    let told = core.told()[&name("shop")].clone();
+    assert_eq!((told.version, told.late, told.behind), (before, [].into(), [host(2)].into()));
+    core.handle_acknowledged(host(2), [(name("shop"), both(second))].into());
     assert_eq!(core.told()[&name("shop")].version, core.mesh.version());
 }
 
