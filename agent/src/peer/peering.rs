@@ -142,8 +142,7 @@ impl Peering {
                     tracing::debug!(peer = %self.name, %ended, "the channel to a host ended");
                     self.metrics.end(ended.as_str());
                     self.shown.down(&self.name, Obstacle::new(ObstacleKind::of(&ended), ended.to_string()));
-                    // An error means that the agent ends.
-                    let _ = self.words.send((self.name.clone(), PeerWord::Silent)).await;
+                    self.pass_on(PeerWord::Silent).await;
                     // What it said before is to be taken up once more.
                     self.works.mark_unchanged();
                     if begun.elapsed() >= LASTING {
@@ -228,8 +227,7 @@ impl Peering {
                 self.shown.up(&self.name);
             }
             if is_up && let Some(acknowledged) = talk.session.take_acknowledged() {
-                // An error means that the agent ends.
-                let _ = self.words.send((self.name.clone(), PeerWord::Acknowledged(acknowledged))).await;
+                self.pass_on(PeerWord::Acknowledged(acknowledged)).await;
             }
             asked.follow(&mut talk.session, &self.looks);
             if proof.rests_until().is_none_or(|rest| rest <= Instant::now()) {
@@ -242,13 +240,10 @@ impl Peering {
                     break Err(ended);
                 },
                 place = proof.proven(&self.name, way, (&credentials, self.port)) => {
-                    // An error means that the agent ends.
-                    let _ = self.words.send((self.name.clone(), PeerWord::Placed(place))).await;
+                    self.pass_on(PeerWord::Placed(place)).await;
                 }
                 Ok(()) = self.said.changed() => self.tell(&mut talk),
-                Ok(()) = self.works.changed() => {
-                    talk.session.handle_works(&self.works.borrow_and_update());
-                }
+                Ok(()) = self.works.changed() => talk.session.handle_works(&self.works.borrow_and_update()),
                 Ok(()) = self.places.changed() => {
                     talk.session.handle_places(self.places.borrow_and_update().clone());
                 }
@@ -261,11 +256,9 @@ impl Peering {
                 Some(about) = self.hints.recv() => talk.session.give_hint(about),
                 Some(answer) = self.asks.recv() => asked.ask(&mut talk.session, answer),
                 (token, cells) = asked.looked() => talk.session.answer(token, &cells),
-                Ok(()) = self.credentials.changed() => {
-                    if self.credentials.borrow_and_update().revokes(&serial) {
-                        break Err(Ended::Revoked);
-                    }
-                }
+                Ok(()) = self.credentials.changed() => if self.credentials.borrow_and_update().revokes(&serial) {
+                    break Err(Ended::Revoked);
+                },
                 Some(secured) = self.calls.recv() => {
                     if let Some(newer) = self.taken_over(&talk, by_smaller, secured) {
                         break Ok(newer);
@@ -274,6 +267,12 @@ impl Peering {
             }
         };
         (talk.session.into_heard(), ended)
+    }
+
+    /// Passes news of the peer on to the host.
+    async fn pass_on(&self, word: PeerWord) {
+        // An error means that the agent ends.
+        let _ = self.words.send((self.name.clone(), word)).await;
     }
 
     /// The call, if it takes the place of the connection, which was dialled by the host with the smaller name or not.
@@ -303,8 +302,7 @@ impl Peering {
             proof.begin(own);
         }
         if !places.is_empty() {
-            // An error means that the agent ends.
-            let _ = self.words.send((self.name.clone(), PeerWord::Found(places))).await;
+            self.pass_on(PeerWord::Found(places)).await;
         }
     }
 

@@ -207,17 +207,20 @@ impl Session {
                 Ok(())
             }
             PeerFrame::Held(held) => self.saying.handle_held(&held),
-            PeerFrame::Digest { held, last } => {
-                self.theirs.extend(held.into_iter().map(|held| (held.network.clone(), held)));
-                if self.theirs.len() > heard::MOST_NETWORKS {
-                    return Err(Fault::TooMuch);
-                }
-                if last {
-                    self.saying.handle_digest(&std::mem::take(&mut self.theirs));
-                }
-                Ok(())
-            }
+            PeerFrame::Digest { held, last } => self.handle_digest(held, last),
         }
+    }
+
+    /// A part of all that the peer has heard came.
+    fn handle_digest(&mut self, held: Vec<HeldFacts>, last: bool) -> Result<(), Fault> {
+        self.theirs.extend(held.into_iter().map(|held| (held.network.clone(), held)));
+        if self.theirs.len() > heard::MOST_NETWORKS {
+            return Err(Fault::TooMuch);
+        }
+        if last {
+            self.saying.handle_digest(&std::mem::take(&mut self.theirs));
+        }
+        Ok(())
     }
 
     /// Time passed.
