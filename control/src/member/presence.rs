@@ -18,8 +18,9 @@ const RUNNING: &str = "/sealane/running/";
 pub(super) const LIFE: Duration = Duration::from_secs(5);
 /// Interval of signs of life, and of looks at the others.
 const TURN: Duration = Duration::from_secs(1);
-/// Limit for saying goodbye.
+/// Limit for saying goodbye, and the pause after a try that failed: a store that has just lost its leader takes it later.
 const GOODBYE: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Value of a control plane's row.
 #[derive(Clone, PartialEq, Message)]
@@ -86,8 +87,9 @@ impl Presence {
     }
 
     async fn leave(self) {
-        if let Err(failure) = self.roll.put(&[MEMBERS, &self.address].concat(), row(true)).await {
+        while let Err(failure) = self.roll.put(&[MEMBERS, &self.address].concat(), row(true)).await {
             tracing::debug!(%failure, "the roll of control planes does not say that this one ends");
+            tokio::time::sleep(AGAIN).await;
         }
         if let Some(lease) = self.lease {
             self.roll.end(lease).await;

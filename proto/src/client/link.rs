@@ -35,6 +35,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Pause when another agent has taken this host's place: it holds that, and has reasons of its own.
 const DISPLACED_WAIT: Duration = Duration::from_secs(30);
+/// Time that a control plane has to welcome a host which knows that another one leads in a later term.
+const TRIED_BESIDE: Duration = Duration::from_millis(500);
 /// A stream that lasted so long was a success: what follows it begins again.
 const LASTING: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -218,16 +220,29 @@ async fn led(controls: &mut watch::Receiver<Controls>, term: u64) -> ControlAddr
     }
 }
 
-/// The same of one at another address.
+/// The same of one at another address. One that is heard of already counts after a while: it may not serve hosts yet, and who is at this
+/// address may be the frozen one before it, which takes connections and says nothing.
 async fn elsewhere(
     (mut controls, term): (watch::Receiver<Controls>, u64),
     address: &ControlAddr,
 ) -> ControlAddr {
-    loop {
-        let leader = led(&mut controls, term).await;
-        if leader != *address {
-            return leader;
+    let known = controls.borrow_and_update().later(term).filter(|leader| *leader != address).cloned();
+    let known = async {
+        let Some(known) = known else { return std::future::pending().await };
+        tokio::time::sleep(TRIED_BESIDE).await;
+        known
+    };
+    let news = async {
+        loop {
+            let leader = led(&mut controls, term).await;
+            if leader != *address {
+                return leader;
+            }
         }
+    };
+    tokio::select! {
+        known = known => known,
+        leader = news => leader,
     }
 }
 
@@ -442,5 +457,37 @@ impl Session<'_> {
             self.events.send(event).await.map_err(|_| "the agent ended".to_owned())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_at_another_address_than_the_known_leaders_is_short() {
+        let [first, second, third] =
+            [1, 2, 3].map(|number| format!("192.0.2.{number}:7443").parse::<ControlAddr>().unwrap());
+        let word = |leader: &ControlAddr, term| v1::Controls {
+            addresses: vec![first.to_string(), second.to_string(), third.to_string()],
+            leader: leader.to_string(),
+            term,
+            leads: false,
+        };
+        let known = watch::Sender::new(Controls::new(vec![first.clone()], vec![]));
+        let passes = async |address, term, limit| {
+            tokio::time::timeout(limit, elsewhere((known.subscribe(), term), address)).await.ok()
+        };
+        assert_eq!(passes(&first, 6, SILENCE).await, None, "nobody is known to lead");
+        known.send_modify(|known| assert!(known.hear(&word(&second, 7))));
+        assert_eq!(passes(&first, 6, TRIED_BESIDE / 2).await, None, "the leader may not serve hosts yet");
+        assert_eq!(passes(&first, 6, TRIED_BESIDE * 2).await, Some(second.clone()));
+        assert_eq!(passes(&second, 6, SILENCE).await, None, "it is the leader");
+        assert_eq!(passes(&first, 7, SILENCE).await, None, "its term is known to be over");
+        let (tried, told) = tokio::join!(passes(&second, 6, SILENCE), async {
+            tokio::time::sleep(TRIED_BESIDE * 4).await;
+            known.send_modify(|known| assert!(known.hear(&word(&third, 8))));
+        });
+        assert_eq!((tried, told), (Some(third.clone()), ()));
     }
 }

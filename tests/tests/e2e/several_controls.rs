@@ -292,6 +292,10 @@ fn a_control_plane_that_is_lost_or_cut_off_from_etcd_is_named() {
     assert!(problems.contains("192.0.2.13:7443 does not reach the store"), "{problems}");
     cut_off(&mesh, 3, false);
     await_view(&mesh, 1, 3, ("standby", ""));
+    // The member of etcd that was cut off makes the others elect anew.
+    eventually(PATIENCE, "the store takes changes", || {
+        create(&mesh, 1, "shop", "10.42.0.0/16").then_some(())
+    });
     mesh.others[1].terminate();
     await_view(&mesh, 1, 3, ("stopped", ""));
 }
