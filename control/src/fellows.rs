@@ -63,7 +63,7 @@ pub(crate) enum RemovalError {
     /// There is none at the address.
     #[error("no control plane {0} is on the roll; see `sealane control ls`")]
     Unknown(String),
-    /// It would come back.
+    /// A control plane that runs would put itself on the roll again.
     #[error("control plane {0} runs; end it first")]
     Runs(String),
     /// The roll is not written.
@@ -72,7 +72,7 @@ pub(crate) enum RemovalError {
 }
 
 impl Fellows {
-    /// Those of the one at `own`, as its roster names them, and the task that asks them.
+    /// Makes the fellows of the control plane at `own`, as its roster names them, and the task that asks them.
     pub(crate) fn start(
         (own, roster): (ControlAddr, watch::Receiver<Roster>),
         (roll, candidate): (Roll, Candidate),

@@ -8,7 +8,7 @@ use sealane_proto::wire::v1;
 /// Control planes that share a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roster {
-    /// Those that are on the roll, by their addresses.
+    /// Control planes on the roll, by their addresses.
     pub(crate) members: BTreeMap<String, RosterMember>,
     /// Address of the one that leads, as far as is known.
     pub(crate) leader: Option<ControlAddr>,
@@ -30,11 +30,11 @@ pub(crate) struct RosterMember {
 /// Sign of life of a control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Life {
-    /// It renews its lease in the store.
+    /// The control plane renews its lease in the store.
     Running,
-    /// It does not, and has not said why.
+    /// The control plane renews no lease, and has not said why.
     Lost,
-    /// It was ended in order.
+    /// The control plane was ended in order.
     Stopped,
 }
 
@@ -55,7 +55,7 @@ impl Roster {
         (self.leader, self.term, self.leads) = (leader, term.max(self.term), false);
     }
 
-    /// This one leads.
+    /// Notes that this control plane leads.
     pub(crate) fn leads(&mut self, own: ControlAddr, term: u64) {
         (self.leader, self.term, self.leads, self.store_problem) = (Some(own), term, true, None);
     }

@@ -67,7 +67,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// What every agent is told first.
+    /// Gives the facts that every agent is told first.
     fn told(&self) -> Told {
         let (term, controls) = self.roster.as_ref().map_or_else(Default::default, |roster| {
             let roster = roster.borrow();

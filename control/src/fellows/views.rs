@@ -1,4 +1,4 @@
-//! What is said of control planes, from the roll, from their own answers and from silence. Pure.
+//! Views of control planes, made from the roll, from their own answers and from silence. Pure.
 
 use std::collections::BTreeMap;
 

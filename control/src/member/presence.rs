@@ -1,4 +1,4 @@
-//! This control plane's place on the roll of those that share the store, and what the roll says of the others.
+//! Keeps the control plane's place on the roll of those that share the store, and reads the others' places.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 struct MemberRow {
     #[prost(string, tag = "1")]
     version: String,
-    /// It was ended in order.
+    /// True if the control plane was ended in order.
     #[prost(bool, tag = "2")]
     stopped: bool,
 }

@@ -64,7 +64,7 @@ impl Follower {
         Ok(affected)
     }
 
-    /// What has happened is not remembered.
+    /// Reads the whole state anew: the store does not remember the changes in between.
     fn read_again(&mut self) -> Result<Affected, ReadError> {
         let Image { meta, state, .. } = self.store.load()?;
         self.watch = watch(&self.store)?;

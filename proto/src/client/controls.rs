@@ -12,7 +12,7 @@ pub struct Controls {
     told: Vec<ControlAddr>,
     /// Address of the one that leads.
     leader: Option<ControlAddr>,
-    /// Its term; a later one has a larger number.
+    /// Term of that leader; a later one has a larger number.
     term: u64,
     /// Address of the one that this host had its last stream with.
     with: Option<ControlAddr>,
@@ -24,7 +24,7 @@ impl Controls {
     /// Number of control planes that a host keeps in mind.
     pub(crate) const MOST: usize = 32;
 
-    /// Those of the command line, and those that were told before.
+    /// Knows the control planes of the command line, and those that were told before.
     #[must_use]
     pub fn new(given: Vec<ControlAddr>, told: Vec<ControlAddr>) -> Self {
         Self { given, told, ..Self::default() }
