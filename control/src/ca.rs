@@ -3,9 +3,11 @@
 //! Certificates have identities, not wishes: of a request only the public key is taken, after its own signature has
 //! proved that the asker holds the private half. Who may have which identity is decided elsewhere.
 
+mod notary;
 mod own;
 mod seal;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
@@ -23,6 +25,7 @@ use time::OffsetDateTime;
 
 use crate::core::Timestamp;
 
+pub(crate) use notary::Notary;
 pub(crate) use own::{OwnCertificate, OwnError};
 pub(crate) use seal::{SealError, SealKey};
 
@@ -71,6 +74,7 @@ pub(crate) struct Authority {
     expires: Timestamp,
     /// Lifetime of certificates of services and workloads.
     workload_lifetime: Duration,
+    notary: Arc<Notary>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -142,11 +146,12 @@ impl Authority {
 
     /// The authority that a store keeps.
     pub(crate) fn load(domain: TrustDomain, record: AuthorityRecord) -> Result<Self, AuthorityError> {
+        let notary = Arc::new(Notary::of(&record.key));
         let key = KeyPair::try_from(record.key).map_err(AuthorityError::Stored)?;
         let root = CertificateDer::from(record.certificate);
         let issuer = Issuer::from_ca_cert_der(&root, key).map_err(AuthorityError::Stored)?;
         let expires = end_of(&root)?;
-        Ok(Self { domain, issuer, root, expires, workload_lifetime: WORKLOAD_LIFETIME })
+        Ok(Self { domain, issuer, root, expires, workload_lifetime: WORKLOAD_LIFETIME, notary })
     }
 
     /// The same authority with another lifetime of services' and workloads' certificates, no longer than that of a host's.
@@ -167,6 +172,11 @@ impl Authority {
     /// Returns its end, which is that of everything that it has signed.
     pub(crate) fn expires(&self) -> Timestamp {
         self.expires
+    }
+
+    /// Vouches for what hosts are told.
+    pub(crate) fn notary(&self) -> &Arc<Notary> {
+        &self.notary
     }
 
     /// Returns the pin in join tokens.

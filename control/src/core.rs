@@ -64,7 +64,7 @@ pub use record::{
     WorkloadIndex,
 };
 pub use recovery::{
-    Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
+    Outdone, Readmit, ReadmitRefusal, Readmitted, Recall, RecallRefusal, Recovery, Removal, TakenOver,
 };
 pub use relocate::{Relocate, RelocateRefusal, Relocated, ToldPlace};
 pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRefusal, RemovedNode};

@@ -5,11 +5,13 @@
 //! states and never the newest one.
 
 mod directory;
+mod lineage;
 mod published;
 mod resizes;
 mod shortage;
 mod takeover;
 mod tracker;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,9 +25,10 @@ use sealane_proto::types::{Generation, Mtu, NetworkName, NodeName, UnderlayAddr,
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::core::{Timestamp, ToldPlace};
+use crate::core::{Outdone, Timestamp, ToldPlace};
 
 pub(crate) use directory::Directory;
+pub(crate) use lineage::Held;
 pub(crate) use published::PublishedNetwork;
 use resizes::Resizes;
 use shortage::Shortages;
@@ -46,6 +49,8 @@ pub(crate) struct DesiredState {
     pub(crate) removed: bool,
     /// Another host has come with the node's underlay address: it has to say anew where it is.
     pub(crate) displaced: bool,
+    /// A new lifetime of the state has begun: the agent has to say anew what it has.
+    pub(crate) outlived: bool,
 }
 
 /// Knowledge of a node's agent, in memory only.
@@ -93,6 +98,8 @@ pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     agents: Mutex<Agents>,
     connected: IntGauge,
+    /// The generation at which this control plane began.
+    began: Generation,
     /// Networks that have refused addresses.
     pub(crate) shortages: Shortages,
     /// Told whenever somebody may have come closer to the newest state.
@@ -107,6 +114,10 @@ struct Agents {
     tracker: Tracker,
     connected: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, AgentPresence>,
+    /// The hosts that have had a stream, also those that have left.
+    met: BTreeSet<NodeName>,
+    /// The host that has shown that the store was an earlier copy, and when.
+    outdone: Option<(Outdone, Timestamp)>,
     /// The paces at which hosts have told other lengths of packets.
     resizes: BTreeMap<NodeName, Resizes>,
     /// Hosts that have said that they are elsewhere than where they were, until they have a stream again.
@@ -142,6 +153,7 @@ impl Registry {
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
         agents.take(&Directory::default(), &directory, &networks);
         Arc::new(Self {
+            began: directory.generation,
             directory: ArcSwap::from_pointee(directory),
             agents: Mutex::new(agents),
             connected,
@@ -164,6 +176,9 @@ impl Registry {
         let directory = self.directory.load();
         if !Arc::ptr_eq(&previous.nodes, &directory.nodes) {
             agents.dismiss(&directory);
+        }
+        if previous.generation.epoch != directory.generation.epoch {
+            agents.connected.values().for_each(|agent| agent.desired.send_modify(|it| it.outlived = true));
         }
         agents.take(&previous, &directory, &changed);
         self.progress.send_replace(());
@@ -197,13 +212,11 @@ impl Registry {
             old.desired.send_modify(|desired| desired.replaced = true);
             claims.take(old.claimant, claimant, now);
         }
-        let own = directory.generation;
-        let of_epoch = applied.values().filter(|known| known.epoch == own.epoch);
-        let newest = of_epoch.map(|known| known.revision).max().filter(|newest| *newest > own.revision);
-        let ahead = known.ahead.or(newest.map(|newest| (newest, own.revision)));
+        let ahead = known.ahead.or(lineage::ahead(directory.generation, applied));
         let seen =
             AgentPresence { version, last: now, connected: true, clocks: None, claims, ahead, ..known };
         agents.seen.insert(node.clone(), seen);
+        agents.met.insert(node.clone());
         agents.tracker.disconnect(&node);
         agents.tracker.connect(node.clone(), applied);
         Arc::make_mut(&mut agents.lost.1).remove(&node);
@@ -332,37 +345,6 @@ impl Registry {
         agents.tracker.give_up(node, network);
         agents.settle();
         self.progress.send_replace(());
-    }
-
-    /// Per network in which addresses rest: the revision that every host which carries it works by.
-    pub(crate) fn known_to_all(&self) -> BTreeMap<NetworkName, u64> {
-        let (directory, agents) = (self.directory(), self.agents());
-        let known = |name: &NetworkName| Some((name.clone(), agents.tracker.known_to_all(name)?));
-        directory.resting.iter().filter_map(known).collect()
-    }
-
-    /// Returns when every connected agent works by what these networks are at the time of the call.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub(crate) async fn applied(&self, networks: &BTreeSet<NetworkName>) {
-        let mut progress = self.progress.subscribe();
-        let now = self.agents().tracker.revisions(networks);
-        while !self.agents().tracker.late(&now).is_empty() {
-            // The sender is this registry's: it does not go away.
-            let _ = progress.changed().await;
-        }
-    }
-
-    /// Returns those who do not work by these networks' newest state: connected agents, and hosts that are not
-    /// connected.
-    pub(crate) fn late(&self, networks: &BTreeSet<NetworkName>) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
-        let agents = self.agents();
-        let directory = self.directory.load();
-        let carriers = networks.iter().filter_map(|name| directory.networks.get(name));
-        let carriers = carriers.flat_map(|network| &**network.carriers());
-        let away = carriers.filter(|name| !agents.connected.contains_key(*name)).cloned().collect();
-        (agents.tracker.late(&agents.tracker.revisions(networks)), away)
     }
 
     fn agents(&self) -> MutexGuard<'_, Agents> {

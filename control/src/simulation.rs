@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::address_rest::{Due, Looks};
-use crate::ca::AuthorityRecord;
+use crate::ca::{AuthorityRecord, Notary};
 use crate::core::{Affected, Command, Readmitted, State, TellEchoes, TellMtu, Timestamp};
 use crate::kv::{Memory, Range, Row};
 use crate::metrics::CommitMetrics;
@@ -71,6 +71,16 @@ impl From<Status> for Ended {
     fn from(status: Status) -> Self {
         let refused = status.code() == tonic::Code::PermissionDenied;
         Self { reason: status.message().to_owned(), refused }
+    }
+}
+
+/// A copy of a store as it was.
+#[derive(Clone)]
+pub struct StoreCopy(Rows);
+
+impl std::fmt::Debug for StoreCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreCopy").finish_non_exhaustive()
     }
 }
 
@@ -127,6 +137,24 @@ impl SimulatedControl {
         Self::open(restored(&backup, &self.rows(), epoch, now.timestamp()), now)
     }
 
+    /// Copies the store's file.
+    ///
+    /// # Panics
+    /// When the store cannot be read.
+    #[must_use]
+    pub fn copy(&mut self) -> StoreCopy {
+        StoreCopy(self.rows())
+    }
+
+    /// The control plane that starts with a copy of the store in its place.
+    ///
+    /// # Panics
+    /// When the copy is no store.
+    #[must_use]
+    pub fn put_back(self, copy: &StoreCopy, now: Moment) -> Self {
+        Self::open(copy.0.clone(), now)
+    }
+
     fn rows(&mut self) -> Rows {
         self.engine.store().rows().unwrap_or_else(|error| panic!("the store: {error}"))
     }
@@ -137,7 +165,11 @@ impl SimulatedControl {
         let mut store = Store::new(Box::new(Memory::from(Range { revision: 1, rows })));
         let image = store.load().unwrap_or_else(|error| panic!("the store: {error}"));
         let generation = |meta: &Meta| Generation { epoch: meta.epoch, revision: meta.revision };
-        let directory = Directory::first(&image.state, generation(&image.meta));
+        let directory = Directory::first(
+            &image.state,
+            generation(&image.meta),
+            &Arc::new(Notary::of(&image.authority.key)),
+        );
         let series = prometheus::Registry::new();
         let (Ok(connected), Ok(metrics)) =
             (IntGauge::new("connected", "Connected agents."), CommitMetrics::new(&series))
@@ -227,6 +259,14 @@ impl SimulatedControl {
         let proof = Proof { key, issued };
         let opener = CertifiedHost::known(&node, addr, proof, &self.registry.directory())?;
         let (greeting, underlay, mtu) = read_hello(hello)?;
+        if let Some(outdone) = self.registry.outdone(&node, &greeting.held) {
+            // As random as can be here: another one each time.
+            let Generation { epoch, revision } = self.generation();
+            let epoch = epoch.wrapping_mul(1_000_003).wrapping_add(revision).max(1);
+            if let Err(error) = self.engine.begin_lifetime(&outdone, epoch, now.timestamp()) {
+                panic!("a store in memory takes everything: {error}");
+            }
+        }
         match placement(&self.registry, opener, &underlay, now.timestamp())? {
             Placement::Stay => {}
             Placement::Readmit(command) => {

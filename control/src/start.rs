@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::address_rest;
 use crate::api::{AdminApi, ControlApi, ReadApi, Standing};
-use crate::ca::{Authority, OwnCertificate};
+use crate::ca::{Authority, Notary, OwnCertificate};
 use crate::core::{Affected, State, Timestamp};
 use crate::fellows::Fellows;
 use crate::metrics::Metrics;
@@ -117,7 +117,8 @@ pub(crate) async fn assemble(config: &Config, ground: Ground) -> Result<Control,
     let tls = serve::config(&authority, own.clone(), provider.clone())?;
     let (unix, socket) = Socket::bind(&config.run_dir).await?;
 
-    let (registry, writer, stopped, (writable, watching)) = begin((store, folder), state, meta, &metrics)?;
+    let (registry, writer, stopped, (writable, watching)) =
+        begin((store, folder), (state, meta), authority.notary(), &metrics)?;
     let drain = Drain::new();
     let told = (writer.clone(), registry.clone(), metrics.clone());
     let context = context(told, &authority, drain.handle(), fellows.as_ref());
@@ -216,13 +217,13 @@ type Watched = (Writability, Vec<Task>);
 /// Starts the writer, with a registry that shows what it commits, and a watch over the store and its folder.
 fn begin(
     (store, folder): (Store, Option<PathBuf>),
-    state: State,
-    meta: Meta,
+    (state, meta): (State, Meta),
+    notary: &Arc<Notary>,
     metrics: &Metrics,
 ) -> Result<(Arc<Registry>, Writer, Stopped, Watched), Cause> {
     let generation = |meta: &Meta| Generation { epoch: meta.epoch, revision: meta.revision };
     metrics.commits.revision(meta.revision);
-    let directory = Directory::first(&state, generation(&meta));
+    let directory = Directory::first(&state, generation(&meta), notary);
     let registry = Registry::new(directory, metrics.agents_connected.clone(), clock());
     let shown = registry.clone();
     let publish: Publish = Box::new(move |state: &State, meta: &Meta, affected: &Affected| {

@@ -293,7 +293,8 @@ async fn a_restart_keeps_everything_and_sends_nothing_that_the_host_has() {
 
     let second = control(directory.path()).await;
     let host = host.elsewhere(second.local_addr()).await;
-    let applied = |network: &str| v1::Ack { network: network.into(), generation: state.generation };
+    let applied =
+        |network: &str| v1::Ack { network: network.into(), generation: state.generation, voucher: None };
     let mut stream = host.sync(vec![applied("shop"), applied("gone")]).await;
     // Neither the state again nor anything else but what is gone.
     assert_eq!(stream.next().await, Down::Gone(v1::NetworkGone { network: "gone".into() }));

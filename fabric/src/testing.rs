@@ -17,7 +17,7 @@ pub fn snapshot() -> NetworkSnapshot {
         subnet6: None,
         mtls: None,
     };
-    NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content: network.into() }
+    NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, network.into())
 }
 
 /// A block of addresses of `node`, or of services.

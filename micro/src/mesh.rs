@@ -69,7 +69,7 @@ pub(crate) fn report() -> Work {
 /// Snapshot of 1000 workloads as the bytes that a host gets.
 pub(crate) fn snapshot() -> Work {
     let generation = Generation { epoch: 1, revision: 1 };
-    let snapshot = NetworkSnapshot { generation, content: network() };
+    let snapshot = NetworkSnapshot::new(generation, network());
     Box::new(move || {
         black_box(v1::NetworkState::from(black_box(&snapshot)).encode_to_vec());
     })
@@ -109,7 +109,7 @@ impl ChangingNetwork {
         services.sort_by(|one, next| one.name.cmp(&next.name));
         let workloads = (0..endpoints).map(large_workload).collect();
         let content = NetworkContent { services: services.into(), workloads, ..network().network.into() };
-        let ready = NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content };
+        let ready = NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, content);
         let mut other = ready.clone();
         let changed = Workload { ready: false, ..ready.workloads[endpoints as usize / 2].clone() };
         other.workloads.set_by(|known| known.name.cmp(&changed.name), Some(changed.clone()));

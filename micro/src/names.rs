@@ -22,7 +22,7 @@ pub(crate) fn nobody() -> Work {
 
 fn answering(name: &[u8]) -> Work {
     let content = mesh::network();
-    let snapshot = NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content };
+    let snapshot = NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, content);
     let view = NameView { zones: vec![Arc::new(Zone::build(&snapshot))], own: vec![], balanced: true };
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
     // A question of type A and class IN (RFC 1035, section 4.1).

@@ -15,8 +15,8 @@ use sealane_base::shared_list::SharedList;
 use sealane_proto::document::{Document, ServiceDocument};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
-    Astray, Block, Difference, Edition, Egress, External, Network, NetworkChange, NetworkContent,
-    NetworkDelta, NetworkSnapshot, Node, OwnerFacts, Service, Totals, Workload,
+    Astray, Block, Difference, Digest, Edition, Egress, External, Network, NetworkChange, NetworkContent,
+    NetworkDelta, NetworkSnapshot, Node, OwnerFacts, Service, Totals, Voucher, Workload,
 };
 use sealane_proto::types::{
     Aliases, Check, ExternalAddr, Finding, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName,
@@ -215,9 +215,8 @@ fn content() -> impl Strategy<Value = NetworkContent> {
 fn states() -> impl Strategy<Value = Vec<NetworkSnapshot>> {
     vec(content(), 3).prop_map(|contents| {
         let name = contents[0].network.name.clone();
-        let told = |(index, content): (u64, NetworkContent)| NetworkSnapshot {
-            generation: Generation { epoch: 1, revision: 3 + 2 * index },
-            content: NetworkContent {
+        let told = |(index, content): (u64, NetworkContent)| {
+            let content = NetworkContent {
                 network: Network { name: name.clone(), ..content.network.clone() },
                 nodes: by_name(content.nodes, |node| node.name.clone()),
                 blocks: by_name(content.blocks, |block| block.range),
@@ -227,7 +226,10 @@ fn states() -> impl Strategy<Value = Vec<NetworkSnapshot>> {
                 reported: Some(content.reported.unwrap_or_default()),
                 placed: Some(content.placed.unwrap_or_default()),
                 ..content
-            },
+            };
+            let voucher = Some(Voucher { digest: Digest::of(&content), code: [7; 16] });
+            let generation = Generation { epoch: 1, revision: 3 + 2 * index };
+            NetworkSnapshot { generation, content, voucher }
         };
         (0..).zip(contents).map(told).collect()
     })
@@ -253,6 +255,7 @@ fn way(before: &NetworkSnapshot, after: &NetworkSnapshot) -> NetworkDelta {
         reported: Difference::of_maps(&reported, &newly_reported),
         mute: Difference::between(&mute(before), &mute(after), |node| node),
         placed: Difference::of_maps(&placed, &newly_placed),
+        voucher: after.voucher,
         ..NetworkDelta::new(
             after.network.name.clone(),
             before.generation.revision,
@@ -307,7 +310,9 @@ proptest! {
             revision,
             workloads: list(&workloads),
         });
-        let snapshot = NetworkSnapshot { generation: Generation { epoch, revision }, content };
+        let voucher = Voucher { digest: Digest::of(&content), code: [7; 16] };
+        let snapshot =
+            NetworkSnapshot { generation: Generation { epoch, revision }, content, voucher: Some(voucher) };
         assert_carried::<v1::NetworkState, NetworkSnapshot>(&snapshot);
     }
 
@@ -349,8 +354,31 @@ proptest! {
         let mut astray = first.clone();
         astray.content.network.name = "elsewhere".parse().unwrap();
         prop_assert_eq!(delta.applied(&astray), Err(Astray));
-        delta.totals.workloads += 1;
-        prop_assert_eq!(delta.applied(first), Err(Astray));
+        let mut other = delta.clone();
+        other.totals.workloads += 1;
+        prop_assert_eq!(other.applied(first), Err(Astray));
+        // As a control plane tells whose store was put back: the numbers are the same, and nothing else is.
+        let mut other = first.clone();
+        other.content.network.egress = Egress::from_denied(first.network.egress != Egress::Deny);
+        other.voucher = Some(Voucher { digest: Digest::of(&other.content), code: [7; 16] });
+        let led = delta.applied(&other);
+        prop_assert!(led == Err(Astray) || led == Ok(third.clone()), "{:?}", led);
+        delta.voucher = None;
+        let led = delta.applied(&other).unwrap();
+        prop_assert_eq!(led.voucher, None, "of an older control plane nothing is known");
+    }
+
+    #[test]
+    fn digests_are_of_contents_and_follow_changes(states in states()) {
+        let [first, second, _] = &*states else { panic!("three states") };
+        let delta = way(first, second);
+        prop_assert_eq!(delta.turned(Digest::of(&first.content), &first.content), Digest::of(&second.content));
+        let back = way(second, first);
+        prop_assert_eq!(back.turned(Digest::of(&second.content), &second.content), Digest::of(&first.content));
+        prop_assert_eq!(first.content == second.content, Digest::of(&first.content) == Digest::of(&second.content));
+        prop_assert_eq!(&first.clone().checked(), first);
+        let foreign = NetworkSnapshot { voucher: second.voucher, ..first.clone() }.checked();
+        prop_assert_eq!(foreign.voucher.is_some(), first.content == second.content);
     }
 
     #[test]

@@ -113,10 +113,8 @@ fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
         external: Default::default(),
     };
     let workloads = vec![server(plan)?, workload("web", CLIENT, None)?];
-    let network = NetworkSnapshot {
-        generation: Generation { epoch: 1, revision: 1 },
-        content: NetworkContent { services: [api].into(), workloads: workloads.into(), ..network.into() },
-    };
+    let content = NetworkContent { services: [api].into(), workloads: workloads.into(), ..network.into() };
+    let network = NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, content);
     Ok(Config {
         sequence: 1,
         trust_domain: "sealane".parse()?,

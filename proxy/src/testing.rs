@@ -48,7 +48,7 @@ pub(crate) fn config(own: Workload, services: Vec<Service>, workloads: Vec<Workl
     };
     let generation = Generation { epoch: 1, revision: 1 };
     let content = NetworkContent { services: services.into(), workloads: workloads.into(), ..network.into() };
-    let network = NetworkSnapshot { generation, content };
+    let network = NetworkSnapshot::new(generation, content);
     Config {
         sequence: 1,
         trust_domain: "sealane".parse().unwrap(),

@@ -168,10 +168,11 @@ impl Host {
         let channel = control_channel(address, identity, &self.provider).await;
         let channel = channel.map_err(|error| Ended::Failed(error.to_string()))?;
         let (up, outgoing) = mpsc::channel(16);
-        let acks = self
-            .applied
-            .iter()
-            .map(|(network, &generation)| v1::Ack { network: network.clone(), generation: Some(generation) });
+        let acks = self.applied.iter().map(|(network, &generation)| v1::Ack {
+            network: network.clone(),
+            generation: Some(generation),
+            voucher: None,
+        });
         say(&up, message::hello(underlay.clone(), acks.collect(), self.instance)).await?;
         let mut client = ControlClient::new(channel.clone()).max_decoding_message_size(LARGEST);
         let refused = |status: Status| Ended::Failed(status.message().to_owned());

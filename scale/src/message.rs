@@ -134,7 +134,7 @@ pub(crate) fn report(report: v1::Report) -> v1::AgentMessage {
 
 /// The acknowledgement of a network's generation.
 pub(crate) fn ack(network: String, generation: v1::Generation) -> v1::AgentMessage {
-    up(Up::Ack(v1::Ack { network, generation: Some(generation) }))
+    up(Up::Ack(v1::Ack { network, generation: Some(generation), voucher: None }))
 }
 
 /// The word of a host that has not got what a delta leads on from.

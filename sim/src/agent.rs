@@ -8,7 +8,7 @@ use sealane_agent::simulation::{Ending, Id, NotAdmitted, SimulatedHost, Wish};
 use sealane_control::core::{CarryNetwork, LeaseAhead, Timestamp};
 use sealane_control::simulation::{CallingHost, Moment, SimulatedControl};
 use sealane_proto::client::LinkEvent;
-use sealane_proto::client::uplink::{Uplink, ack, events, recalls};
+use sealane_proto::client::uplink::{Uplink, ack, events, held, recalls};
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{Node, Workload};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
@@ -150,6 +150,7 @@ impl Agent {
             // As hosts of versions before did.
             takes_deltas: !self.name.as_str().ends_with('3'),
             instance: self.instance,
+            held: held(&self.host.carried()),
             ..v1::Hello::default()
         };
         let addr = SocketAddr::new(node.underlay.first().to_ip(), 40_000);

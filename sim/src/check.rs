@@ -167,7 +167,7 @@ impl World {
     pub(crate) fn check_told(&mut self, host: u8) -> Result<(), String> {
         let Some(agent) = self.agents.get_mut(&host) else { return Ok(()) };
         let durable = self.control.generation();
-        if let Some(network) = agent.host.followed().astray.first() {
+        if let Some(network) = agent.host.followed().astray.first().filter(|_| !self.was_put_back) {
             return Err(format!("{} cannot follow what it is told of {network}", agent.name));
         }
         for Told { network, generation, is_for_it } in std::mem::take(&mut agent.fresh) {

@@ -69,6 +69,8 @@ pub enum Step {
     Backup,
     /// Somebody restores the backup.
     Restore,
+    /// Somebody puts the store's file back, as it was when the backup was taken.
+    PutBack,
     /// Seconds pass.
     Wait(u8),
     /// Hours pass.
@@ -123,6 +125,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::KillControl),
         1 => Just(Step::Backup),
         1 => Just(Step::Restore),
+        1 => Just(Step::PutBack),
         2 => prop_oneof![1_u8..10, 55_u8..70].prop_map(Step::Wait),
         1 => (1_u8..20).prop_map(Step::Hours),
         2 => Just(Step::Upkeep),

@@ -7,7 +7,7 @@ use sealane_agent::simulation::{Id, Wish};
 use sealane_control::core::{
     CreateNetwork, CreateToken, DrainNode, GrowNetwork, JoinNode, RemoveNetwork, RemoveNode, RemoveService,
 };
-use sealane_control::simulation::{Moment, SimulatedControl};
+use sealane_control::simulation::{Moment, SimulatedControl, StoreCopy};
 use sealane_proto::resource::{Edition, Egress, Node};
 use sealane_proto::token::TokenSecret;
 use sealane_proto::types::{Generation, NetworkName, NodeName};
@@ -24,6 +24,7 @@ pub struct World {
     pub(crate) now: Moment,
     pub(crate) step: u64,
     backup: Option<Vec<u8>>,
+    copy: Option<StoreCopy>,
     epochs: u64,
     keys: u8,
     tokens: u32,
@@ -33,6 +34,8 @@ pub struct World {
     pub(crate) created: BTreeMap<NetworkName, u64>,
     /// True once a store was restored: from then on hosts may hold what control does not know.
     pub(crate) restored: bool,
+    /// True once a store was put back: from then on hosts may be told what does not follow from what they have.
+    pub(crate) was_put_back: bool,
     /// The newest generation that each host was told of each network.
     pub(crate) told: BTreeMap<(NodeName, NetworkName), Generation>,
     /// The newest generation that each host has acknowledged of each network.
@@ -80,12 +83,14 @@ impl World {
             now,
             step: 0,
             backup: None,
+            copy: None,
             epochs: 1,
             keys: 0,
             tokens: 0,
             incarnations: BTreeMap::new(),
             created: BTreeMap::new(),
             restored: false,
+            was_put_back: false,
             told: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             channels: Channels::default(),
@@ -204,7 +209,11 @@ impl World {
             }
             Step::KillAgent(host, gone) => self.kill(host, gone),
             Step::KillControl => self.replace_control(|control| control.restarted(now)),
-            Step::Backup => self.backup = Some(self.control.backup(now)),
+            Step::Backup => {
+                self.backup = Some(self.control.backup(now));
+                self.copy = Some(self.control.copy());
+            }
+            Step::PutBack => self.put_back(),
             Step::Restore => self.restore(),
             Step::Wait(seconds) => self.pass(seconds.into()),
             Step::Hours(hours) => self.pass(3_600 * u64::from(hours)),
@@ -234,6 +243,16 @@ impl World {
             let (epoch, now) = (self.epochs, self.now);
             self.replace_control(|control| control.restored(&backup, epoch, now));
             self.restored = true;
+        }
+    }
+
+    fn put_back(&mut self) {
+        if let Some(copy) = self.copy.clone() {
+            let now = self.now;
+            self.replace_control(|control| control.put_back(&copy, now));
+            (self.restored, self.was_put_back) = (true, true);
+            // It tells numbers again that it has told before.
+            self.told.clear();
         }
     }
 

@@ -186,5 +186,6 @@ pub(crate) fn network_from_bytes(bytes: &[u8]) -> Result<(NetworkSnapshot, BTree
     let message = v1::NetworkState::decode(bytes).map_err(|error| fail(&error))?;
     let offers = OffersMessage::decode(bytes).map_err(|error| fail(&error))?;
     let offered = offers.offered.iter().map(|range| range.parse()).collect::<Result<_, _>>();
-    Ok((message.try_into().map_err(|error| fail(&error))?, offered.map_err(|error| fail(&error))?))
+    let snapshot = NetworkSnapshot::try_from(message).map_err(|error| fail(&error))?.checked();
+    Ok((snapshot, offered.map_err(|error| fail(&error))?))
 }

@@ -122,7 +122,7 @@ impl Mesh {
     pub(crate) fn accept(&mut self, snapshot: NetworkSnapshot) -> bool {
         let name = snapshot.network.name.clone();
         let known = self.networks.get(&name);
-        if known.is_some_and(|known| !snapshot.generation.replaces(known.snapshot.generation)) {
+        if known.is_some_and(|known| !snapshot.replaces(&known.snapshot)) {
             return false;
         }
         self.words.dismiss(known.map(|known| &known.snapshot.content), &snapshot.content);

@@ -71,7 +71,7 @@ impl Feed {
                 let addresses = scope.addresses().clone();
                 let service = own.service.as_ref().and_then(|name| service(snapshot, name)).cloned();
                 let portion = Portion { addresses, service };
-                (NetworkSnapshot { generation, content }.into(), Some(portion))
+                (NetworkSnapshot::new(generation, content).into(), Some(portion))
             }
         };
         Some(Down::Config(Box::new(Config {

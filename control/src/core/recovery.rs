@@ -49,6 +49,17 @@ pub struct Removal {
     pub at: Timestamp,
 }
 
+/// A host was told what a store does not know, which is an earlier copy therefore: a file or a disk was put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdone {
+    /// The host.
+    pub node: NodeName,
+    /// The generation of what it was told.
+    pub heard: Generation,
+    /// The generation from which the store has gone its own way, or an earlier one.
+    pub from: Generation,
+}
+
 impl Recovery {
     /// The recovery of a state that a backup of these lifetimes holds.
     #[must_use]
@@ -63,6 +74,28 @@ impl Recovery {
             networks: networks.collect(),
             ..Self::default()
         }
+    }
+
+    /// The recovery of a store that is an earlier copy, with what an earlier one in it says that still counts.
+    ///
+    /// When the copy was taken is not known: after the last host in it joined.
+    #[must_use]
+    pub fn of_copy(Outdone { heard, from, .. }: &Outdone, now: Timestamp, state: &State) -> Self {
+        let taken = state.nodes.values().map(|record| record.joined).max().unwrap_or_default();
+        let mut recovery = Self::new(*from, taken, now, state);
+        recovery.epochs.insert(heard.epoch);
+        if let Some(before) = &state.recovery {
+            recovery.epochs.extend(&before.epochs);
+            recovery.readmitted.clone_from(&before.readmitted);
+            recovery.removed.clone_from(&before.removed);
+        }
+        recovery
+    }
+
+    /// Returns true if a store knows that hosts may have state of this lifetime.
+    #[must_use]
+    pub fn follows(&self, epoch: u64) -> bool {
+        self.epochs.contains(&epoch)
     }
 
     /// Returns true if hosts are believed no longer.

@@ -76,21 +76,19 @@ impl State {
         let state = self.networks.get(name)?;
         let NetworkHosts { nodes, blocks, revoked, drained, placed, mute, carriers } = self.hosts_of(state);
         let told = |name: &NodeName| Some((name.clone(), state.word(name)?));
-        Some(NetworkSnapshot {
-            generation: Generation { epoch, revision: state.changed },
-            content: NetworkContent {
-                network: state.network.clone(),
-                nodes,
-                blocks,
-                services: state.services.values().cloned().collect(),
-                workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
-                revoked,
-                drained,
-                reported: Some(carriers.iter().filter_map(told).collect()),
-                placed: Some(placed),
-                mute: Some(mute),
-            },
-        })
+        let content = NetworkContent {
+            network: state.network.clone(),
+            nodes,
+            blocks,
+            services: state.services.values().cloned().collect(),
+            workloads: state.workloads.values().map(|workload| self.offered(workload)).collect(),
+            revoked,
+            drained,
+            reported: Some(carriers.iter().filter_map(told).collect()),
+            placed: Some(placed),
+            mute: Some(mute),
+        };
+        Some(NetworkSnapshot::new(Generation { epoch, revision: state.changed }, content))
     }
 
     /// Builds what the hosts that carry a network are told of each other.

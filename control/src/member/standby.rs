@@ -59,7 +59,8 @@ impl Known {
     pub(super) fn of(authority: Arc<Authority>, state: &State, meta: &Meta) -> Result<Self, Cause> {
         let generation = Generation { epoch: meta.epoch, revision: meta.revision };
         let connected = Metrics::new()?.agents_connected;
-        let registry = Registry::new(Directory::first(state, generation), connected, clock());
+        let registry =
+            Registry::new(Directory::first(state, generation, authority.notary()), connected, clock());
         Ok(Self { authority, registry })
     }
 }

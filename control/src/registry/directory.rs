@@ -7,6 +7,7 @@ use sealane_proto::identity::{Principal, SerialPrefix};
 use sealane_proto::types::{Generation, NetworkName, NodeName, ServiceName};
 
 use super::published::PublishedNetwork;
+use crate::ca::Notary;
 use crate::core::{Affected, NodeRecord, RemovedNode, State, TokenRecord};
 
 /// Everything committed at one generation. Immutable.
@@ -24,12 +25,15 @@ pub(crate) struct Directory {
     pub(crate) resting: BTreeSet<NetworkName>,
     /// The tokens.
     pub(crate) tokens: Arc<BTreeMap<String, TokenRecord>>,
+    /// Vouches for what hosts are told.
+    pub(crate) notary: Arc<Notary>,
 }
 
 impl Directory {
     /// The directory of a state without a past.
-    pub(crate) fn first(state: &State, generation: Generation) -> Self {
-        Self::default().next(state, generation, &Affected::all(state.networks.keys().cloned()))
+    pub(crate) fn first(state: &State, generation: Generation, notary: &Arc<Notary>) -> Self {
+        let nothing = Self { notary: notary.clone(), ..Self::default() };
+        nothing.next(state, generation, &Affected::all(state.networks.keys().cloned()))
     }
 
     /// The directory after changes that affected this much of the state.
@@ -42,8 +46,8 @@ impl Directory {
                 continue;
             };
             let published = match next.networks.get(name) {
-                Some(old) => old.next(state, known, (generation, touched)),
-                None => Some(PublishedNetwork::first(state, known, generation.epoch)),
+                Some(old) => old.next(state, known, (generation, touched), &self.notary),
+                None => Some(PublishedNetwork::first(state, known, generation.epoch, &self.notary)),
             };
             if let Some(published) = published {
                 next.networks.insert(name.clone(), Arc::new(published));

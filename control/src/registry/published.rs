@@ -7,16 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
+use ipnet::Ipv4Net;
 use prost::Message as _;
 use rpds::RedBlackTreeMapSync;
 use sealane_base::mutex::lock;
+use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
-    AddressSpace, Difference, Edition, Network, NetworkContent, NetworkDelta, NetworkSnapshot, Node, Service,
-    Totals, Workload,
+    AddressSpace, Block, Difference, Digest, Edition, Network, NetworkContent, NetworkDelta, NetworkSnapshot,
+    Node, Rows, Service, Totals, Voucher, Workload, find,
 };
 use sealane_proto::types::{Generation, NodeName, ServiceName, WorkloadName};
 use sealane_proto::wire::v1;
 
+use crate::ca::Notary;
 use crate::core::{NetworkHosts, NetworkState, State, Touched};
 
 /// Number of generations from which there is a way to the newest one.
@@ -29,6 +32,8 @@ const SHORT: usize = 16;
 pub(crate) struct PublishedNetwork {
     /// The generation at which it came to be so.
     pub(crate) generation: Generation,
+    /// The word for it that hosts are given.
+    pub(super) voucher: Voucher,
     network: Arc<Network>,
     hosts: Arc<NetworkHosts>,
     services: RedBlackTreeMapSync<ServiceName, Service>,
@@ -44,12 +49,14 @@ pub(crate) struct PublishedNetwork {
 
 impl PublishedNetwork {
     /// The network of a state, without a past.
-    pub(super) fn first(state: &State, known: &NetworkState, epoch: u64) -> Self {
+    pub(super) fn first(state: &State, known: &NetworkState, epoch: u64, notary: &Notary) -> Self {
         let hosts = state.hosts_of(known);
         let word = |node: &NodeName| Some((node.clone(), known.word(node)?));
         let workloads = known.workloads.values().map(|workload| state.offered(workload));
-        Self {
-            generation: Generation { epoch, revision: known.changed },
+        let generation = Generation { epoch, revision: known.changed };
+        let mut first = Self {
+            generation,
+            voucher: notary.vouch(&known.network.name, generation, Digest::default()),
             network: Arc::new(known.network.clone()),
             services: known.services.iter().map(|(name, service)| (name.clone(), service.clone())).collect(),
             workloads: workloads.map(|workload| (workload.name.clone(), workload)).collect(),
@@ -58,7 +65,9 @@ impl PublishedNetwork {
             log: VecDeque::new(),
             state: OnceLock::new(),
             ways: Mutex::default(),
-        }
+        };
+        first.voucher = notary.vouch(&known.network.name, generation, Digest::of(&first.content()));
+        first
     }
 
     /// The network after changes that touched this much of it; `None` if hosts are told the same as before.
@@ -67,14 +76,17 @@ impl PublishedNetwork {
         state: &State,
         known: &NetworkState,
         (generation, touched): (Generation, &Touched),
+        notary: &Notary,
     ) -> Option<Self> {
-        if touched.all || generation.epoch != self.generation.epoch {
-            let anew = Self::first(state, known, generation.epoch);
+        let epoch = generation.epoch;
+        if touched.all || epoch != self.generation.epoch {
+            let anew = Self::first(state, known, epoch, notary);
             let same = anew.hosts.carriers == self.hosts.carriers && anew.content() == self.content();
-            return (!same).then_some(anew);
+            return (!same || epoch != self.generation.epoch).then_some(anew);
         }
         let mut next = Self {
             generation,
+            voucher: self.voucher,
             network: self.network.clone(),
             hosts: self.hosts.clone(),
             services: self.services.clone(),
@@ -85,7 +97,8 @@ impl PublishedNetwork {
             ways: Mutex::default(),
         };
         let name = self.network.name.clone();
-        let mut delta = NetworkDelta::new(name, self.generation.revision, generation, Totals::default());
+        let mut delta =
+            NetworkDelta::new(name.clone(), self.generation.revision, generation, Totals::default());
         if touched.hosts {
             next.follow_hosts(state, known, &mut delta);
         }
@@ -93,7 +106,8 @@ impl PublishedNetwork {
         if delta.len() == 0 && Arc::ptr_eq(&next.hosts.carriers, &self.hosts.carriers) {
             return None;
         }
-        delta.totals = next.totals();
+        next.voucher = notary.vouch(&name, generation, delta.turned(self.voucher.digest, self));
+        (delta.totals, delta.voucher) = (next.totals(), Some(next.voucher));
         next.note(delta);
         Some(next)
     }
@@ -211,7 +225,7 @@ impl PublishedNetwork {
 
     /// Copies all of it.
     pub(crate) fn snapshot(&self) -> NetworkSnapshot {
-        NetworkSnapshot { generation: self.generation, content: self.content() }
+        NetworkSnapshot { generation: self.generation, content: self.content(), voucher: Some(self.voucher) }
     }
 
     /// The state as [`v1::NetworkState`] on the wire, the same bytes for every host.
@@ -236,6 +250,48 @@ impl PublishedNetwork {
         let mut way = NetworkDelta::clone(rest.next()?);
         rest.for_each(|later| way.extend(later));
         Some(v1::NetworkDelta::from(&way).encode_to_vec().into())
+    }
+}
+
+impl Rows for PublishedNetwork {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn node(&self, name: &NodeName) -> Option<&Node> {
+        find(&self.hosts.nodes, name, |node| &node.name)
+    }
+
+    fn block(&self, range: &Ipv4Net) -> Option<&Block> {
+        find(&self.hosts.blocks, range, |block| &block.range)
+    }
+
+    fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    fn workload(&self, name: &WorkloadName) -> Option<&Workload> {
+        self.workloads.get(name)
+    }
+
+    fn revoked(&self, serial: &SerialPrefix) -> Option<&SerialPrefix> {
+        find(&self.hosts.revoked, serial, |serial| serial)
+    }
+
+    fn drained(&self, name: &NodeName) -> Option<&NodeName> {
+        find(&self.hosts.drained, name, |node| node)
+    }
+
+    fn reported(&self, name: &NodeName) -> Option<&Edition> {
+        self.words.get(name)
+    }
+
+    fn mute(&self, name: &NodeName) -> Option<&NodeName> {
+        find(&self.hosts.mute, name, |node| node)
+    }
+
+    fn placed(&self, name: &NodeName) -> Option<&Edition> {
+        self.hosts.placed.get(name)
     }
 }
 

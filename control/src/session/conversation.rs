@@ -87,6 +87,7 @@ impl Conversation {
         if greeting.recalls {
             outbox.hold();
         }
+        stream.desired.borrow().contradicts(&greeting.held).for_each(|network| outbox.misses(network));
         outbox.push(Down::Welcome(v1::Welcome {
             protocol: greeting.protocol,
             version: VERSION.to_owned(),
@@ -148,6 +149,11 @@ impl Conversation {
         let (node, directory) = (&self.node, || self.registry.directory());
         if desired.replaced {
             return Some(Status::aborted(format!("another stream of node {node} has taken over")));
+        }
+        if desired.outlived {
+            return Some(Status::unavailable(
+                "the store was an earlier copy, and a new lifetime of the mesh's state has begun: connect again",
+            ));
         }
         let displaced = desired.displaced.then(|| displaced(&directory(), node));
         displaced.or_else(|| desired.removed.then(|| not_a_node(&directory(), node, Some(self.key))))

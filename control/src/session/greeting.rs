@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use sealane_base::text::one_line;
 use sealane_proto::resource::{Edition, Node};
 use sealane_proto::types::{Generation, Mtu, NameError, NetworkName, NodeName, UnderlayAddrs};
-use sealane_proto::wire::{agree, v1};
+use sealane_proto::wire::{WireError, agree, v1};
 use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 use v1::agent_message::Message as Up;
@@ -14,9 +14,9 @@ use v1::agent_message::Message as Up;
 use super::{Context, NETWORKS};
 use crate::VERSION;
 use crate::core::{
-    Actor, Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp, ToldPlace,
+    Actor, Outdone, Readmit, Readmitted, Relocate, Relocated, TellEchoes, TellMtu, Timestamp, ToldPlace,
 };
-use crate::registry::Registry;
+use crate::registry::{Held, Registry};
 use crate::serve::{CertifiedHost, Proof};
 use crate::status::{not_a_node, status_of};
 
@@ -33,6 +33,8 @@ pub(crate) struct Greeting {
     pub(crate) applied: BTreeMap<NetworkName, Generation>,
     pub(super) recalls: bool,
     pub(super) takes_deltas: bool,
+    /// The newest states that it was told.
+    pub(crate) held: Held,
     pub(crate) instance: Option<u64>,
     pub(super) metrics_port: Option<u16>,
     /// True if the host answers echoes.
@@ -73,6 +75,9 @@ pub(super) async fn greet(
     context.metrics.message("hello", "up");
     let (greeting, underlay, mtu) = read(hello)?;
     let node = opener.node.clone();
+    if let Some(outdone) = context.registry.outdone(&node, &greeting.held) {
+        begin_lifetime(context, outdone).await?;
+    }
     match placement(&context.registry, opener, &underlay, SystemTime::now().into())? {
         Placement::Stay => {}
         Placement::Readmit(command) => readmit(context, command).await?,
@@ -102,13 +107,14 @@ pub(crate) fn read(hello: v1::Hello) -> Result<(Greeting, ToldUnderlay, Option<M
     if hello.applied.len() > NETWORKS {
         return Err(Status::invalid_argument(format!("Hello.applied names more than {NETWORKS} networks")));
     }
+    let held = held(hello.held)?;
     let applied = hello.applied.into_iter().map(acknowledgement).collect::<Result<_, _>>()?;
     let metrics_port = u16::try_from(hello.metrics_port).ok().filter(|&port| port != 0);
     let instance = Some(hello.instance).filter(|&instance| instance != 0);
     let (version, recalls, echoes) = (hello.version, hello.recalls, hello.echoes);
     let takes_deltas = hello.takes_deltas;
     let greeting =
-        Greeting { version, protocol, applied, recalls, takes_deltas, instance, metrics_port, echoes };
+        Greeting { version, protocol, applied, recalls, takes_deltas, held, instance, metrics_port, echoes };
     let placed = Edition { incarnation: hello.place_incarnation, revision: hello.place_revision };
     let placed = Some(placed).filter(|placed| *placed != Edition::default());
     let underlay = ToldUnderlay { first: hello.underlay, other: hello.underlay_other, placed };
@@ -179,6 +185,20 @@ pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<
     })
 }
 
+/// The store is an earlier copy: a new lifetime begins, unless one has meanwhile.
+async fn begin_lifetime(context: &Context, outdone: Outdone) -> Result<(), Status> {
+    if context.writer.begin_lifetime(outdone.clone()).await.map_err(status_of)? {
+        let Outdone { node, heard, from } = &outdone;
+        tracing::warn!(
+            %node, %heard, store = %from,
+            "a host was told what the store does not know, which is an earlier copy therefore: a new lifetime begins, and hosts \
+             tell what they have"
+        );
+        context.registry.note_outdone(outdone, SystemTime::now().into());
+    }
+    Ok(())
+}
+
 async fn readmit(context: &Context, command: Readmit) -> Result<(), Status> {
     let (node, at, key) = (command.node.name.clone(), command.node.underlay, command.key);
     match context.writer.submit(Actor::Host(node.clone()), command).await.map_err(status_of)? {
@@ -213,6 +233,22 @@ pub(crate) fn warn_displaced(displaced: Option<NodeName>, underlay: UnderlayAddr
         "another host has come with the underlay address of this one, which was away: nothing is sent to it until it comes \
          with its own"
     );
+}
+
+/// Reads the states that an agent was told; those that nobody vouches for say nothing.
+fn held(told: Vec<v1::Ack>) -> Result<Held, Status> {
+    if told.len() > NETWORKS {
+        return Err(Status::invalid_argument(format!("Hello.held names more than {NETWORKS} networks")));
+    }
+    let mut held = Held::new();
+    for mut ack in told {
+        let Some(voucher) = ack.voucher.take() else { continue };
+        let bad = |error: WireError| Status::invalid_argument(one_line(&format!("Hello.held: {error}"), 512));
+        let voucher = voucher.try_into().map_err(bad)?;
+        let (network, generation) = acknowledgement(ack)?;
+        held.insert(network, (generation, voucher));
+    }
+    Ok(held)
 }
 
 pub(super) fn acknowledgement(ack: v1::Ack) -> Result<(NetworkName, Generation), Status> {

@@ -199,7 +199,7 @@ mod tests {
         for (name, changed) in networks {
             state.apply(&Change::put(NetworkRecord { network: network(name), changed: *changed }));
         }
-        let networks = Directory::first(&state, at(9)).networks;
+        let networks = Directory::first(&state, at(9), &Default::default()).networks;
         DesiredState { networks, settled, ..DesiredState::default() }
     }
 
@@ -280,7 +280,7 @@ mod tests {
     fn turned(times: u64) -> Vec<DesiredState> {
         let mut state = State::default();
         state.apply(&Change::put(NetworkRecord { network: network("shop"), changed: 5 }));
-        let mut directory = Directory::first(&state, at(5));
+        let mut directory = Directory::first(&state, at(5), &Default::default());
         let mut all = vec![];
         for revision in 6..6 + times {
             all.push(DesiredState { networks: directory.networks.clone(), ..DesiredState::default() });

@@ -10,7 +10,7 @@ use sealane_proto::wire::v1;
 use tokio::sync::oneshot;
 
 use super::{Meta, Store, SubmitError, WriteError, history, rows};
-use crate::core::{Actor, Affected, Change, Command, State, Timestamp, entries};
+use crate::core::{Actor, Affected, Change, Command, Outdone, Recovery, State, Timestamp, entries};
 use crate::kv::{Limits, Write};
 use crate::metrics::CommitMetrics;
 
@@ -271,6 +271,31 @@ impl Engine {
         self.meta = meta;
         self.state.stamp(affected.networks.keys(), self.meta.revision);
         (self.publish)(&self.state, &self.meta, &affected);
+        Ok(true)
+    }
+
+    /// Lets a new lifetime begin in a store that is an earlier copy: hosts drop what they were told, and tell what the store does not
+    /// know. False if that has happened already.
+    pub(crate) fn begin_lifetime(
+        &mut self,
+        outdone: &Outdone,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<bool, WriteError> {
+        self.ensure_certain()?;
+        let follows = |recovery: &Recovery| recovery.follows(outdone.heard.epoch);
+        if outdone.from.epoch != self.meta.epoch || self.state.recovery.as_ref().is_some_and(follows) {
+            return Ok(false);
+        }
+        let change = Change::put(Recovery::of_copy(outdone, now, &self.state));
+        let meta = Meta { epoch, revision: self.meta.revision + 1, ..self.meta.clone() };
+        let started = Instant::now();
+        self.store.commit(&meta, vec![rows::change(&change)], (now, vec![]))?;
+        self.metrics.committed(started.elapsed(), meta.revision);
+        self.state.apply(&change);
+        self.meta = meta;
+        let networks = self.state.networks.keys().cloned();
+        (self.publish)(&self.state, &self.meta, &Affected::all(networks.collect::<BTreeSet<_>>()));
         Ok(true)
     }
 

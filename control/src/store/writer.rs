@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{self, Engine, Health, Job, Publish};
+use super::open;
 use super::{Meta, Rows, Store, WriteError};
-use crate::core::{Actor, Command, State, Timestamp};
+use crate::core::{Actor, Command, Outdone, State, Timestamp};
 use crate::kv::Failure;
 use crate::metrics::CommitMetrics;
 
@@ -53,6 +54,8 @@ pub(crate) enum SubmitError<R: std::error::Error> {
 enum Message {
     Job(Box<dyn Job>),
     Read(Box<dyn FnOnce(&mut Store) + Send>),
+    /// Does something that is no command.
+    Turn(Box<dyn FnOnce(&mut Engine, Timestamp) + Send>),
     /// Asks whether the store can be written again.
     Probe,
     Stop,
@@ -139,6 +142,20 @@ impl Writer {
         answer.map_err(|error| SubmitError::Commit(error.into()))
     }
 
+    /// Lets a new lifetime begin in a store that is an earlier copy; false if that has happened already.
+    ///
+    /// # Errors
+    /// When it cannot be written, or control ends.
+    pub(crate) async fn begin_lifetime(&self, outdone: Outdone) -> Result<bool, SubmitError<Infallible>> {
+        let (reply, answer) = oneshot::channel();
+        let turn = Box::new(move |engine: &mut Engine, now: Timestamp| {
+            // The sender may have gone.
+            let _ = reply.send(engine.begin_lifetime(&outdone, open::new_epoch(), now));
+        });
+        self.queue.send(Message::Turn(turn)).await.map_err(|_| SubmitError::Stopped)?;
+        answer.await.map_err(|_| SubmitError::Stopped)?.map_err(SubmitError::Commit)
+    }
+
     /// Lets the writer find out whether the store can be written again, if it could not: [`Health`] tells.
     pub(crate) async fn probe(&self) {
         // An error means that it has ended.
@@ -156,16 +173,17 @@ impl Writer {
 fn run(mut engine: Engine, clock: fn() -> Timestamp, mut queue: mpsc::Receiver<Message>) {
     let mut open = true;
     while open {
-        let (mut batch, mut reads, mut probed) = (vec![], vec![], false);
+        let (mut batch, mut reads, mut turns, mut probed) = (vec![], vec![], vec![], false);
         let mut next = queue.blocking_recv();
         open = loop {
             match next {
                 Some(Message::Job(job)) => batch.push(job),
                 Some(Message::Read(read)) => reads.push(read),
+                Some(Message::Turn(turn)) => turns.push(turn),
                 Some(Message::Probe) => probed = engine.health().problem().is_some(),
                 Some(Message::Stop) | None => break false,
             }
-            if batch.len() + reads.len() == BATCH {
+            if batch.len() + reads.len() + turns.len() == BATCH {
                 break true;
             }
             match queue.try_recv() {
@@ -175,6 +193,7 @@ fn run(mut engine: Engine, clock: fn() -> Timestamp, mut queue: mpsc::Receiver<M
             }
         };
         engine.handle_batch(batch, clock(), probed);
+        turns.into_iter().for_each(|turn| turn(&mut engine, clock()));
         reads.into_iter().for_each(|read| read(engine.store()));
     }
 }

@@ -212,7 +212,7 @@ impl Stream {
 
     pub(crate) async fn ack(&self, state: &v1::NetworkState) {
         let network = state.network.as_ref().unwrap().name.clone();
-        self.send(Up::Ack(v1::Ack { network, generation: state.generation })).await;
+        self.send(Up::Ack(v1::Ack { network, generation: state.generation, voucher: None })).await;
     }
 
     async fn message(&mut self) -> Result<Option<v1::ControlMessage>, Status> {

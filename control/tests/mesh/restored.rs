@@ -74,6 +74,7 @@ async fn a_host_that_joined_after_the_backup_comes_back_with_all_that_it_has() {
     let applied = known.iter().map(|state| v1::Ack {
         network: state.network.as_ref().unwrap().name.clone(),
         generation: state.generation,
+        voucher: None,
     });
     let mut stream = two.open(hello("192.0.2.2", applied.collect())).await;
     assert_eq!(welcomed(&mut stream).await, restored.epoch);
@@ -114,7 +115,7 @@ async fn a_host_that_is_removed_before_it_comes_back_is_refused_and_revoked_when
     let second = control(directory.path()).await;
 
     let one = one.elsewhere(second.local_addr()).await;
-    let applied = v1::Ack { network: "shop".into(), generation: known.generation };
+    let applied = v1::Ack { network: "shop".into(), generation: known.generation, voucher: None };
     let mut stream = one.open(hello("192.0.2.1", vec![applied])).await;
     welcomed(&mut stream).await;
     stream.send(Up::Recall(v1::Recall { networks: vec![known], last: true })).await;

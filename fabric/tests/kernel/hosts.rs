@@ -176,16 +176,14 @@ impl Hosts {
             mtu: None,
         };
         let local = self.a.local.iter().chain(&self.b.local);
-        Arc::new(NetworkSnapshot {
-            generation: Generation { epoch: 1, revision: 1 },
-            content: NetworkContent {
-                nodes: vec![node(&self.a, 1), node(&self.b, 2)],
-                // Addresses that are kept for services.
-                blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
-                workloads: local.map(|local| local.workload.clone()).collect(),
-                ..self.network.clone().into()
-            },
-        })
+        let content = NetworkContent {
+            nodes: vec![node(&self.a, 1), node(&self.b, 2)],
+            // Addresses that are kept for services.
+            blocks: vec![Block { node: None, range: "10.42.7.0/24".parse().unwrap() }],
+            workloads: local.map(|local| local.workload.clone()).collect(),
+            ..self.network.clone().into()
+        };
+        Arc::new(NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, content))
     }
 
     /// Brings both hosts to what control would say now.

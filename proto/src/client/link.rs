@@ -345,6 +345,7 @@ impl Session<'_> {
     fn hello(&mut self, applied: &BTreeMap<NetworkName, Generation>) -> v1::Hello {
         let Whereabouts { underlay, edition } = *self.inputs.place.borrow();
         let (underlay, underlay_other) = underlay.to_wire();
+        let held = uplink::held(&self.inputs.carried.borrow());
         v1::Hello {
             protocol: PROTOCOL,
             version: self.inputs.version.clone(),
@@ -357,6 +358,7 @@ impl Session<'_> {
             place_revision: edition.revision,
             recalls: true,
             takes_deltas: true,
+            held,
             mtu: self.mtu(),
             instance: self.inputs.instance,
             echoes: true,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use v1::control_message::Message as Down;
 use super::clock::ClockPair;
 use super::ending::LONGEST_REASON;
 use super::link::{CarriedNetworks, Followed, LinkEvent, LinkReport, Rejection};
+use crate::resource::{NetworkSnapshot, Voucher};
 use crate::types::{Generation, NameError, NetworkName};
 use crate::wire::v1;
 
@@ -97,7 +99,8 @@ pub fn events(message: v1::ControlMessage, now: SystemTime) -> Result<Vec<LinkEv
             lost.into_iter().chain(clocks).collect()
         }
         Some(Down::State(state)) => {
-            vec![LinkEvent::State(Box::new(network_state(state)?.try_into().map_err(|error| bad(&error))?))]
+            let state = NetworkSnapshot::try_from(network_state(state)?).map_err(|error| bad(&error))?;
+            vec![LinkEvent::State(Box::new(state.checked()))]
         }
         Some(Down::Delta(delta)) => {
             let delta = v1::NetworkDelta::decode(delta).map_err(|error| bad(&error))?;
@@ -127,7 +130,18 @@ fn rejection(refusal: v1::Refusal) -> Result<Rejection, NameError> {
 /// The acknowledgement of a network's generation.
 #[must_use]
 pub fn ack(network: &NetworkName, generation: Generation) -> v1::Ack {
-    v1::Ack { network: network.to_string(), generation: Some(generation.into()) }
+    v1::Ack { network: network.to_string(), generation: Some(generation.into()), voucher: None }
+}
+
+/// The newest states that a host was told, as its hello names them: those that control has vouched for.
+#[must_use]
+pub fn held(carried: &CarriedNetworks) -> Vec<v1::Ack> {
+    let vouched = carried.iter().filter_map(|(network, told)| Some((network, told, told.voucher?)));
+    let held = |(network, told, voucher): (_, &Arc<NetworkSnapshot>, Voucher)| v1::Ack {
+        voucher: Some(voucher.into()),
+        ..ack(network, told.generation)
+    };
+    vouched.map(held).collect()
 }
 
 pub(super) fn message(message: Up) -> v1::AgentMessage {

@@ -10,7 +10,10 @@ use sealane_base::shared_list::SharedList;
 
 use super::change::difference;
 use super::snapshot::{editions, serial};
-use super::{Block, Edition, Network, NetworkContent, NetworkSnapshot, Node, Service, Workload};
+use super::{
+    Block, Digest, Edition, Network, NetworkContent, NetworkSnapshot, Node, Row, Rows, Service, Voucher,
+    Workload,
+};
 use crate::identity::SerialPrefix;
 use crate::types::{Generation, NetworkName, NodeName, ServiceName, WorkloadName};
 use crate::wire::{Fields, WireError, all, texts, v1};
@@ -46,6 +49,8 @@ pub struct NetworkDelta {
     pub placed: Difference<NodeName, Edition>,
     /// Sizes of the state that it leads to.
     pub totals: Totals,
+    /// Control's word for the state that it leads to; `None` from a control plane that gives none.
+    pub voucher: Option<Voucher>,
 }
 
 /// Numbers of what is in a state: who has come to another one has lost its way.
@@ -194,12 +199,13 @@ impl NetworkDelta {
             mute: Difference::default(),
             placed: Difference::default(),
             totals,
+            voucher: None,
         }
     }
 
     /// Adds the delta that follows.
     pub fn extend(&mut self, later: &Self) {
-        (self.to, self.totals) = (later.to, later.totals);
+        (self.to, self.totals, self.voucher) = (later.to, later.totals, later.voucher);
         if let Some(network) = &later.network {
             self.network = Some(network.clone());
         }
@@ -239,10 +245,54 @@ impl NetworkDelta {
         if !tells || before.network.name != self.name || !self.leads_from(before.generation) {
             return Err(Astray);
         }
+        let known = before.voucher.filter(|_| self.voucher.is_some());
+        let digest = known.map(|known| self.turned(known.digest, &before.content));
+        if digest.is_some() && digest != self.voucher.map(|voucher| voucher.digest) {
+            return Err(Astray);
+        }
         let mut after = before.clone();
-        after.generation = self.to;
+        (after.generation, after.voucher) = (self.to, self.voucher.filter(|_| digest.is_some()));
         self.change(&mut after.content);
         if Totals::of(&after.content) == self.totals { Ok(after) } else { Err(Astray) }
+    }
+
+    /// The digest of the state that it leads to, from that of the one before.
+    #[must_use]
+    pub fn turned(&self, mut digest: Digest, before: &impl Rows) -> Digest {
+        if let Some(network) = &self.network {
+            digest.exchange(Some(Row::Network(before.network())), Some(Row::Network(network)));
+        }
+        let mut turn = |before: Option<Row<'_>>, after: Option<Row<'_>>| digest.exchange(before, after);
+        for (name, node) in &self.nodes.0 {
+            turn(before.node(name).map(Row::Node), node.as_ref().map(Row::Node));
+        }
+        for (range, block) in &self.blocks.0 {
+            turn(before.block(range).map(Row::Block), block.as_ref().map(Row::Block));
+        }
+        for (name, service) in &self.services.0 {
+            turn(before.service(name).map(Row::Service), service.as_ref().map(Row::Service));
+        }
+        for (name, workload) in &self.workloads.0 {
+            turn(before.workload(name).map(Row::Workload), workload.as_ref().map(Row::Workload));
+        }
+        for (serial, revoked) in &self.revoked.0 {
+            turn(before.revoked(serial).map(Row::Revoked), revoked.as_ref().map(Row::Revoked));
+        }
+        for (name, drained) in &self.drained.0 {
+            turn(before.drained(name).map(Row::Drained), drained.as_ref().map(Row::Drained));
+        }
+        for (name, mute) in &self.mute.0 {
+            turn(before.mute(name).map(Row::Mute), mute.as_ref().map(Row::Mute));
+        }
+        for (node, word) in &self.reported.0 {
+            let row = |word| Row::Reported(node, word);
+            turn(before.reported(node).map(row), word.as_ref().map(row));
+        }
+        for (node, word) in &self.placed.0 {
+            let row = |word| Row::Placed(node, word);
+            turn(before.placed(node).map(row), word.as_ref().map(row));
+        }
+        digest
     }
 
     fn change(&self, content: &mut NetworkContent) {
@@ -339,6 +389,7 @@ impl TryFrom<v1::NetworkDelta> for NetworkDelta {
             mute: joined(mute, at.names("mute_gone", &message.mute_gone)?, NodeName::clone),
             placed: words(news.placed, &message.placed_gone)?,
             totals: message.totals.unwrap_or_default().into(),
+            voucher: news.voucher.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -360,6 +411,7 @@ impl From<&NetworkDelta> for v1::NetworkDelta {
             tells_mute: true,
             placed: words(&delta.placed),
             tells_placed: true,
+            voucher: delta.voucher.map(Into::into),
         };
         Self {
             network: delta.name.to_string(),

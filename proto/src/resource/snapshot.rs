@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use ipnet::Ipv4Net;
 use sealane_base::shared_list::SharedList;
 
-use super::{Block, Edition, Network, Node, Service, Workload};
+use super::{Block, Digest, Edition, Network, Node, Service, Voucher, Workload};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::types::{Generation, Mtls, NodeName, ServicePort};
 use crate::wire::{Fields, WireError, all, each, texts, v1};
@@ -19,6 +19,8 @@ pub struct NetworkSnapshot {
     pub generation: Generation,
     /// All that it says.
     pub content: NetworkContent,
+    /// Control's word for it, with the content's digest; `None` from a control plane that gives none, or reads contents otherwise.
+    pub voucher: Option<Voucher>,
 }
 
 /// Everything that concerns one network, whenever that was.
@@ -47,6 +49,31 @@ pub struct NetworkContent {
     /// The newest of each host's words about its underlay addresses that control had heard, which is in `nodes` unless another host
     /// has come there; `None` from a control plane that does not say, and to whoever needs not know.
     pub placed: Option<BTreeMap<NodeName, Edition>>,
+}
+
+impl NetworkSnapshot {
+    /// A state that nobody vouches for.
+    #[must_use]
+    pub fn new(generation: Generation, content: NetworkContent) -> Self {
+        Self { generation, content, voucher: None }
+    }
+
+    /// Returns true if it takes the place of `known`: its generation does, or control says at the same one that the network is otherwise.
+    #[must_use]
+    pub fn replaces(&self, known: &Self) -> bool {
+        let digests = self.voucher.zip(known.voucher).map(|(own, known)| (own.digest, known.digest));
+        let corrects =
+            self.generation == known.generation && digests.is_some_and(|(own, known)| own != known);
+        self.generation.replaces(known.generation) || corrects
+    }
+
+    /// The same without its voucher if that is of another digest than the content's: control may be of another version, and say what
+    /// this one does not read.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.voucher = self.voucher.filter(|voucher| voucher.digest == Digest::of(&self.content));
+        self
+    }
 }
 
 impl Deref for NetworkSnapshot {
@@ -183,6 +210,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 mute: message.tells_mute.then(|| at.names("mute", &message.mute)).transpose()?,
                 placed: message.tells_placed.then_some(placed).transpose()?,
             },
+            voucher: message.voucher.map(TryInto::try_into).transpose()?,
         };
         snapshot.content.share_names();
         Ok(snapshot)
@@ -190,7 +218,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
 }
 
 impl From<&NetworkSnapshot> for v1::NetworkState {
-    fn from(NetworkSnapshot { generation, content }: &NetworkSnapshot) -> Self {
+    fn from(NetworkSnapshot { generation, content, voucher }: &NetworkSnapshot) -> Self {
         let NetworkContent { network, nodes, blocks, services, workloads, .. } = content;
         let NetworkContent { revoked, drained, reported, mute, placed, .. } = content;
         Self {
@@ -208,6 +236,7 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             tells_mute: mute.is_some(),
             placed: placed.iter().flatten().map(Into::into).collect(),
             tells_placed: placed.is_some(),
+            voucher: voucher.map(Into::into),
         }
     }
 }

@@ -99,8 +99,7 @@ mod tests {
             subnet6: None,
             mtls: None,
         };
-        let snapshot =
-            NetworkSnapshot { generation: Generation { epoch: 1, revision: 1 }, content: network.into() };
+        let snapshot = NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, network.into());
         snapshot.into()
     }
 

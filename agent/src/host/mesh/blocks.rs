@@ -100,5 +100,5 @@ pub(super) fn remembered(
         };
         content.blocks.extend(ranges.into_iter().map(|range| Block { node: block.node.clone(), range }));
     }
-    Arc::new(NetworkSnapshot { generation: snapshot.generation, content })
+    Arc::new(NetworkSnapshot { generation: snapshot.generation, content, voucher: snapshot.voucher })
 }

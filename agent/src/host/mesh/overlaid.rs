@@ -112,6 +112,7 @@ impl Mesh {
         let NetworkContent { network, blocks, services, revoked, drained, mute, .. } = &told.content;
         let mut snapshot = NetworkSnapshot {
             generation: told.generation,
+            voucher: None,
             content: NetworkContent {
                 network: network.clone(),
                 nodes: carried.placed.nodes.clone(),

@@ -11,7 +11,7 @@ use sealane_proto::wire::v1;
 use super::{ReadApi, Standing, count, own_view};
 use crate::VERSION;
 use crate::address_rest;
-use crate::core::{NodeRecord, Span, Timestamp};
+use crate::core::{NodeRecord, Outdone, Span, Timestamp};
 use crate::registry::{AgentPresence, Directory, PublishedNetwork, Registry, Takeover};
 use crate::serve::Leader;
 
@@ -48,7 +48,9 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         },
         notes: {
             let undecided = networks().filter_map(|published| published.network().undecided());
-            undecided.chain(unknown_hosts(&directory)).chain(short).collect()
+            let copied =
+                api.registry.last_outdone().map(|(outdone, at)| copied_note(&outdone, now.since(at)));
+            undecided.chain(unknown_hosts(&directory)).chain(short).chain(copied).collect()
         },
         ..v1::StatusResponse::default()
     }
@@ -270,7 +272,17 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
         .collect()
 }
 
-/// Describes a store that was put in the place of a later one.
+/// Describes a store that was put in the place of a later one, and has become the mesh's again.
+fn copied_note(Outdone { node, heard, from }: &Outdone, since: Duration) -> String {
+    format!(
+        "the store of this control plane was an earlier copy: {} ago, node {node} came with state {heard}, and the store was at \
+         {from}; a new lifetime has begun, and hosts have told what they have: the log names what was taken over, and what was \
+         changed or removed since the copy is to be changed or removed again",
+        Span(since)
+    )
+}
+
+/// Describes a store that was put in the place of a later one, by a host of a version that proves nothing.
 fn copied_problem(node: &NodeName, (heard, known): (u64, u64)) -> String {
     format!(
         "node {node} came with revision {heard} of the mesh's state, when this control plane was at {known}: its store is an \

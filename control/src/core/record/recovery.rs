@@ -104,6 +104,7 @@ impl From<&Recovery> for RecoveryRow {
         let networks = recovery.networks.iter().map(|(network, &generation)| v1::Ack {
             network: network.to_string(),
             generation: Some(generation.into()),
+            voucher: None,
         });
         Self {
             epochs: recovery.epochs.iter().copied().collect(),

@@ -17,7 +17,7 @@ struct History {
 impl History {
     fn new() -> Self {
         let state = model::beginning();
-        let directory = Directory::first(&state, Generation { epoch: 1, revision: 1 });
+        let directory = Directory::first(&state, Generation { epoch: 1, revision: 1 }, &Default::default());
         Self { state, directory, revision: 1, earlier: vec![] }
     }
 
