@@ -51,11 +51,14 @@ pub(crate) enum SubmitError<R: std::error::Error> {
     Stopped,
 }
 
+/// Work with the engine that is no command, at a time.
+type Turn = Box<dyn FnOnce(&mut Engine, Timestamp) + Send>;
+
 enum Message {
     Job(Box<dyn Job>),
     Read(Box<dyn FnOnce(&mut Store) + Send>),
     /// Does something that is no command.
-    Turn(Box<dyn FnOnce(&mut Engine, Timestamp) + Send>),
+    Turn(Turn),
     /// Asks whether the store can be written again.
     Probe,
     Stop,
@@ -148,7 +151,7 @@ impl Writer {
     /// When it cannot be written, or control ends.
     pub(crate) async fn begin_lifetime(&self, outdone: Outdone) -> Result<bool, SubmitError<Infallible>> {
         let (reply, answer) = oneshot::channel();
-        let turn = Box::new(move |engine: &mut Engine, now: Timestamp| {
+        let turn: Turn = Box::new(move |engine, now| {
             // The sender may have gone.
             let _ = reply.send(engine.begin_lifetime(&outdone, open::new_epoch(), now));
         });

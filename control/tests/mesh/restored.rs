@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use sealane_control::{Backup, restore};
+use sealane_control::{Backup, Control, restore};
 use sealane_proto::wire::{PROTOCOL, v1};
 use tonic::Code;
 use v1::agent_message::Message as Up;
 use v1::control_message::Message as Down;
 
-use super::host::{Stream, admin, join, read_state};
+use super::host::{Stream, admin, join, read, read_state};
 use super::{Mesh, control, create_network, shop, workload};
 
 async fn backup(directory: &Path) -> Backup {
@@ -136,4 +136,94 @@ async fn a_host_that_is_removed_before_it_comes_back_is_refused_and_revoked_when
     }
     assert_eq!(stream.state().await.revoked_serials.len(), 1);
     second.shutdown().await;
+}
+
+/// A copy of the store's file beside a control plane, which was stopped for it and started again.
+async fn copied(directory: &Path, control: Control) -> Control {
+    control.shutdown().await;
+    std::fs::copy(directory.join("data/control.redb"), directory.join("copy")).unwrap();
+    self::control(directory).await
+}
+
+/// The control plane that starts after the copy was put back in the place of its store.
+async fn put_back(directory: &Path, control: Control) -> Control {
+    control.shutdown().await;
+    std::fs::copy(directory.join("copy"), directory.join("data/control.redb")).unwrap();
+    self::control(directory).await
+}
+
+/// A hello of a host that was told these states.
+fn holding<'a>(held: impl IntoIterator<Item = &'a v1::NetworkState>) -> Up {
+    let Up::Hello(hello) = hello("", vec![]) else { panic!("no hello") };
+    let held = held.into_iter().map(|state| v1::Ack {
+        network: state.network.as_ref().unwrap().name.clone(),
+        generation: state.generation,
+        voucher: state.voucher.clone(),
+    });
+    Up::Hello(v1::Hello { held: held.collect(), ..hello })
+}
+
+/// What status says of a store that was put back.
+async fn notes(directory: &Path) -> Vec<String> {
+    let status = read(directory).await.status(v1::StatusRequest {}).await.unwrap().into_inner();
+    status.notes.into_iter().chain(status.problems).filter(|line| line.contains("earlier copy")).collect()
+}
+
+#[tokio::test]
+async fn a_host_that_was_told_more_than_the_store_knows_begins_a_new_lifetime_once() {
+    let Mesh { directory, control: first, token } = shop().await;
+    let path = directory.path();
+    let one = join(&first, &token, "host-1", "192.0.2.1").await.unwrap();
+    let two = join(&first, &token, "host-2", "192.0.2.2").await.unwrap();
+    one.carry("shop", 0).await.unwrap();
+    let second = copied(path, first).await;
+    let one = one.elsewhere(second.local_addr()).await;
+    let mut stream = one.open(holding([])).await;
+    let epoch = welcomed(&mut stream).await;
+    stream.send(Up::Recall(v1::Recall { networks: vec![], last: true })).await;
+    let before = stream.state().await;
+    // A change that the copy does not know.
+    create_network(path, "new", "10.43.0.0/16").await.unwrap();
+    one.carry("new", 0).await.unwrap();
+    let after = stream.state().await;
+    drop(stream);
+
+    let third = put_back(path, second).await;
+    let [one, two] = [one.elsewhere(third.local_addr()).await, two.elsewhere(third.local_addr()).await];
+    // What the copy knows, and words that nobody has said, are no signs.
+    let mut forged = after.clone();
+    forged.generation.as_mut().unwrap().revision += 1;
+    let mut bare = after.clone();
+    bare.voucher = None;
+    for held in [vec![&before], vec![&before, &forged], vec![&bare]] {
+        assert_eq!(welcomed(&mut two.open(holding(held)).await).await, epoch);
+    }
+    assert_eq!(notes(path).await, Vec::<String>::new());
+    let mut garbled = after.clone();
+    garbled.voucher.as_mut().unwrap().code.pop();
+    let status = two.open(holding([&garbled])).await.end().await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("Hello.held: Voucher.code: 15 octets, not 16"), "{status:?}");
+
+    let mut stream = one.open(holding([&before, &after])).await;
+    let next = welcomed(&mut stream).await;
+    assert_ne!(next, epoch);
+    let [note] = &*notes(path).await else { panic!("{:?}", notes(path).await) };
+    assert!(note.contains("node host-1 came with state") && note.contains("a new lifetime has begun"), "{note}");
+    // What the host has is taken over as after a restoration, and nothing begins anew for what it knew before.
+    for state in [&before, &after] {
+        stream.send(Up::Recall(v1::Recall { networks: vec![state.clone()], last: false })).await;
+    }
+    stream.send(Up::Recall(v1::Recall { networks: vec![], last: true })).await;
+    let mut names = vec![];
+    for _ in 0..2 {
+        let state = stream.state().await;
+        assert_eq!(state.generation.unwrap().epoch, next);
+        names.push(state.network.unwrap().name);
+    }
+    names.sort();
+    assert_eq!(names, ["new", "shop"]);
+    drop(stream);
+    assert_eq!(welcomed(&mut one.open(holding([&before, &after])).await).await, next);
+    third.shutdown().await;
 }

@@ -43,6 +43,9 @@ impl History {
         let desired = self.state.networks.keys();
         let desired = desired.map(|name| (name.clone(), self.state.snapshot(name, 1).unwrap().content));
         prop_assert_eq!(published, desired.collect::<Vec<_>>());
+        for known in self.directory.networks.values() {
+            prop_assert_eq!(known.voucher.digest, Digest::of(&known.content()));
+        }
         for (name, before) in &self.earlier {
             let Some(now) = self.directory.networks.get(name) else { continue };
             let Some(way) = now.way_from(before.generation) else { continue };
