@@ -165,11 +165,15 @@ mod tests {
         };
         let directory = registry.directory();
         let published = directory.networks.get(&network).unwrap();
-        let desired = DesiredState { networks: directory.networks.clone(), ..stream.desired.borrow().clone() };
+        let desired =
+            DesiredState { networks: directory.networks.clone(), ..stream.desired.borrow().clone() };
         let contradicts = |held: &Held| desired.contradicts(held).cloned().collect::<Vec<_>>();
         let same = [(network.clone(), (published.generation, published.voucher))].into();
         assert_eq!(contradicts(&same), []);
-        assert_eq!(contradicts(&told(&network, published.generation, b"key")), std::slice::from_ref(&network));
+        assert_eq!(
+            contradicts(&told(&network, published.generation, b"key")),
+            std::slice::from_ref(&network)
+        );
         assert_eq!(contradicts(&told(&network, at(1, 3), b"key")), [], "older, and the way leads on");
     }
 }

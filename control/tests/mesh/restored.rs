@@ -209,7 +209,10 @@ async fn a_host_that_was_told_more_than_the_store_knows_begins_a_new_lifetime_on
     let next = welcomed(&mut stream).await;
     assert_ne!(next, epoch);
     let [note] = &*notes(path).await else { panic!("{:?}", notes(path).await) };
-    assert!(note.contains("node host-1 came with state") && note.contains("a new lifetime has begun"), "{note}");
+    assert!(
+        note.contains("node host-1 came with state") && note.contains("a new lifetime has begun"),
+        "{note}"
+    );
     // What the host has is taken over as after a restoration, and nothing begins anew for what it knew before.
     for state in [&before, &after] {
         stream.send(Up::Recall(v1::Recall { networks: vec![state.clone()], last: false })).await;

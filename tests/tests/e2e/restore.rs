@@ -3,6 +3,7 @@
 use sealane_lab::isolated;
 use sealane_tests::{Mesh, PATIENCE, Running, eventually, testapp};
 use serde_json::Value;
+use tempfile::TempDir;
 
 const BACKUP: &str = "/var/lib/backup";
 
@@ -220,4 +221,89 @@ fn a_restored_control_plane_hears_of_a_workload_before_it_is_asked_for_its_certi
     });
     let answer = mesh.site(1).curl("http://api:8080/").ok();
     assert_eq!(answer.stdout, "api-1");
+}
+
+/// Declares services of the network `shop` with these names.
+fn declare(mesh: &Mesh, names: &[&str]) {
+    let document = |name: &&str| {
+        format!(
+            "---\napiVersion: sealane.dev/v1\nkind: Service\nmetadata: {{name: {name}, network: shop}}\n\
+             spec:\n  ports: [{{port: 80}}]\n"
+        )
+    };
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("services.yaml");
+    std::fs::write(&path, names.iter().map(document).collect::<String>()).unwrap();
+    let _ = mesh.sealane(&["apply", "-f", path.to_str().unwrap(), "--wait"]).ok();
+}
+
+/// Returns the names of the services, as control or a host knows them.
+fn services(known: &Value) -> Vec<String> {
+    let name = |service: &Value| service["service"].as_str().or(service["name"].as_str()).map(str::to_owned);
+    known.as_array().unwrap().iter().filter_map(name).collect()
+}
+
+#[test]
+fn a_store_that_was_put_back_is_what_every_host_goes_by_again() {
+    if !isolated() {
+        return;
+    }
+    let mut mesh = Mesh::shop(3).permissive();
+    let _api = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let _bare =
+        mesh.site(2).run(&["--network", "shop", "--no-sidecar", "--name", "bare"], &["sleep", "1000"]);
+    let plain = |mesh: &Mesh| {
+        let curl =
+            ["curl", "-s", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", "http://api:8080/"];
+        mesh.site(2).exec("bare", &curl).stdout == "200"
+    };
+    eventually(PATIENCE, "a plain call passes", || plain(&mesh).then_some(()));
+    let load = mesh.site(3).load("web", &["http://api:8080/"]);
+    load.await_further(10);
+    let copy = |mesh: &Mesh, from: &str, to: &str| {
+        let _ = mesh.site(1).command("cp", &["--preserve", from, to]).ok();
+    };
+    let (store, aside) = ("/var/lib/sealane/control.redb", "/var/lib/copy.redb");
+
+    let _ = mesh.control.terminate();
+    copy(&mesh, store, aside);
+    mesh.control.start();
+    mesh.await_control();
+    mesh.await_connected();
+    declare(&mesh, &["early-1", "early-2", "early-3"]);
+    let _ = mesh.sealane(&["node", "drain", "host-3"]).ok();
+
+    let _ = mesh.control.terminate();
+    copy(&mesh, aside, store);
+    mesh.control.start();
+    mesh.await_control();
+    eventually(PATIENCE, "control says that its store was an earlier copy", || {
+        let status = mesh.sealane(&["status"]).stdout;
+        (status.contains("was an earlier copy") && status.contains("a new lifetime has begun")).then_some(())
+    });
+    mesh.await_connected();
+    // As many revisions as before, with other words.
+    declare(&mesh, &["late-1", "late-2", "late-3"]);
+    let _ = mesh.sealane(&["network", "set", "shop", "--mtls", "strict"]).ok();
+    let _ = mesh.sealane(&["node", "drain", "host-2"]).ok();
+    let known = services(&mesh.json(&["service", "ls"]));
+    assert!(
+        ["late-1", "late-2", "late-3"].iter().all(|late| known.iter().any(|name| name == late)),
+        "{known:?}"
+    );
+    for site in mesh.sites() {
+        eventually(PATIENCE, "a host knows what control knows", || {
+            (services(&site.json(&["service", "ls"])) == known).then_some(())
+        });
+        eventually(PATIENCE, "and which hosts are drained", || {
+            let nodes = site.json(&["node", "ls"]);
+            let drained = |name: &str| {
+                nodes.as_array().unwrap().iter().any(|node| node["name"] == name && node["drained"] == true)
+            };
+            (drained("host-2") && !drained("host-3")).then_some(())
+        });
+    }
+    eventually(PATIENCE, "no plain call passes", || (!plain(&mesh)).then_some(()));
+    let _ = load.stop().ok();
 }
