@@ -17,4 +17,4 @@ pub mod token;
 pub mod types;
 pub mod wire;
 
-pub use resource::document;
+pub use resource::{document, gateway};

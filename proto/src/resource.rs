@@ -8,6 +8,7 @@ mod delta;
 mod digest;
 pub mod document;
 mod facts;
+pub mod gateway;
 mod network;
 mod node;
 mod service;

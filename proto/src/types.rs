@@ -31,7 +31,7 @@ pub use hosts::Hosts;
 pub use misread::Misread;
 pub use mtls::{Mtls, MtlsError};
 pub use mtu::{Mtu, MtuError};
-pub use name::{NameError, NetworkName, NodeName, ServiceName, TrustDomain, WorkloadName};
+pub use name::{NameError, NetworkName, NodeName, ObjectName, ServiceName, TrustDomain, WorkloadName};
 pub use port::{ParseServicePortError, Port, PortName, Protocol, ServicePort, Transport};
 pub use prefix::{addresses, overlap};
 pub use reference::{Ref, ServiceRef, TwoNetworks, WorkloadRef};

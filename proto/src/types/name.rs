@@ -27,6 +27,17 @@ pub enum NameError {
         /// The first wrong character.
         character: char,
     },
+    /// Nothing, more than 253 bytes, or a label that is empty or has a hyphen at an end.
+    #[error(
+        "{kind} {name:?} must be labels that dots join, 1 to 253 characters in all, each of which begins and ends with a letter \
+         or digit"
+    )]
+    Subdomain {
+        /// Kind of object that the name is for.
+        kind: &'static str,
+        /// The text.
+        name: String,
+    },
 }
 
 fn check_label(kind: &'static str, text: &str) -> Result<(), NameError> {
@@ -104,6 +115,56 @@ label!(
     NodeName, "node name"
 );
 
+/// The name of an object of the Gateway API in its network: a DNS subdomain (RFC 1123), labels that dots join, up to 253 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectName(Arc<str>);
+
+impl ObjectName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const KIND: &str = "object name";
+        if text.is_empty() || text.len() > 253 {
+            return Err(NameError::Subdomain { kind: KIND, name: text.to_owned() });
+        }
+        if let Some(character) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '.')) {
+            return Err(NameError::Character { kind: KIND, name: text.to_owned(), character });
+        }
+        let good = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
+        if !text.split('.').all(good) {
+            return Err(NameError::Subdomain { kind: KIND, name: text.to_owned() });
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for ObjectName {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<ObjectName> for String {
+    fn from(name: ObjectName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// A SPIFFE trust domain (SPIFFE-ID, section 2.1): lower-case letters, digits, `.`, `-` and `_`, up to 255 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -161,6 +222,16 @@ mod tests {
         }
         for bad in ["", "Api", "a.b", "-a", "a-", "a_b", "ä", &"x".repeat(64)] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_objects_are_labels_that_dots_join() {
+        for good in ["a", "api.v1", "web-1.a-b.c", "0", &format!("{}.a", "x".repeat(251))] {
+            assert_eq!(good.parse::<ObjectName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "Api", ".a", "a.", "a..b", "-a", "a-", "a-.b", "a_b", "ä", &"x".repeat(254)] {
+            assert!(bad.parse::<ObjectName>().is_err(), "{bad:?}");
         }
     }
 

@@ -57,6 +57,21 @@ stands_for!(
     { "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" }
 );
 stands_for!(
+    /// The name of an object of the Gateway API.
+    Subdomain,
+    { "type": "string", "maxLength": 253, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" }
+);
+stands_for!(
+    /// The status of a redirection.
+    RedirectCode,
+    { "type": "integer", "enum": [301, 302, 303, 307, 308], "default": 302 }
+);
+stands_for!(
+    /// The status of a failure.
+    RetryCode,
+    { "type": "integer", "minimum": 400, "maximum": 599 }
+);
+stands_for!(
     /// The name of a port (RFC 6335, section 5.1).
     PortLabel,
     { "type": "string", "maxLength": 15, "pattern": "^(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$" }
