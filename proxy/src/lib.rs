@@ -38,6 +38,7 @@ mod refusal;
 mod request;
 mod resident;
 mod route;
+mod rules;
 mod scope;
 mod snapshot;
 mod tcp;

@@ -1,5 +1,6 @@
 //! Requests as routes and policy see them, whatever version of HTTP they came by. Pure.
 
+use std::borrow::Cow;
 use std::str;
 
 /// Name of the field that names the called host, where nothing else does.
@@ -40,6 +41,17 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// The query, without its question mark; nothing where there is none.
+    pub(crate) fn query(self) -> &'a str {
+        match self {
+            Self::Http1(head) => {
+                let target = first_line(head).1.split('#').next().unwrap_or_default();
+                target.split_once('?').map_or("", |(_, query)| query)
+            }
+            Self::Http2(head) => head.uri().query().unwrap_or_default(),
+        }
+    }
+
     /// The called host with its port, as far as the request names it.
     pub(crate) fn authority(self) -> Option<&'a str> {
         let named = match self {
@@ -64,6 +76,30 @@ impl<'a> RequestView<'a> {
                 fields.find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
             }
             Self::Http2(head) => head.headers().get(name).map(http::HeaderValue::as_bytes),
+        }
+    }
+
+    /// The values of all fields of this name, as one (RFC 9110, section 5.3; RFC 9113, section 8.2.3).
+    pub(crate) fn value(self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let joined = |values: &mut dyn Iterator<Item = &'a [u8]>| {
+            let first = values.next()?;
+            let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+            let between: &[u8] = if name.eq_ignore_ascii_case("cookie") { b"; " } else { b"," };
+            let mut all = [first, between, second].concat();
+            values.for_each(|value| {
+                all.extend_from_slice(between);
+                all.extend_from_slice(value);
+            });
+            Some(Cow::Owned(all))
+        };
+        match self {
+            Self::Http1(head) => {
+                let fields = fields(head).filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
+                joined(&mut fields.map(|(_, value)| value))
+            }
+            Self::Http2(head) => {
+                joined(&mut head.headers().get_all(name).iter().map(http::HeaderValue::as_bytes))
+            }
         }
     }
 }
