@@ -16,6 +16,7 @@ use crate::balance::{Balancer, Outcome, Pick};
 use crate::budget::RetryBudget;
 use crate::dispatch::{self, Failure, Next, Repeatability};
 use crate::route::{self, Destination, Endpoint, Reach};
+use crate::rules::Rules;
 use crate::telemetry::{Direction, Parties, Telemetry, Traffic, UNKNOWN};
 
 pub(crate) use backends::{Backends, Choice};
@@ -153,6 +154,19 @@ impl Backend {
         let pick = balancer.pick(Instant::now(), rand::random(), tried)?;
         let endpoint = balancer.key(pick)?.clone();
         Some(Work { endpoint, pick, judged: Cell::new(false), backend: self.clone() })
+    }
+
+    /// The rules for its requests, where it is a service with routes of HTTP.
+    pub(crate) fn rules(&self) -> Option<Arc<Rules>> {
+        match &*self.meaning.borrow() {
+            Destination::Service(route) => route.rules.clone(),
+            Destination::Workload(_) | Destination::Passthrough | Destination::Unmapped(_) => None,
+        }
+    }
+
+    /// Asks for one further attempt that a rule wants.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.budget.borrow_mut().withdraw(Instant::now())
     }
 
     /// Returns true if there is one endpoint alone.

@@ -157,6 +157,15 @@ impl Core {
         self.work_by(sequence, Arc::unwrap_or_clone(snapshot)).await;
     }
 
+    /// Attaches routes of HTTP to a service.
+    #[cfg(test)]
+    pub(crate) async fn attach(&mut self, service: &str, attached: Vec<crate::route::Attached>) {
+        let (sequence, mut snapshot) = self.current.clone().expect("a configuration");
+        let service = service.parse().expect("a name");
+        Arc::make_mut(&mut snapshot).routes.attach(&service, attached);
+        self.work_by(sequence, Arc::unwrap_or_clone(snapshot)).await;
+    }
+
     async fn work_by(&mut self, sequence: u64, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         self.current = Some((sequence, snapshot.clone()));
@@ -172,6 +181,7 @@ impl Core {
             let _ = applied.await;
         }
         self.questions.retain(|address| snapshot.lacks(address.into()));
+        self.telemetry.routes.retain(snapshot.routes.names_of_attached());
         let told = i64::try_from(snapshot.scope.addresses().count()).unwrap_or(i64::MAX);
         self.telemetry.asking.addresses.set(told);
     }

@@ -25,6 +25,8 @@ pub(crate) struct Repeatability {
     pub(crate) is_idempotent: bool,
     /// True if all that was sent of it is kept, and could be sent again.
     pub(crate) is_kept: bool,
+    /// Number of further attempts at most, where a rule says so.
+    pub(crate) limit: Option<usize>,
 }
 
 /// Consequence of a failed attempt.
@@ -54,13 +56,20 @@ pub(crate) fn next(
     budget: &mut RetryBudget,
     now: Instant,
 ) -> Next {
-    let limit = if failure.is_cheap() { MAX_REFUSALS } else { MAX_RETRIES };
-    let may_repeat = match failure.repetition() {
+    let repetition = failure.repetition();
+    let limit = match request.limit {
+        Some(0) if repetition != Repetition::Free => 0,
+        Some(limit) if !failure.is_cheap() => limit.min(MAX_REFUSALS),
+        Some(_) | None if failure.is_cheap() => MAX_REFUSALS,
+        Some(_) | None => MAX_RETRIES,
+    };
+    let may_repeat = match repetition {
+        Repetition::Granted => return Next::Again,
         Repetition::Free | Repetition::Harmless => true,
         Repetition::IfIdempotent => request.is_idempotent,
         Repetition::Useless => false,
     };
-    let is_free = failure.repetition() == Repetition::Free;
+    let is_free = repetition == Repetition::Free;
     if attempts <= limit && may_repeat && request.is_kept && (is_free || budget.withdraw(now)) {
         return Next::Again;
     }
@@ -74,6 +83,8 @@ pub(crate) fn next(
         | Failure::Lost { .. }
         | Failure::Malformed { .. }
         | Failure::TooLarge
+        | Failure::Late { .. }
+        | Failure::Unwanted(_)
         | Failure::Http1 => Answer::Status(failure.status()),
     })
 }
@@ -85,9 +96,9 @@ mod tests {
     use super::*;
     use crate::balance::Outcome;
 
-    const GET: Repeatability = Repeatability { is_idempotent: true, is_kept: true };
-    const POST: Repeatability = Repeatability { is_idempotent: false, is_kept: true };
-    const LONG: Repeatability = Repeatability { is_idempotent: true, is_kept: false };
+    const GET: Repeatability = Repeatability { is_idempotent: true, is_kept: true, limit: None };
+    const POST: Repeatability = Repeatability { is_idempotent: false, ..GET };
+    const LONG: Repeatability = Repeatability { is_kept: false, ..GET };
 
     fn not_opened(timed_out: bool) -> Failure {
         Failure::NotOpened(OpenFailure { text: "no way".to_owned(), reason: "connect", timed_out })
@@ -106,7 +117,7 @@ mod tests {
     }
 
     /// Each failure with the number of retries of a GET and of a POST, the answer behind them, and the verdict on the endpoint.
-    fn table() -> [(Failure, [usize; 2], Answer, Option<Outcome>); 11] {
+    fn table() -> [(Failure, [usize; 2], Answer, Option<Outcome>); 13] {
         let say = Answer::Status;
         let overloaded = Some(Outcome::Overloaded(Duration::ZERO));
         let (refused, broken) = (Some(Outcome::Refused), Some(Outcome::Broken));
@@ -119,6 +130,8 @@ mod tests {
             (Failure::Denied, [0, 0], say(Status::Forbidden), Some(Outcome::Abandoned)),
             (lost(), [3, 0], say(Status::BadGateway), broken),
             (malformed(), [0, 0], say(Status::BadGateway), broken),
+            (Failure::Late { again: true }, [3, 0], say(Status::Late), broken),
+            (Failure::Late { again: false }, [0, 0], say(Status::Late), broken),
             (Failure::TooLarge, [0, 0], say(Status::AnswerTooLarge), broken),
             (Failure::Http1, [0, 0], say(Status::BadGateway), broken),
             (Failure::Reset(Reason::CANCEL), [0, 0], Answer::Reset(Reason::CANCEL), broken),
@@ -147,6 +160,25 @@ mod tests {
             assert_eq!(outcome(&failure, LONG), (0, answer), "{failure:?} of what is kept no longer");
             assert_eq!(failure.verdict(), verdict, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_rule_bounds_further_attempts_and_its_word_on_an_answer_counts() {
+        for (limit, failure, expected) in [
+            (0, lost(), 0),
+            (0, unprocessed(), 0),
+            (0, Failure::Gone, 16),
+            (1, lost(), 1),
+            (5, lost(), 5),
+            (100, lost(), 16),
+            (1, unprocessed(), 16),
+        ] {
+            let request = Repeatability { limit: Some(limit), ..GET };
+            assert_eq!(outcome(&failure, request).0, expected, "{limit} {failure:?}");
+        }
+        let (now, spent) = (Instant::now(), &mut RetryBudget::new(Instant::now()));
+        while spent.withdraw(now) {}
+        assert_eq!(next(&Failure::Unwanted(503), 9, LONG, spent, now), Next::Again);
     }
 
     #[test]

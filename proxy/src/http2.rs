@@ -24,7 +24,7 @@ use h2::Reason;
 use crate::http::MAX_HEAD;
 
 pub(crate) use accept::serve_all;
-pub(crate) use account::Account;
+pub(crate) use account::{Account, ResponseTerms};
 pub(crate) use conduct::{Conduct, Unrest};
 pub(crate) use exchange::Request;
 pub(crate) use failure::to_reset;

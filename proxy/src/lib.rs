@@ -16,6 +16,7 @@ mod balance;
 pub mod benching;
 mod budget;
 mod confine;
+mod copies;
 mod core;
 mod detect;
 mod dial;

@@ -9,7 +9,7 @@ use crate::http::{self, HeadError, Parsed};
 use crate::leg::{Input, LegError};
 
 pub(crate) use request::{BodyError, send_body};
-pub(crate) use response::{Progress, Received, ResponseError, Unreadable, receive};
+pub(crate) use response::{Progress, Received, ResponseError, Taking, Unreadable, discard, receive};
 
 /// A head with the bytes it came in, and what came behind it.
 #[derive(Debug)]

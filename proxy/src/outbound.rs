@@ -6,7 +6,10 @@ mod exchange;
 mod hear;
 mod http1;
 mod http2;
+mod mirror;
 mod opaque;
+mod routed;
+mod terms;
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +27,7 @@ use crate::memory::Memory;
 use crate::protocol::Protocol;
 use crate::refusal::refuse;
 use crate::request::RequestView;
+use crate::rules::ServiceAt;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tunnel::AwayPeers;
@@ -42,6 +46,8 @@ pub(crate) struct Outbound {
     lingering: Cell<usize>,
     /// The number of connections of HTTP/1 that the workload has made.
     clients: Cell<u64>,
+    /// Held by each copy of a request that is in progress.
+    copying: Rc<()>,
 }
 
 /// A connection of the workload.
@@ -64,7 +70,8 @@ impl Outbound {
         (pools, http2): (Rc<Pools>, Rc<Pool>),
     ) -> Self {
         let (lingering, clients) = (Cell::new(0), Cell::new(0));
-        Self { redirects, telemetry, memory, backends, inquiry, pools, http2, lingering, clients }
+        let copying = Rc::new(());
+        Self { redirects, telemetry, memory, backends, inquiry, pools, http2, lingering, clients, copying }
     }
 
     /// Takes over a snapshot that is to be current.
@@ -91,6 +98,14 @@ impl Outbound {
                 self.backends.choose(destination, request)
             }
             known @ (Choice::Backend(_) | Choice::Unmapped(_) | Choice::Nowhere) => known,
+        }
+    }
+
+    /// Chooses the backend of a request that a rule sends to a service.
+    async fn choose_service(&self, service: &ServiceAt) -> Choice {
+        match self.backends.address_of(&service.name) {
+            Some(address) => self.choose((address, service.port.get()).into(), None).await,
+            None => Choice::Nowhere,
         }
     }
 

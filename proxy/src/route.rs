@@ -14,6 +14,7 @@ use sealane_proto::types::{
     Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };
 
+use crate::rules::{Route, Rules};
 use crate::telemetry::NO_SERVICE;
 use index::{Index, ServiceFront};
 
@@ -27,6 +28,8 @@ pub(crate) struct Routes {
     ports: SharedMap<(Ipv4Addr, u16), Arc<ServiceRoute>>,
     service_addresses: SharedMap<Ipv4Addr, ServiceName>,
     workloads: SharedMap<Ipv4Addr, Arc<WorkloadRoute>>,
+    /// Routes of HTTP that are attached to services.
+    attached: SharedMap<ServiceName, Arc<[Attached]>>,
     /// The way from what a change names to what it is about.
     index: Index,
     subnet6: Option<Subnet6>,
@@ -44,8 +47,19 @@ pub(crate) struct ServiceRoute {
     /// The instances that offer the port and take new work, in the order of their names, with their weights; then those outside
     /// every network.
     pub(crate) endpoints: Vec<(Endpoint, Weight)>,
+    /// The rules for its requests, where routes are attached to it.
+    pub(crate) rules: Option<Arc<Rules>>,
     /// The instances outside every network alone.
     outside: Vec<Endpoint>,
+}
+
+/// A route of HTTP that is attached to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// The port that it is for, where it is not for all.
+    pub(crate) port: Option<Port>,
+    /// The route.
+    pub(crate) route: Arc<Route>,
 }
 
 /// A workload that is called by its own address.
@@ -199,11 +213,53 @@ impl Routes {
         for service in news {
             let front = Arc::new(ServiceFront::new(service));
             self.service_addresses.insert(front.vip, service.name.clone());
-            let routes = carried(&service.ports).map(|offered| Arc::new(ServiceRoute::new(service, offered)));
+            let routes = carried(&service.ports).map(|offered| {
+                Arc::new(ServiceRoute::new(service, offered, self.rules(&service.name, offered.port)))
+            });
+            let routes: Vec<_> = routes.collect();
             self.ports.extend(front.ports().zip(routes));
             self.index.note_service(&service.name, front);
         }
         others.into_iter().cloned().collect()
+    }
+
+    /// The routes of HTTP that are attached to this service from now on.
+    pub(crate) fn attach(&mut self, service: &ServiceName, attached: Vec<Attached>) {
+        if attached.is_empty() {
+            self.attached.remove(service);
+        } else {
+            self.attached.insert(service.clone(), attached.into());
+        }
+        let Some(front) = self.index.service(service).cloned() else { return };
+        for port in front.ports() {
+            let Some(before) = self.ports.get(&port).filter(|route| route.service == *service) else {
+                continue;
+            };
+            let rules = self.rules(service, before.port);
+            if rules != before.rules {
+                let route = ServiceRoute { rules, ..before.with(before.endpoints.clone()) };
+                self.ports.insert(port, Arc::new(route));
+            }
+        }
+    }
+
+    /// The rules for requests to this port of a service.
+    fn rules(&self, service: &ServiceName, port: Port) -> Option<Arc<Rules>> {
+        let attached = self.attached.get(service)?;
+        let here = attached.iter().filter(|attached| attached.port.is_none_or(|only| only == port));
+        let routes: Vec<_> = here.map(|attached| attached.route.clone()).collect();
+        (!routes.is_empty()).then(|| Arc::new(Rules::new(routes.into())))
+    }
+
+    /// The names of the routes of HTTP that are attached to any service.
+    pub(crate) fn names_of_attached(&self) -> impl Iterator<Item = &str> {
+        let attached = self.attached.iter().flat_map(|(_, attached)| attached.iter());
+        attached.map(|attached| attached.route.name.as_str())
+    }
+
+    /// The virtual address of this service.
+    pub(crate) fn address_of(&self, service: &ServiceName) -> Option<Ipv4Addr> {
+        self.index.service(service).map(|front| front.vip)
     }
 
     /// Finds the endpoints of this service anew; a port that has the same as before keeps its route.
@@ -289,8 +345,9 @@ fn plain(place: SocketAddrV4) -> Endpoint {
 
 impl ServiceRoute {
     /// A port of a service, yet without endpoints.
-    fn new(service: &Service, offered: &ServicePort) -> Self {
+    fn new(service: &Service, offered: &ServicePort, rules: Option<Arc<Rules>>) -> Self {
         Self {
+            rules,
             service: service.name.clone(),
             port: offered.port,
             protocol: offered.protocol,
@@ -307,8 +364,9 @@ impl ServiceRoute {
 
     /// The same port with these endpoints.
     fn with(&self, endpoints: Vec<(Endpoint, Weight)>) -> Self {
-        let Self { service, port, protocol, outside, .. } = self;
+        let Self { service, port, protocol, rules, outside, .. } = self;
         Self {
+            rules: rules.clone(),
             service: service.clone(),
             port: *port,
             protocol: *protocol,

@@ -22,7 +22,7 @@ use crate::request::RequestView;
 use table::Table;
 
 pub(crate) use cors::Cors;
-pub(crate) use edit::{FieldEdits, changed};
+pub(crate) use edit::FieldEdits;
 pub(crate) use plan::{Answer, Forward, Plan};
 pub(crate) use rewrite::{Listener, NewPath, Redirect, Rewrite};
 pub(crate) use route::{
@@ -32,7 +32,7 @@ pub(crate) use route::{
 /// The rules of all routes of one service's port. They never change.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    routes: Arc<[Route]>,
+    routes: Arc<[Arc<Route>]>,
     table: Table,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Found<'a> {
 
 impl Rules {
     /// Arranges the rules of these routes.
-    pub(crate) fn new(routes: Arc<[Route]>) -> Self {
+    pub(crate) fn new(routes: Arc<[Arc<Route>]>) -> Self {
         let table = Table::new(&routes);
         Self { routes, table }
     }

@@ -4,6 +4,7 @@
 mod asking;
 mod bounds;
 mod memory;
+mod routes;
 mod traffic;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,9 @@ use crate::trouble::Troubles;
 use asking::AskMetrics;
 use bounds::BoundMetrics;
 use memory::MemoryMetrics;
+use routes::RouteMetrics;
+pub(crate) use routes::RouteTraffic;
+use traffic::{CLASSES, OTHER};
 pub(crate) use traffic::{Direction, Parties, Traffic};
 
 /// The name of a party that no configuration knows.
@@ -68,6 +72,8 @@ pub(crate) struct Telemetry {
     pub(crate) asking: AskMetrics,
     /// The sidecar's memory.
     pub(crate) memory: MemoryMetrics,
+    /// Routes of HTTP.
+    pub(crate) routes: RouteMetrics,
     /// Tunnels that are up.
     pub(crate) tunnels_open: IntGauge,
     /// TLS handshakes that failed, on either side. A gauge to us, since it is copied; a counter to readers.
@@ -209,6 +215,7 @@ impl Telemetry {
             )?,
             asking: AskMetrics::new(&registry)?,
             memory: MemoryMetrics::new(&registry)?,
+            routes: RouteMetrics::new(&registry)?,
             tunnels_open,
             troubles: Troubles::default(),
             unreadable: RateLimit::new(1, PAUSE),

@@ -15,5 +15,7 @@ mod http2;
 mod memory;
 mod mesh;
 mod opaque;
+mod routes;
+mod routes_http2;
 mod shared;
 mod strict;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ impl Backends {
         Self { current, telemetry, known: RefCell::default() }
     }
 
-    /// Chooses the backend of a connection to this destination, or of one of its requests. No route is about requests: the
-    /// destination alone decides.
+    /// Chooses the backend of a connection to this destination, or of one of its requests: the destination alone decides. Where that is a
+    /// service with routes of HTTP, these choose another for each request.
     pub(crate) fn choose(&self, destination: SocketAddr, request: Option<RequestView<'_>>) -> Choice {
         if let Some(backend) = self.known.borrow().get(&destination) {
             backend.note_use();
@@ -88,6 +88,11 @@ impl Backends {
             known.insert(destination, backend.clone());
         }
         Choice::Backend(backend)
+    }
+
+    /// The virtual address of a service.
+    pub(crate) fn address_of(&self, service: &ServiceName) -> Option<Ipv4Addr> {
+        self.current.with(|snapshot| snapshot.routes.address_of(service)).flatten()
     }
 
     /// The addresses that were called since the last call of this, or are now.

@@ -67,6 +67,15 @@ pub(crate) enum Failure {
     /// The answer's head is larger than is passed on.
     #[error("the head of its answer is larger than {} KiB", MAX_HEAD / 1024)]
     TooLarge,
+    /// The time is over that a rule gives it; whether it may be asked again.
+    #[error("it did not answer in the time that the route allows")]
+    Late {
+        /// True where the rule says so, and there is time left.
+        again: bool,
+    },
+    /// An answer with a status that the request's rule asks again for, which was granted.
+    #[error("it answered with {0}")]
+    Unwanted(u16),
     /// There is no HTTP/2 at the port.
     #[error(
         "it speaks HTTP/1 only, the client speaks HTTP/2 and the sidecar does not translate; hint: call it by HTTP/1.1"
@@ -80,6 +89,8 @@ pub(crate) enum Failure {
 /// Effect of asking again after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repetition {
+    /// Was decided before.
+    Granted,
     /// Does what the endpoint wants, on another connection.
     Free,
     /// Repeats nothing that was done.
@@ -119,6 +130,7 @@ impl Failure {
             ResponseError::NoAnswer | ResponseError::Truncated => {
                 Self::Lost { reason: "reset", text: text.into() }
             }
+            ResponseError::Refused(status) => Self::Unwanted(*status),
             ResponseError::Malformed(_) | ResponseError::Sink(_) => {
                 Self::Malformed { reason: "protocol", text: text.into() }
             }
@@ -128,12 +140,16 @@ impl Failure {
     /// Returns the effect of asking again.
     pub(crate) fn repetition(&self) -> Repetition {
         match self {
+            Self::Unwanted(_) => Repetition::Granted,
             Self::Gone => Repetition::Free,
             Self::NotOpened(_) | Self::Refused | Self::Unprocessed { .. } => Repetition::Harmless,
-            Self::Lost { .. } => Repetition::IfIdempotent,
-            Self::Denied | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
-                Repetition::Useless
-            }
+            Self::Lost { .. } | Self::Late { again: true } => Repetition::IfIdempotent,
+            Self::Late { again: false }
+            | Self::Denied
+            | Self::Malformed { .. }
+            | Self::TooLarge
+            | Self::Http1
+            | Self::Reset(_) => Repetition::Useless,
         }
     }
 
@@ -141,10 +157,13 @@ impl Failure {
     pub(crate) fn is_cheap(&self) -> bool {
         match self {
             Self::NotOpened(failure) => !failure.timed_out,
-            Self::Gone | Self::Refused | Self::Unprocessed { .. } | Self::Denied => true,
-            Self::Lost { .. } | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
-                false
-            }
+            Self::Gone | Self::Refused | Self::Unprocessed { .. } | Self::Denied | Self::Unwanted(_) => true,
+            Self::Lost { .. }
+            | Self::Malformed { .. }
+            | Self::TooLarge
+            | Self::Late { .. }
+            | Self::Http1
+            | Self::Reset(_) => false,
         }
     }
 
@@ -159,6 +178,8 @@ impl Failure {
             Self::Refused => "refused",
             Self::Denied => DENIED,
             Self::TooLarge => "malformed",
+            Self::Late { .. } => "timeout",
+            Self::Unwanted(_) => "status",
             Self::Http1 => "protocol",
             Self::Reset(_) => "reset",
         }
@@ -167,14 +188,18 @@ impl Failure {
     /// The verdict on the endpoint; `None` where it was blamed when the way to it was not opened.
     pub(crate) fn verdict(&self) -> Option<Outcome> {
         match self {
-            Self::NotOpened(_) => None,
+            // An answer was reported as one.
+            Self::NotOpened(_) | Self::Unwanted(_) => None,
             // It only wants another connection, or does what it should.
             Self::Gone | Self::Denied => Some(Outcome::Abandoned),
             Self::Refused => Some(Outcome::Overloaded(Duration::ZERO)),
             Self::Unprocessed { .. } => Some(Outcome::Refused),
-            Self::Lost { .. } | Self::Malformed { .. } | Self::TooLarge | Self::Http1 | Self::Reset(_) => {
-                Some(Outcome::Broken)
-            }
+            Self::Lost { .. }
+            | Self::Malformed { .. }
+            | Self::TooLarge
+            | Self::Late { .. }
+            | Self::Http1
+            | Self::Reset(_) => Some(Outcome::Broken),
         }
     }
 
@@ -185,7 +210,10 @@ impl Failure {
             Self::NotOpened(_) | Self::Gone | Self::Refused | Self::Unprocessed { .. } => Status::Unavailable,
             Self::Denied => Status::Forbidden,
             Self::TooLarge => Status::AnswerTooLarge,
-            Self::Lost { .. } | Self::Malformed { .. } | Self::Http1 | Self::Reset(_) => Status::BadGateway,
+            Self::Late { .. } => Status::Late,
+            Self::Unwanted(_) | Self::Lost { .. } | Self::Malformed { .. } | Self::Http1 | Self::Reset(_) => {
+                Status::BadGateway
+            }
         }
     }
 }
@@ -252,6 +280,8 @@ mod tests {
             (Failure::Refused, "refused"),
             (Failure::Denied, DENIED),
             (Failure::TooLarge, "malformed"),
+            (Failure::Late { again: true }, "timeout"),
+            (Failure::Unwanted(503), "status"),
             (Failure::Http1, "protocol"),
             (Failure::Reset(Reason::CANCEL), "reset"),
         ] {

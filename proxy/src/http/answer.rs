@@ -21,6 +21,12 @@ pub(crate) enum Status {
     Unavailable,
     /// Nobody answered in time.
     Timeout,
+    /// No rule of the service's routes is for the request.
+    NoRule,
+    /// The backend of the request's rule is not there.
+    Unresolved,
+    /// The time is over that the request's rule gives.
+    Late,
 }
 
 impl Status {
@@ -33,7 +39,9 @@ impl Status {
             Self::HeadTooLarge => 431,
             Self::AnswerTooLarge | Self::BadGateway => 502,
             Self::Unavailable => 503,
-            Self::Timeout => 504,
+            Self::NoRule => 404,
+            Self::Unresolved => 500,
+            Self::Timeout | Self::Late => 504,
         }
     }
 
@@ -45,7 +53,9 @@ impl Status {
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::AnswerTooLarge | Self::BadGateway => "Bad Gateway",
             Self::Unavailable => "Service Unavailable",
-            Self::Timeout => "Gateway Timeout",
+            Self::NoRule => "Not Found",
+            Self::Unresolved => "Internal Server Error",
+            Self::Timeout | Self::Late => "Gateway Timeout",
         }
     }
 }
@@ -74,6 +84,20 @@ pub(crate) fn local(status: Status, text: &str, manner: Manner) -> Bytes {
     answer.into()
 }
 
+/// The bytes of an answer without a body that a rule gives, with these fields.
+pub(crate) fn ruled(status: u16, fields: &[(&str, String)], close: bool) -> Bytes {
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let mut answer = format!("HTTP/1.1 {status} {}\r\nserver: sealane\r\n", reason.unwrap_or_default());
+    for (name, value) in fields {
+        answer.extend([name, ": ", value.as_str(), "\r\n"]);
+    }
+    if status != 204 {
+        answer.push_str("content-length: 0\r\n");
+    }
+    answer.push_str(if close { "connection: close\r\n\r\n" } else { "\r\n" });
+    answer.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Body, Method, Parsed, response};
@@ -88,5 +112,15 @@ mod tests {
         };
         assert_eq!((head.status, head.keep_alive), (503, false));
         assert_eq!(head.next, response::Next::Body(Body::Length((answer.len() - length) as u64)));
+    }
+
+    #[test]
+    fn a_rule_answers_without_a_body() {
+        let fields = [("Location", "http://a/".to_owned())];
+        let expected =
+            "HTTP/1.1 302 Found\r\nserver: sealane\r\nLocation: http://a/\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(ruled(302, &fields, false), expected);
+        let expected = "HTTP/1.1 204 No Content\r\nserver: sealane\r\nconnection: close\r\n\r\n";
+        assert_eq!(ruled(204, &[], true), expected);
     }
 }

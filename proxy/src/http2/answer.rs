@@ -36,13 +36,30 @@ pub(crate) async fn local(
     }
 }
 
+/// Answers without a body, as a rule says, with these fields. A client that is gone hears nothing.
+pub(crate) fn ruled(respond: &mut SendResponse<Bytes>, status: u16, fields: &[(&str, String)]) {
+    let mut response = Response::new(());
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static("sealane"));
+    for (name, value) in fields {
+        let name = http::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    let _ = respond.send_response(response, true);
+}
+
 /// Returns gRPC's number for a status.
 fn grpc_status(status: Status) -> u16 {
     match status {
         Status::HeadTooLarge | Status::AnswerTooLarge => grpc::RESOURCE_EXHAUSTED,
         Status::BadRequest | Status::RequestTimeout | Status::BadGateway => grpc::INTERNAL,
         Status::Forbidden => grpc::PERMISSION_DENIED,
-        Status::Unavailable | Status::Timeout => grpc::UNAVAILABLE,
+        Status::Unavailable | Status::Timeout | Status::Unresolved => grpc::UNAVAILABLE,
+        Status::NoRule => grpc::UNIMPLEMENTED,
+        Status::Late => grpc::DEADLINE_EXCEEDED,
     }
 }
 

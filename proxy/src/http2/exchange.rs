@@ -15,6 +15,7 @@ use http::{Response, Version, response};
 use super::failure::classify;
 use super::pump::{self, PumpError, pump};
 use super::{Account, Lease, Outgoing, SendBody, reason_of};
+use crate::copies::{CopiedBody, Copies, Piece};
 use crate::dispatch::Failure;
 use crate::duplex::{Half, both};
 use crate::http::MAX_HEAD;
@@ -34,6 +35,8 @@ pub(crate) struct Request {
     given_up: bool,
     /// Body as far as it was read, as long as it may be sent again.
     replay: ReplayBuffer,
+    /// Copies of the body.
+    pub(crate) copies: Copies,
 }
 
 /// End of the answer, or of the request.
@@ -47,6 +50,8 @@ enum Broke {
     Far(h2::Error),
     /// The endpoint did, and the client was told.
     Told,
+    /// An answer with this status is not passed on.
+    Refused(u16),
 }
 
 impl Request {
@@ -71,7 +76,13 @@ impl Request {
             outgoing,
             given_up: false,
             replay: ReplayBuffer::new(),
+            copies: Copies::default(),
         }
+    }
+
+    /// Returns true if it has no body, or all of that was read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.body.is_end_stream()
     }
 
     /// Returns true if another attempt could send everything again.
@@ -122,9 +133,9 @@ pub(crate) async fn attempt(
     let opened = lease.open(request.head.clone(), ended).await;
     let (response, mut upload) = opened.map_err(|error| lease.refused(&error))?;
     let stream = response.stream_id().as_u32();
-    let Request { respond, body, outgoing, replay, .. } = request;
+    let Request { respond, body, outgoing, replay, copies, .. } = request;
     let broke = {
-        let forth = pin!(forward(pieces, body, (&mut upload, lease.outgoing()), replay, ended));
+        let forth = pin!(forward(pieces, body, (&mut upload, lease.outgoing()), (replay, copies), ended));
         let back = pin!(answer(response, (respond, outgoing), replay, account));
         both(back, forth, ends()).await
     };
@@ -135,6 +146,10 @@ pub(crate) async fn attempt(
             request.given_up = true;
             account.abandoned();
             Ok(())
+        }
+        Err(Broke::Refused(status)) => {
+            upload.send_reset(Reason::CANCEL);
+            Err(Failure::Unwanted(status))
         }
         Err(Broke::Told) => {
             upload.send_reset(Reason::CANCEL);
@@ -149,7 +164,7 @@ async fn forward(
     pieces: Vec<Bytes>,
     body: &mut RecvStream,
     (upload, outgoing): (&mut SendBody, &Outgoing),
-    replay: &ReplayBuffer,
+    (replay, copies): (&ReplayBuffer, &Copies),
     ended: bool,
 ) -> Result<(), PumpError> {
     if ended {
@@ -162,8 +177,12 @@ async fn forward(
     pump(
         body,
         (upload, outgoing),
-        |piece| replay.record(Some(piece)),
+        |piece| {
+            replay.record(Some(piece));
+            copies.tap(piece);
+        },
         |trailers| {
+            copies.end();
             if trailers.is_some() {
                 replay.end();
             }
@@ -179,10 +198,14 @@ async fn answer(
     replay: &ReplayBuffer,
     account: &Account<'_>,
 ) -> Result<(), Broke> {
-    let (head, mut body) = final_head(response, respond).await?;
+    let (mut head, mut body) = final_head(response, respond).await?;
+    if account.refuses(&head, replay.is_whole()) {
+        return Err(Broke::Refused(head.status.as_u16()));
+    }
     replay.end();
     let only = body.is_end_stream();
     account.head(&head, only);
+    account.change(&mut head);
     let near = respond.send_response(Response::from_parts(head, ()), only);
     let mut near = near.map_err(|error| Broke::Near(reason_of(&error)))?;
     if only {
@@ -220,6 +243,48 @@ async fn final_head(
         Pin::new(&mut response).poll(cx).map_err(Broke::Far)
     });
     Ok(response.await?.into_parts())
+}
+
+/// Sends a copy of a request, and reads an answer that nobody hears.
+///
+/// # Errors
+/// When it was not sent whole, or not answered.
+pub(crate) async fn copy(
+    head: http::Request<()>,
+    mut lease: Lease,
+    (mut body, ended): (CopiedBody, bool),
+) -> Result<(), Failure> {
+    let diagnosis = lease.diagnosis();
+    let (response, mut upload) = lease.open(head, ended).await.map_err(|error| lease.refused(&error))?;
+    let stream = response.stream_id().as_u32();
+    while !ended {
+        let (piece, last) = match body.next().await {
+            Some(Piece::Bytes(piece)) => (piece, false),
+            Some(Piece::End) => (Bytes::new(), true),
+            None => {
+                upload.send_reset(Reason::CANCEL);
+                return Err(Failure::Reset(Reason::CANCEL));
+            }
+        };
+        let sent = match last {
+            false => pump::send(&mut upload, lease.outgoing(), piece, false).await,
+            true => upload.send_data(piece, true).map_err(|error| reason_of(&error)),
+        };
+        match sent {
+            Ok(()) if last => break,
+            Ok(()) => {}
+            // It wants no more of it, and may answer all the same.
+            Err(_) => break,
+        }
+    }
+    let hear = async {
+        let mut answer = response.await?.into_body();
+        while let Some(piece) = answer.data().await {
+            answer.flow_control().release_capacity(piece?.len())?;
+        }
+        Ok(())
+    };
+    hear.await.map_err(|error: h2::Error| classify(&error, &diagnosis, stream))
 }
 
 /// An exchange has ended when both directions have. An answer may end before its request, which then goes on as long as both sides

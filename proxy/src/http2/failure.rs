@@ -51,7 +51,7 @@ pub(crate) fn to_reset(failure: &Failure) -> Reason {
     match failure {
         Failure::NotOpened(_) | Failure::Unprocessed { .. } | Failure::Denied => UNREACHABLE.into(),
         Failure::Gone | Failure::Refused => Reason::REFUSED_STREAM,
-        Failure::Lost { .. } => LOST.into(),
+        Failure::Lost { .. } | Failure::Late { .. } | Failure::Unwanted(_) => LOST.into(),
         Failure::Malformed { .. } => MALFORMED.into(),
         Failure::TooLarge => TOO_LARGE.into(),
         Failure::Http1 => Reason::HTTP_1_1_REQUIRED,

@@ -6,6 +6,10 @@ use http::{HeaderMap, HeaderValue, header};
 pub(super) const UNAVAILABLE: u16 = 14;
 /// `PERMISSION_DENIED`: the call may not pass.
 pub(super) const PERMISSION_DENIED: u16 = 7;
+/// `UNIMPLEMENTED`: nobody is for such calls.
+pub(super) const UNIMPLEMENTED: u16 = 12;
+/// `DEADLINE_EXCEEDED`: the time is over.
+pub(super) const DEADLINE_EXCEEDED: u16 = 4;
 /// `INTERNAL`: something is wrong on the way.
 pub(super) const INTERNAL: u16 = 13;
 /// `RESOURCE_EXHAUSTED`: too large to be passed on.
@@ -40,9 +44,9 @@ pub(super) fn http_status(status: Option<u16>) -> u16 {
         6 | 10 => 409,
         RESOURCE_EXHAUSTED => 429,
         CANCELLED => 499,
-        12 => 501,
+        UNIMPLEMENTED => 501,
         UNAVAILABLE => 503,
-        4 => 504,
+        DEADLINE_EXCEEDED => 504,
         _ => 500,
     }
 }

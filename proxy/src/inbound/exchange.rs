@@ -17,7 +17,9 @@ use crate::duplex::{Half, both};
 use crate::http::answer::{self, Manner, Status};
 use crate::http::{BodyScanner, Method, RequestHead, request};
 use crate::leg::{self, Input, Output};
-use crate::message::{self, BodyError, Head, Progress, Received, ResponseError, Unreadable, read_head};
+use crate::message::{
+    self, BodyError, Head, Progress, Received, ResponseError, Taking, Unreadable, read_head,
+};
 use crate::request::RequestView;
 use crate::tcp;
 use crate::telemetry::Traffic;
@@ -52,9 +54,11 @@ pub(super) async fn serve(
     let asked = head.head;
     let (sent, received) = traffic.bytes();
     let result = {
-        let back = pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, |status| {
-            traffic.answered(status, began.elapsed());
-        }));
+        let back =
+            pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, |status, _| {
+                traffic.answered(status, began.elapsed());
+                Taking::Kept
+            }));
         let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &state));
         both(forth, back, ends(&state)).await
     };
@@ -192,7 +196,10 @@ fn ends(state: &State) -> impl FnMut(Direction) -> Option<Result<Received, Broke
             Half::Second(Err(ResponseError::Sink(_))) => return broke(ResetCode::Cancelled),
             Half::Second(Err(ResponseError::Malformed(what))) => return Some(Err(Broke::Unreadable(what))),
             Half::Second(Err(
-                ResponseError::Source(_) | ResponseError::NoAnswer | ResponseError::Truncated,
+                ResponseError::Source(_)
+                | ResponseError::NoAnswer
+                | ResponseError::Truncated
+                | ResponseError::Refused(_),
             )) => return broke(ResetCode::Internal),
         }
         // An early answer does not end the request, if the application goes on listening.

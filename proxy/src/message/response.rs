@@ -72,6 +72,20 @@ pub(crate) enum ResponseError {
     /// The caller takes no more.
     #[error("the caller is gone: {0}")]
     Sink(LegError),
+    /// An answer with this status is not taken.
+    #[error("its answer is {0}")]
+    Refused(u16),
+}
+
+/// Effect of hearing a final head.
+#[derive(Debug)]
+pub(crate) enum Taking {
+    /// It passes as it came.
+    Kept,
+    /// This head passes in its place.
+    Changed(Vec<u8>),
+    /// Nothing passes.
+    Refused,
 }
 
 /// Part for which an answer is not passed on.
@@ -120,7 +134,8 @@ impl Unreadable {
     }
 }
 
-/// Passes on interim heads, the final one and its body, and counts their bytes; `on_head` hears the final status before its bytes leave.
+/// Passes on interim heads, the final one and its body, and counts their bytes; `on_head` hears the final head, with its status, before
+/// its bytes leave.
 ///
 /// Behind an upgrade, what came after the head stays in `from`; behind any other response nothing may come.
 pub(crate) async fn receive(
@@ -129,7 +144,7 @@ pub(crate) async fn receive(
     asked: &RequestHead,
     progress: &Progress,
     count: &IntCounter,
-    mut on_head: impl FnMut(u16),
+    mut on_head: impl FnMut(u16, &[u8]) -> Taking,
 ) -> Result<Received, ResponseError> {
     loop {
         let Head { head, length, mut bytes } = next_head(from, asked.method).await?;
@@ -147,14 +162,20 @@ pub(crate) async fn receive(
                 Some((scanner, end))
             }
         };
+        let mut changed = None;
         if head.next != Next::Head {
+            match on_head(head.status, &bytes[..length]) {
+                Taking::Kept => {}
+                Taking::Changed(text) => changed = Some(text),
+                Taking::Refused => return Err(ResponseError::Refused(head.status)),
+            }
             // Behind an interim head any answer may still come, also one of another endpoint or our own.
             progress.begun.set(true);
-            on_head(head.status);
         }
         let received =
             |upgraded| Received { status: head.status, keep_alive: head.keep_alive, upgraded, early: false };
         let Some((mut scanner, end)) = body else {
+            let bytes = with_head(changed, length, bytes);
             count.inc_by(bytes.len() as u64);
             to.write(bytes).await.map_err(ResponseError::Sink)?;
             if head.next == Next::Upgrade {
@@ -164,7 +185,8 @@ pub(crate) async fn receive(
         };
         let surplus = end < bytes.len();
         bytes.truncate(end);
-        count.inc_by(end as u64);
+        let bytes = with_head(changed, length, bytes);
+        count.inc_by(bytes.len() as u64);
         let is_last = || !head.keep_alive || progress.is_last.get();
         pass(to, bytes, scanner.is_done() && is_last()).await?;
         let surplus = surplus | pass_body(from, to, &mut scanner, count, is_last).await?;
@@ -173,6 +195,34 @@ pub(crate) async fn receive(
         received.keep_alive &= !surplus;
         return Ok(received);
     }
+}
+
+/// Reads an answer that nobody hears, to its end.
+pub(crate) async fn discard(from: &mut Input, method: Method) -> Result<(), ResponseError> {
+    loop {
+        let Head { head, length, mut bytes } = next_head(from, method).await?;
+        let mut scanner = match head.next {
+            Next::Head => {
+                from.unread(bytes.split_off(length));
+                continue;
+            }
+            Next::Upgrade => return Ok(()),
+            Next::Body(body) => BodyScanner::new(body),
+        };
+        scanner.advance(&bytes[length..])?;
+        while !scanner.is_done() {
+            let Some(bytes) = from.read().await? else { break };
+            scanner.advance(&bytes)?;
+        }
+        return Ok(());
+    }
+}
+
+/// The bytes with this head in the place of theirs, which has this length.
+fn with_head(head: Option<Vec<u8>>, length: usize, bytes: Bytes) -> Bytes {
+    let Some(mut head) = head else { return bytes };
+    head.extend_from_slice(&bytes[length..]);
+    head.into()
 }
 
 async fn next_head(from: &mut Input, method: Method) -> Result<Head<ResponseHead>, ResponseError> {

@@ -12,14 +12,17 @@ use prometheus::IntCounter;
 
 use super::Outbound;
 use super::exchange::{After, PendingRequest};
+use super::terms::Terms;
 use crate::backend::{self, Connection, Purpose, Work};
 use crate::balance::Outcome;
+use crate::copies::Copies;
 use crate::dial::{Client, IdleKey};
 use crate::dispatch::Failure;
 use crate::duplex::{Half, both};
-use crate::http::RequestHead;
-use crate::leg::{Input, Leg, Output};
-use crate::message::{BodyError, Progress, Received, ResponseError, receive, send_body};
+use crate::http::{BodyScanner, RequestHead};
+use crate::http2::ResponseTerms as _;
+use crate::leg::{Input, Leg, Output, ReplayBuffer};
+use crate::message::{BodyError, Progress, Received, ResponseError, Taking, receive, send_body};
 use crate::protocol::Protocol;
 use crate::telemetry::Traffic;
 use crate::tunnel::ResetCode;
@@ -46,6 +49,14 @@ enum Outcomes {
     Request(BodyError),
 }
 
+/// The request, as it is sent.
+struct Upload<'a> {
+    scanner: &'a mut BodyScanner,
+    replay: &'a ReplayBuffer,
+    copies: &'a Copies,
+    may_upgrade: bool,
+}
+
 /// Progress of the request.
 #[derive(Default)]
 struct Sent {
@@ -54,7 +65,7 @@ struct Sent {
     answered: Cell<bool>,
 }
 
-/// Sends the request to the endpoint of `work`, `pieces` of it first, and passes its response on.
+/// Sends the request to the endpoint of `work`, `pieces` of it first, and passes its response on, on the terms of its rule where it has one.
 ///
 /// # Errors
 /// When the client has got nothing.
@@ -64,6 +75,7 @@ pub(super) async fn make(
     near: &mut Leg,
     request: &mut PendingRequest,
     (mut first, pieces): (Bytes, Vec<Bytes>),
+    (progress, terms): (&Progress, Option<&Terms<'_>>),
 ) -> Result<Ended, Failure> {
     let length = first.len();
     let (is_repeatable, client) = (request.head.method.is_idempotent(), Some(request.client));
@@ -79,28 +91,34 @@ pub(super) async fn make(
     let mut far = opened.map_err(Failure::NotOpened)?;
     // The time until a tunnel stands says nothing of the requests that follow on it.
     let since = Instant::now();
-    let (progress, sent) = (Progress::default(), Sent::default());
+    let sent = Sent::default();
     let (head, counts) = (request.head, traffic.bytes());
     counts.0.inc_by((length - first.len()) as u64);
     let asked = request.began;
-    let on_head = |status: u16| {
+    let PendingRequest { scanner, replay, copies, .. } = request;
+    let on_head = |status: u16, text: &[u8]| {
         let latency = since.elapsed();
-        traffic.answered(status, asked.elapsed());
         work.report(match status {
             429 | 503 => Outcome::Overloaded(latency),
             _ => Outcome::Answered(latency),
         });
+        if terms.is_some_and(|terms| terms.refuses(status, replay.is_whole())) {
+            return Taking::Refused;
+        }
+        traffic.answered(status, asked.elapsed());
+        terms.map_or(Taking::Kept, |terms| terms.take(status, text))
     };
     let outcomes = {
         let (input, output) = &mut far.leg;
         let pieces = std::iter::once(first).chain(pieces);
-        let back = pin!(receive(input, &mut near.1, &head, &progress, &counts.1, on_head));
+        let back = pin!(receive(input, &mut near.1, &head, progress, &counts.1, on_head));
         let on_whole = || {
             sent.whole.set(true);
             // A client that has said so sends nothing more.
             progress.is_last.set(!head.keep_alive);
         };
-        let forth = pin!(forward(&mut near.0, output, request, pieces, &counts.0, (&sent, on_whole)));
+        let upload = Upload { scanner, replay, copies, may_upgrade: head.may_upgrade };
+        let forth = pin!(forward(&mut near.0, output, upload, pieces, &counts.0, (&sent, on_whole)));
         both(back, forth, ends(&sent)).await
     };
     if let Outcomes::Response(Ok(Received { upgraded: false, .. })) = &outcomes {
@@ -173,7 +191,7 @@ async fn conclude(
 async fn forward(
     from: &mut Input,
     to: &mut Output,
-    request: &mut PendingRequest,
+    upload: Upload<'_>,
     pieces: impl Iterator<Item = Bytes>,
     count: &IntCounter,
     (sent, on_whole): (&Sent, impl Fn()),
@@ -182,14 +200,16 @@ async fn forward(
         count.inc_by(piece.len() as u64);
         to.write(piece).await.map_err(BodyError::Sink)?;
     }
-    let replay = &request.replay;
-    send_body(from, to, &mut request.scanner, |piece| {
+    let Upload { scanner, replay, copies, may_upgrade } = upload;
+    send_body(from, to, scanner, |piece| {
         replay.record(Some(piece));
+        copies.tap(piece);
         count.inc_by(piece.len() as u64);
     })
     .await?;
     // What may be upgraded needs its way to the application open.
-    if !request.head.may_upgrade {
+    copies.end();
+    if !may_upgrade {
         to.end_message();
     }
     on_whole();

@@ -1,6 +1,7 @@
 //! Attempts at a request or connection, at one endpoint after another: the same loop for all protocols.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::backend::{Backend, Work};
 use crate::balance::Pick;
@@ -20,6 +21,11 @@ pub(super) trait Attempt {
 
     /// Returns what another attempt depends on.
     fn repeatability(&self) -> Repeatability;
+
+    /// Returns the time to wait before the attempt that follows this failure, where it is not made at once.
+    fn pause(&self, _failure: &Failure) -> Option<Duration> {
+        None
+    }
 }
 
 /// End of the attempts without an answer of an endpoint.
@@ -51,7 +57,12 @@ pub(super) async fn make_attempts<A: Attempt>(
             Err(failure) => failure,
         };
         match backend.next(&failure, tried.len(), asked.repeatability()) {
-            Next::Again => tracing::debug!(target = %backend.label, %failure, "asking another endpoint"),
+            Next::Again => {
+                tracing::debug!(target = %backend.label, %failure, "asking another endpoint");
+                if let Some(pause) = asked.pause(&failure) {
+                    Box::pin(tokio::time::sleep(pause)).await;
+                }
+            }
             Next::Answer(answer) => return Err(Unanswered { failure: Some(failure), answer }),
         }
     }

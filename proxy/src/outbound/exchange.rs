@@ -1,20 +1,23 @@
 //! Exchange of one request and its response, over as many attempts as it takes.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Outbound;
 use super::attempt::{self, Ended};
 use super::attempts::{Attempt, make_attempts};
+use super::terms::Terms;
 use crate::backend::{Backend, Work};
+use crate::copies::Copies;
 use crate::dispatch::{Answer, Failure, Repeatability};
 use crate::http::answer::{self, Manner, Status};
 use crate::http::body::ChunkError;
 use crate::http::{BodyScanner, RequestHead};
+use crate::http2::ResponseTerms as _;
 use crate::leg::{Input, Leg, ReplayBuffer};
-use crate::message::Head;
+use crate::message::{Head, Progress};
 use crate::request::RequestView;
 
 /// A request as far as it has been read.
@@ -29,6 +32,10 @@ pub(super) struct PendingRequest {
     pub(super) began: Instant,
     /// The connection that it came by.
     pub(super) client: u64,
+    /// Copies of its body.
+    pub(super) copies: Copies,
+    /// Length of its head.
+    length: usize,
 }
 
 /// Future of the client's connection.
@@ -61,24 +68,41 @@ impl PendingRequest {
         }
         let replay = ReplayBuffer::new();
         replay.record(Some(&first));
-        Ok(Self { head, scanner, replay, first, began: Instant::now(), client })
+        let (began, copies) = (Instant::now(), Copies::default());
+        Ok(Self { head, scanner, replay, first, began, client, copies, length })
     }
 
     /// The request as routes see it.
     pub(super) fn view(&self) -> RequestView<'_> {
         RequestView::Http1(&self.first)
     }
+
+    /// The first bytes with another head.
+    pub(super) fn changed(&self, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Bytes {
+        let (head, behind) = self.first.split_at(self.length);
+        let mut changed = change(head);
+        changed.extend_from_slice(behind);
+        changed.into()
+    }
+
+    /// Puts other first bytes in the place of these.
+    pub(super) fn replace(&mut self, first: Bytes) {
+        self.replay = ReplayBuffer::new();
+        self.replay.record(Some(&first));
+        self.first = first;
+    }
 }
 
-/// Serves one request.
+/// Serves one request, on these terms where a rule says any.
 pub(super) async fn serve(
     outbound: &Outbound,
     backend: &Rc<Backend>,
     near: &mut Leg,
     mut request: PendingRequest,
+    terms: Option<&Terms<'_>>,
 ) -> After {
     backend.deposit();
-    let mut exchange = Exchange { outbound, backend, near, request: &mut request };
+    let mut exchange = Exchange { outbound, backend, near, request: &mut request, terms };
     match make_attempts(backend, None, &mut exchange).await {
         Ok(Ended::Answered(after)) => after,
         Ok(Ended::BadRequest) => {
@@ -90,6 +114,9 @@ pub(super) async fn serve(
                 // No endpoint of HTTP/1 says one.
                 Answer::Reset(_) => Status::BadGateway,
             };
+            if let Some(terms) = terms {
+                terms.answered(status.code());
+            }
             answer(backend, near, &request, status, &unanswered.text(backend)).await
         }
     }
@@ -101,29 +128,48 @@ struct Exchange<'a> {
     backend: &'a Backend,
     near: &'a mut Leg,
     request: &'a mut PendingRequest,
+    terms: Option<&'a Terms<'a>>,
 }
 
 impl Attempt for Exchange<'_> {
     type Done = Ended;
 
     async fn make(&mut self, work: Work) -> Result<Ended, Failure> {
-        let Self { outbound, backend, near, request } = self;
+        let Self { outbound, backend, near, request, terms } = self;
         let (mut first, mut pieces) = (std::mem::take(&mut request.first), Vec::new());
         if first.is_empty() {
             pieces = request.replay.pieces().unwrap_or_default();
             first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
         }
-        Box::pin(attempt::make((outbound, &backend.traffic), &work, near, request, (first, pieces))).await
+        let (parts, progress) = ((*outbound, &*backend.traffic), Progress::default());
+        let (sent, on) = ((first, pieces), (&progress, *terms));
+        let Some((terms, limit)) = terms.and_then(|terms| Some((terms, terms.begin()?))) else {
+            return Box::pin(attempt::make(parts, &work, near, request, sent, on)).await;
+        };
+        let attempt = tokio::time::timeout_at(limit, attempt::make(parts, &work, near, request, sent, on));
+        if let Ok(ended) = Box::pin(attempt).await {
+            return ended;
+        }
+        let failure = terms.late();
+        work.blame(&failure);
+        // A part of an answer cannot be taken back.
+        if progress.begun.get() { Ok(Ended::Answered(After::Reset)) } else { Err(failure) }
     }
 
     fn repeatability(&self) -> Repeatability {
         let PendingRequest { head, replay, .. } = &*self.request;
-        Repeatability { is_idempotent: head.method.is_idempotent(), is_kept: replay.is_whole() }
+        let (is_idempotent, is_kept) = (head.method.is_idempotent(), replay.is_whole());
+        let usual = Repeatability { is_idempotent, is_kept, limit: None };
+        self.terms.map_or(usual, |terms| terms.apply(usual))
+    }
+
+    fn pause(&self, failure: &Failure) -> Option<Duration> {
+        self.terms.and_then(|terms| terms.pause(failure))
     }
 }
 
 /// Answers in place of the service.
-async fn answer(
+pub(super) async fn answer(
     backend: &Backend,
     near: &mut Leg,
     request: &PendingRequest,
@@ -131,11 +177,23 @@ async fn answer(
     text: &str,
 ) -> After {
     tracing::debug!(target = %backend.label, status = status.code(), "{text}");
-    backend.traffic.answered_here(status.code(), request.began.elapsed());
+    let bodiless = request.head.method == crate::http::Method::Head;
+    let local = |close| answer::local(status, text, Manner { bodiless, close });
+    say(backend, near, request, status.code(), local).await
+}
+
+/// Says an answer in place of the service, which depends on whether the connection closes behind it.
+pub(super) async fn say(
+    backend: &Backend,
+    near: &mut Leg,
+    request: &PendingRequest,
+    status: u16,
+    answer: impl FnOnce(bool) -> Bytes,
+) -> After {
+    backend.traffic.answered_here(status, request.began.elapsed());
     // Behind a body that was not read to its end there is no next request.
     let close = !request.scanner.is_done() || !request.head.keep_alive;
-    let bodiless = request.head.method == crate::http::Method::Head;
-    match near.1.write(answer::local(status, text, Manner { bodiless, close })).await {
+    match near.1.write(answer(close)).await {
         Ok(()) if !request.scanner.is_done() => After::CloseEarly,
         Ok(()) if close => After::Close,
         Ok(()) => After::NextRequest,

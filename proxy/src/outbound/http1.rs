@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ClientConnection;
 use super::exchange::{self, After, PendingRequest};
+use super::routed;
 use crate::backend::Backend;
 use crate::http::answer::{self, Manner, Status};
 use crate::http::request;
@@ -52,7 +53,12 @@ pub(super) async fn serve(mut client: ClientConnection, backend: &Rc<Backend>) {
             Ok(backend) => backend,
             Err(text) => return Box::pin(refuse(client, Status::Unavailable, &text)).await,
         };
-        match Box::pin(exchange::serve(&client.outbound, &backend, &mut client.near, request)).await {
+        let (outbound, near) = (&client.outbound, &mut client.near);
+        let after = match backend.rules() {
+            None => Box::pin(exchange::serve(outbound, &backend, near, request, None)).await,
+            Some(rules) => Box::pin(routed::serve(outbound, &backend, &rules, near, request)).await,
+        };
+        match after {
             After::NextRequest => {}
             After::Close => return Box::pin(close(&mut client.near)).await,
             After::CloseEarly => return Box::pin(close_early(client)).await,

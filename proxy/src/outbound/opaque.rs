@@ -20,7 +20,8 @@ use crate::tunnel::ResetCode;
 /// Purpose of a connection that carries opaque bytes.
 const OPAQUE: Purpose = Purpose { protocol: Protocol::Opaque, is_repeatable: true, client: None };
 /// As long as no byte came back, what the client has said is kept. If the endpoint has seen it, nobody knows what it means.
-pub(super) const OF_OPAQUE: Repeatability = Repeatability { is_idempotent: false, is_kept: true };
+pub(super) const OF_OPAQUE: Repeatability =
+    Repeatability { is_idempotent: false, is_kept: true, limit: None };
 
 /// A connection to an endpoint on which nothing was said yet.
 pub(super) struct Opened {

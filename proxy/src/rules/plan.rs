@@ -1,7 +1,7 @@
 //! What becomes of a request by the rules of a service.
 
 use super::cors::is_preflight;
-use super::edit::FieldEdits;
+use super::edit::{FieldEdits, changed};
 use super::rewrite::{Listener, Rewrite};
 use super::{Filters, Found, Limits, Mirror, Retry, RouteRule, Rules, ServiceAt, Target};
 use crate::request::RequestView;
@@ -12,11 +12,11 @@ pub(crate) enum Plan<'a> {
     /// It is passed on.
     Forward(Forward<'a>),
     /// It is answered here.
-    Answer(Answer),
+    Answer(Found<'a>, Answer),
     /// No rule is for it.
     NoRule,
     /// The chosen reference of its rule does not resolve, or there is none.
-    Unresolved,
+    Unresolved(Found<'a>),
 }
 
 /// An answer of the rule's own.
@@ -36,13 +36,15 @@ pub(crate) struct Forward<'a> {
     /// The port of the service that serves it.
     pub(crate) service: &'a ServiceAt,
     /// Another path or host.
-    pub(crate) rewrite: Rewrite,
-    /// Changes of its fields, in order.
-    pub(crate) request: [&'a FieldEdits; 2],
+    rewrite: Rewrite,
+    /// The same for copies.
+    copied: Option<&'a Rewrite>,
+    /// Changes of its fields, in order; copies have the first.
+    request: [&'a FieldEdits; 2],
     /// Changes of its answer's fields, in order.
-    pub(crate) response: [&'a FieldEdits; 2],
+    response: [&'a FieldEdits; 2],
     /// Changes of its answer's fields for browsers, which come last.
-    pub(crate) cors: FieldEdits,
+    cors: FieldEdits,
     /// Backends that get a copy.
     pub(crate) mirrors: Vec<&'a ServiceAt>,
     /// Limits of time.
@@ -60,6 +62,40 @@ impl Forward<'_> {
     /// Returns true if the answer passes as it came.
     pub(crate) fn keeps_response(&self) -> bool {
         self.response.iter().all(|edits| edits.is_empty()) && self.cors.is_empty()
+    }
+
+    /// The request's head of HTTP/1 as it is passed on.
+    pub(crate) fn changed_http1(&self, head: &[u8]) -> Vec<u8> {
+        self.rewrite.change_http1(head, self.found.prefix, &self.request)
+    }
+
+    /// The request's head of HTTP/1 as copies have it.
+    pub(crate) fn copied_http1(&self, head: &[u8]) -> Vec<u8> {
+        self.copied.unwrap_or(&Rewrite::NONE).change_http1(head, self.found.prefix, &self.request[..1])
+    }
+
+    /// Changes the request's head of HTTP/2 to what is passed on.
+    pub(crate) fn change_http2(&self, head: &mut http::Request<()>) {
+        self.rewrite.change_http2(head, self.found.prefix);
+        self.request.iter().for_each(|edits| edits.change(head.headers_mut()));
+    }
+
+    /// Changes the request's head of HTTP/2 to what copies have.
+    pub(crate) fn copy_http2(&self, head: &mut http::Request<()>) {
+        self.copied.unwrap_or(&Rewrite::NONE).change_http2(head, self.found.prefix);
+        self.request[0].change(head.headers_mut());
+    }
+
+    /// The answer's head of HTTP/1 as it is passed on.
+    pub(crate) fn changed_answer(&self, head: &[u8]) -> Vec<u8> {
+        let [its, own] = self.response;
+        changed(head, None, &[its, own, &self.cors])
+    }
+
+    /// Changes the answer's fields of HTTP/2 to what is passed on.
+    pub(crate) fn change_answer(&self, fields: &mut http::HeaderMap) {
+        self.response.iter().for_each(|edits| edits.change(fields));
+        self.cors.change(fields);
     }
 }
 
@@ -102,22 +138,26 @@ impl Rules {
         let each = || all.into_iter().flatten();
         let cors = each().filter_map(|filters| filters.cors.as_ref()).next_back();
         if let Some(cors) = cors.filter(|_| is_preflight) {
-            return Plan::Answer(Answer { status: 204, fields: cors.preflight(request) });
+            return Plan::Answer(found, Answer { status: 204, fields: cors.preflight(request) });
         }
         let cors = cors.map_or_else(FieldEdits::default, |cors| cors.edits(request));
         if let Some(redirect) = each().find_map(|filters| filters.redirect.as_ref()) {
             let location = redirect.location(request, found.prefix, listener);
-            return Plan::Answer(Answer { status: redirect.status, fields: vec![("Location", location)] });
+            return Plan::Answer(
+                found,
+                Answer { status: redirect.status, fields: vec![("Location", location)] },
+            );
         }
         let Some((target, service)) = target.and_then(|target| Some((target, target.service.as_ref()?)))
         else {
-            return Plan::Unresolved;
+            return Plan::Unresolved(found);
         };
         let (own, its) = (&rule.filters, &target.filters);
         let rewrites = each().filter_map(|filters| filters.rewrite.as_ref());
         Plan::Forward(Forward {
             found,
             service,
+            copied: own.rewrite.as_ref(),
             rewrite: rewrites.fold(Rewrite::default(), |before, rewrite| before.joined(rewrite)),
             request: [&own.request, &its.request],
             response: [&its.response, &own.response],
@@ -162,7 +202,9 @@ mod tests {
     }
 
     fn rules(rules: Vec<RouteRule>) -> Rules {
-        Rules::new([Route { name: "shop/api".to_owned(), created: SystemTime::UNIX_EPOCH, rules }].into())
+        Rules::new(
+            [Route { name: "shop/api".to_owned(), created: SystemTime::UNIX_EPOCH, rules }.into()].into(),
+        )
     }
 
     /// The share of each outcome over all random numbers below 100.
@@ -172,8 +214,8 @@ mod tests {
         for random in 0..100 {
             let name = match rules.plan(RequestView::Http1(b"GET / HTTP/1.1\r\n\r\n"), LISTENER, || random) {
                 Plan::Forward(forward) => forward.service.name.to_string(),
-                Plan::Unresolved => "unresolved".to_owned(),
-                plan @ (Plan::Answer(_) | Plan::NoRule) => panic!("{plan:?}"),
+                Plan::Unresolved(_) => "unresolved".to_owned(),
+                plan @ (Plan::Answer(..) | Plan::NoRule) => panic!("{plan:?}"),
             };
             *shares.entry(name).or_default() += 1;
         }
@@ -268,7 +310,7 @@ mod tests {
             matches!(plan(0), Plan::Forward(forward) if forward.keeps_request() && forward.keeps_response())
         );
         let expected = Answer { status: 303, fields: vec![("Location", "http://b/x".to_owned())] };
-        assert!(matches!(plan(1), Plan::Answer(answer) if answer == expected));
+        assert!(matches!(plan(1), Plan::Answer(_, answer) if answer == expected));
     }
 
     #[test]
@@ -291,9 +333,9 @@ mod tests {
                 "OPTIONS / HTTP/1.1\r\nOrigin: http://a\r\nAccess-Control-Request-Method: {method}\r\n\r\n"
             );
             match rules.plan(RequestView::Http1(head.as_bytes()), LISTENER, || 0) {
-                Plan::Answer(answer) => answer.status,
+                Plan::Answer(_, answer) => answer.status,
                 Plan::NoRule => 404,
-                plan @ (Plan::Forward(_) | Plan::Unresolved) => panic!("{plan:?}"),
+                plan @ (Plan::Forward(_) | Plan::Unresolved(_)) => panic!("{plan:?}"),
             }
         };
         assert_eq!((asked("PUT"), asked("GET")), (204, 404));

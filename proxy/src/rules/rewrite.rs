@@ -106,6 +106,9 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Rewrite {
+    /// Nothing is rewritten.
+    pub(super) const NONE: Self = Self { host: None, path: None };
+
     /// Both, of which `over` has the last word.
     pub(crate) fn joined(&self, over: &Self) -> Self {
         let (host, path) =

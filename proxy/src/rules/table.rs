@@ -1,6 +1,7 @@
 //! The matches of all rules, in the order of their precedence, found by the path.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 
@@ -58,7 +59,7 @@ impl Candidate {
 
 impl Table {
     /// Arranges the matches of these routes.
-    pub(super) fn new(routes: &[Route]) -> Self {
+    pub(super) fn new(routes: &[Arc<Route>]) -> Self {
         let mut table = Self { nodes: vec![Node::default()], ..Self::default() };
         let mut order: Vec<usize> = (0..routes.len()).collect();
         order.sort_by_key(|&route| (routes[route].created, routes[route].name.as_str()));

@@ -46,7 +46,7 @@ fn fields(fields: &[(&str, &str)]) -> Vec<(String, ValueMatch)> {
 
 /// Checks which rule each head of a request finds.
 fn check(rules: Vec<RouteRule>, table: &[(&str, Option<&str>)]) {
-    let rules = Rules::new([route("shop/api", 0, rules)].into());
+    let rules = Rules::new([Arc::new(route("shop/api", 0, rules))].into());
     for (head, expected) in table {
         let head = head.replace('\n', "\r\n");
         let found = rules.find(RequestView::Http1(head.as_bytes()));
@@ -171,7 +171,7 @@ fn precedence_follows_the_specification() {
 fn of_equal_matches_the_oldest_route_has_precedence_then_the_first_by_name() {
     let table = [([("b", 1), ("a", 0)], "b"), ([("b", 0), ("a", 0)], "a"), ([("a", 3), ("b", 4)], "b")];
     for (routes, expected) in table {
-        let routes = routes.map(|(name, age)| route(name, age, vec![RouteRule::default()]));
+        let routes = routes.map(|(name, age)| Arc::new(route(name, age, vec![RouteRule::default()])));
         let rules = Rules::new(routes.into());
         let found = rules.find(RequestView::Http1(b"GET / HTTP/1.1\r\n\r\n")).unwrap();
         assert_eq!(found.route.name, expected);
@@ -181,7 +181,7 @@ fn of_equal_matches_the_oldest_route_has_precedence_then_the_first_by_name() {
 #[test]
 fn the_prefix_of_a_match_is_known() {
     let rules = vec![rule("", vec![path(prefix("/a/b/")), path(exact("/c"))])];
-    let rules = Rules::new([route("shop/api", 0, rules)].into());
+    let rules = Rules::new([Arc::new(route("shop/api", 0, rules))].into());
     for (target, expected) in [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/c", "")] {
         let head = get(target);
         assert_eq!(rules.find(RequestView::Http1(head.as_bytes())).unwrap().prefix, expected);
@@ -347,9 +347,9 @@ proptest! {
     #[test]
     fn the_table_finds_what_a_naive_reading_of_the_specification_finds(routes in routes(), asked in asked()) {
         let expected = naive_rule(&routes, &asked);
-        let rules = Rules::new(routes.into());
+        let rules = Rules::new(routes.into_iter().map(Arc::new).collect());
         let position = |found: Found<'_>| {
-            let route = rules.routes.iter().position(|route| std::ptr::eq(route, found.route))?;
+            let route = rules.routes.iter().position(|route| std::ptr::eq(&**route, found.route))?;
             Some((route, found.route.rules.iter().position(|rule| std::ptr::eq(rule, found.rule))?))
         };
         let (head, http2) = (asked.head(), asked.http2());

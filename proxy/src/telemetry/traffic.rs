@@ -9,9 +9,9 @@ use super::Families;
 use crate::protocol::Protocol;
 
 /// The name that parties share when there are too many; no service's or workload's name has an underscore.
-const OTHER: &str = "_other";
+pub(super) const OTHER: &str = "_other";
 /// Values of `code_class`, by a status' first digit.
-const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+pub(super) const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Values of `protocol`.
 const PROTOCOLS: [&str; 3] = ["http", "tcp", "http2"];
 /// Values of `flow`.

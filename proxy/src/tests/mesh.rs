@@ -38,6 +38,8 @@ pub(super) struct Mesh {
     /// Another caller.
     other: Workload,
     mtls: Option<Mtls>,
+    /// Services beside `api`, with their virtual addresses.
+    services: Vec<(&'static str, String)>,
 }
 
 /// A sidecar and where its listeners are.
@@ -85,7 +87,17 @@ impl Mesh {
             client: workload("web", &loopback(1).to_string(), None, &[]),
             other: workload("other", &loopback(2).to_string(), None, &[]),
             mtls: None,
+            services: Vec::new(),
         }
+    }
+
+    /// Instance `n` is one of this service.
+    pub(super) fn serving(mut self, n: usize, service: &'static str) -> Self {
+        if !self.services.iter().any(|(known, _)| *known == service) {
+            self.services.push((service, format!("10.42.255.{}", 10 + self.services.len())));
+        }
+        self.instances[n].service = Some(service.parse().unwrap());
+        self
     }
 
     /// The network is strict.
@@ -106,7 +118,9 @@ impl Mesh {
             instance.ready = ready.contains(&n);
         }
         instances.extend([self.client.clone(), self.other.clone()]);
-        let mut config = config(own.clone(), vec![service("api", VIP, &[self.ports])], instances);
+        let mut services = vec![service("api", VIP, &[self.ports])];
+        services.extend(self.services.iter().map(|(name, vip)| service(name, vip, &[self.ports])));
+        let mut config = config(own.clone(), services, instances);
         config.network.network.mtls = self.mtls;
         config
     }
