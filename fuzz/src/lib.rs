@@ -11,7 +11,7 @@ mod dns;
 pub type Target = fn(&[u8]);
 
 /// Name and function of each target.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("cni", sealane_cli::fuzzing::cni),
     ("detection", sealane_proxy::fuzzing::detection),
     ("dhcp", sealane_agent::fuzzing::dhcp),
@@ -31,6 +31,7 @@ pub const TARGETS: [(&str, Target); 24] = [
     ("netavark", sealane_cli::fuzzing::netavark),
     ("nf_tables", sealane_fabric::fuzzing::nf_tables),
     ("peer_channel", sealane_agent::fuzzing::peer_channel),
+    ("rules", sealane_proxy::fuzzing::rules),
     ("sidecar_channel", sealane_proto::fuzzing::sidecar_channel),
     ("tunnel_frames", sealane_proxy::fuzzing::tunnel_frames),
     ("tunnel_opening", sealane_proxy::fuzzing::tunnel_opening),

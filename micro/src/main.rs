@@ -17,7 +17,7 @@ type Work = Box<dyn FnMut()>;
 type Core = (&'static str, fn() -> Work);
 
 /// All pieces of work.
-const CORES: [Core; 26] = [
+const CORES: [Core; 29] = [
     ("HTTP/1 request head", proxy::request_head),
     ("HTTP/1 request view", proxy::request_view),
     ("protocol detection", proxy::detection),
@@ -25,6 +25,9 @@ const CORES: [Core; 26] = [
     ("routes, 1 of 1000 changed", || proxy::changed_routes(1_000)),
     ("routes, 1 of 10000 changed", || proxy::changed_routes(10_000)),
     ("routes, 1 of 100000 changed", || proxy::changed_routes(100_000)),
+    ("rule of a request, 1 of 10", || proxy::rule(10)),
+    ("rule of a request, 1 of 1000", || proxy::rule(1_000)),
+    ("no rule of a request, of 1000", || proxy::no_rule(1_000)),
     ("balancing over 8 endpoints", proxy::balancing),
     ("balancer of 1000, turned", || proxy::other_endpoints(1_000)),
     ("balancer of 10000, turned", || proxy::other_endpoints(10_000)),

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sealane_proxy::benching::{self, Balancing, Framing, Routing};
+use sealane_proxy::benching::{self, Balancing, Framing, Routing, Ruling};
 
 use crate::Work;
 use crate::mesh::{self, ChangingNetwork};
@@ -58,6 +58,23 @@ pub(crate) fn other_endpoints(endpoints: u16) -> Work {
     Box::new(move || {
         turned = !turned;
         balancing.update(black_box(endpoints), turned);
+    })
+}
+
+/// Rule of a request, of so many.
+pub(crate) fn rule(count: usize) -> Work {
+    let (ruling, head) =
+        (Ruling::of(count), format!("GET /v1/part-{}/items/17?x=y HTTP/1.1\r\nHost: api\r\n\r\n", count / 2));
+    Box::new(move || {
+        black_box(ruling.has_rule(black_box(head.as_bytes())));
+    })
+}
+
+/// A request that none of so many rules is for.
+pub(crate) fn no_rule(count: usize) -> Work {
+    let ruling = Ruling::of(count);
+    Box::new(move || {
+        black_box(ruling.has_rule(black_box(HEAD)));
     })
 }
 

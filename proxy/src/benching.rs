@@ -1,7 +1,8 @@
 //! Hot cores without sockets, for micro-benchmarks: each function does its work once.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use sealane_proto::resource::{NetworkChange, NetworkContent};
 use sealane_proto::types::Weight;
@@ -11,6 +12,7 @@ use crate::detect;
 use crate::http::{Parsed, request};
 use crate::request::RequestView;
 use crate::route::{Destination, Routes};
+use crate::rules::{Matching, PathMatch, Route, RouteRule, Rules};
 
 pub use crate::tunnel::frame::benching::Framing;
 
@@ -60,6 +62,38 @@ impl Routing {
     #[must_use]
     pub fn leads_somewhere(&self, called: SocketAddr) -> bool {
         matches!(self.0.destination(called), Destination::Service(_) | Destination::Workload(_))
+    }
+}
+
+/// Rules of a route, each for a prefix and an exact path of its own, and for one method behind that.
+#[derive(Debug)]
+pub struct Ruling(Rules);
+
+impl Ruling {
+    /// So many rules.
+    #[must_use]
+    pub fn of(count: usize) -> Self {
+        let matching = |path, method: Option<&str>| Matching {
+            path,
+            method: method.map(str::to_owned),
+            ..Matching::default()
+        };
+        let rule = |n: usize| RouteRule {
+            matches: vec![
+                matching(PathMatch::Prefix(format!("/v1/part-{n}/items")), None),
+                matching(PathMatch::Exact(format!("/v1/part-{n}")), Some("GET")),
+            ],
+            ..RouteRule::default()
+        };
+        let rules = (0..count).map(rule).collect();
+        let route = Route { name: "shop/api".to_owned(), created: SystemTime::UNIX_EPOCH, rules };
+        Self(Rules::new([Arc::new(route)].into()))
+    }
+
+    /// Returns true if there is a rule for the request with this head.
+    #[must_use]
+    pub fn has_rule(&self, head: &[u8]) -> bool {
+        self.0.find(RequestView::Http1(head)).is_some()
     }
 }
 

@@ -109,6 +109,11 @@ pub fn detection(data: &[u8]) {
     }
 }
 
+/// Finds the rule of a request among those of routes, and changes it as they say.
+pub fn rules(data: &[u8]) {
+    crate::rules::fuzzing::rules(data);
+}
+
 /// Reads the frames of a tunnel.
 pub fn tunnel_frames(data: &[u8]) {
     crate::tunnel::frame::fuzzing::frames(data);

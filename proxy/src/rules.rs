@@ -8,6 +8,8 @@
 mod condition;
 mod cors;
 mod edit;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod path;
 mod plan;
 mod rewrite;
