@@ -91,8 +91,8 @@ macro_rules! targets {
 
 targets! {
     cni detection dhcp dns_answer dns_query docker_engine docker_plugin documents documents_json firewall http1_body http1_head
-    http2_screen iptables keep_protocol labels netavark nf_tables peer_channel sidecar_channel tunnel_frames tunnel_opening wire_messages
-    words
+    http2_screen iptables keep_protocol labels netavark nf_tables peer_channel rules sidecar_channel tunnel_frames tunnel_opening
+    wire_messages words
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! A call walks `listen` (original destination) -> `outbound` (`detect`) -> `route` -> `backend` (`balance`) -> `tunnel` -> the
 //! other sidecar's `tunnel` -> `inbound` (its door: `policy`) -> the application; what follows a failure, `dispatch` decides. `http2`
-//! carries what was HTTP/2 on either side. `http`, `request`, `route`, `policy`, `dispatch`, `balance`, `budget`, `memory`,
+//! carries what was HTTP/2 on either side; `rules` say what becomes of requests to a service with routes. `http`, `request`, `rules`, `route`, `policy`, `dispatch`, `balance`, `budget`, `memory`,
 //! `scope` and `detect` are pure. Each worker thread has connections, tunnels and balancers of its own.
 
 mod agent;

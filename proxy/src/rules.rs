@@ -7,6 +7,7 @@
 
 mod condition;
 mod cors;
+pub(crate) mod document;
 mod edit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -257,25 +257,9 @@ pub(crate) async fn copy(
     let diagnosis = lease.diagnosis();
     let (response, mut upload) = lease.open(head, ended).await.map_err(|error| lease.refused(&error))?;
     let stream = response.stream_id().as_u32();
-    while !ended {
-        let (piece, last) = match body.next().await {
-            Some(Piece::Bytes(piece)) => (piece, false),
-            Some(Piece::End) => (Bytes::new(), true),
-            None => {
-                upload.send_reset(Reason::CANCEL);
-                return Err(Failure::Reset(Reason::CANCEL));
-            }
-        };
-        let sent = match last {
-            false => pump::send(&mut upload, lease.outgoing(), piece, false).await,
-            true => upload.send_data(piece, true).map_err(|error| reason_of(&error)),
-        };
-        match sent {
-            Ok(()) if last => break,
-            Ok(()) => {}
-            // It wants no more of it, and may answer all the same.
-            Err(_) => break,
-        }
+    if !ended && !send_copy(&mut body, (&mut upload, lease.outgoing())).await {
+        upload.send_reset(Reason::CANCEL);
+        return Err(Failure::Reset(Reason::CANCEL));
     }
     let hear = async {
         let mut answer = response.await?.into_body();
@@ -285,6 +269,24 @@ pub(crate) async fn copy(
         Ok(())
     };
     hear.await.map_err(|error: h2::Error| classify(&error, &diagnosis, stream))
+}
+
+/// Sends a copied body, as far as it is wanted; false when the copy was given up.
+async fn send_copy(body: &mut CopiedBody, (upload, outgoing): (&mut SendBody, &Outgoing)) -> bool {
+    loop {
+        let sent = match body.next().await {
+            Some(Piece::Bytes(piece)) => pump::send(upload, outgoing, piece, false).await,
+            Some(Piece::End) => {
+                // One that wants no more of it may answer all the same.
+                let _ = upload.send_data(Bytes::new(), true);
+                return true;
+            }
+            None => return false,
+        };
+        if sent.is_err() {
+            return true;
+        }
+    }
 }
 
 /// An exchange has ended when both directions have. An answer may end before its request, which then goes on as long as both sides

@@ -50,15 +50,11 @@ pub(super) async fn serve(
         }
     };
     let mut far = leg::tcp(connection.stream.clone());
-    let (progress, state) = (Progress::default(), State::default());
-    let asked = head.head;
+    let (progress, state, asked) = (Progress::default(), State::default(), head.head);
     let (sent, received) = traffic.bytes();
+    let on_head = counted(traffic, began);
     let result = {
-        let back =
-            pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, |status, _| {
-                traffic.answered(status, began.elapsed());
-                Taking::Kept
-            }));
+        let back = pin!(message::receive(&mut far.0, &mut near.1, &asked, &progress, received, on_head));
         let forth = pin!(forward(&mut near.0, &mut far.1, head, sent, &state));
         both(forth, back, ends(&state)).await
     };
@@ -171,6 +167,14 @@ async fn send(
     count.inc_by(bytes.len() as u64);
     to.write(bytes).await.map_err(BodyError::Sink)?;
     message::send_body(from, to, &mut scanner, |piece| count.inc_by(piece.len() as u64)).await
+}
+
+/// Counts an answer, which passes as it came.
+fn counted(traffic: &Traffic, began: Instant) -> impl FnMut(u16, &[u8]) -> Taking {
+    move |status, _| {
+        traffic.answered(status, began.elapsed());
+        Taking::Kept
+    }
 }
 
 /// An exchange has ended when the response is complete, and the request too if the application listens on.

@@ -10,7 +10,7 @@ use crate::request::RequestView;
 #[derive(Debug)]
 pub(crate) enum Plan<'a> {
     /// It is passed on.
-    Forward(Forward<'a>),
+    Forward(Box<Forward<'a>>),
     /// It is answered here.
     Answer(Found<'a>, Answer),
     /// No rule is for it.
@@ -154,7 +154,7 @@ impl Rules {
         };
         let (own, its) = (&rule.filters, &target.filters);
         let rewrites = each().filter_map(|filters| filters.rewrite.as_ref());
-        Plan::Forward(Forward {
+        Plan::Forward(Box::new(Forward {
             found,
             service,
             copied: own.rewrite.as_ref(),
@@ -169,7 +169,7 @@ impl Rules {
                 .collect(),
             limits: rule.limits,
             retry: rule.retry.as_ref(),
-        })
+        }))
     }
 
     /// The rule with words for browsers of the request that is asked about in advance.
