@@ -117,8 +117,8 @@ pub(super) async fn make(
             // A client that has said so sends nothing more.
             progress.is_last.set(!head.keep_alive);
         };
-        let upload = Upload { scanner, replay, copies, may_upgrade: head.may_upgrade };
-        let forth = pin!(forward(&mut near.0, output, upload, pieces, &counts.0, (&sent, on_whole)));
+        let mut upload = Upload { scanner, replay, copies, may_upgrade: head.may_upgrade };
+        let forth = pin!(forward(&mut near.0, output, &mut upload, pieces, &counts.0, (&sent, on_whole)));
         both(back, forth, ends(&sent)).await
     };
     if let Outcomes::Response(Ok(Received { upgraded: false, .. })) = &outcomes {
@@ -191,7 +191,7 @@ async fn conclude(
 async fn forward(
     from: &mut Input,
     to: &mut Output,
-    upload: Upload<'_>,
+    upload: &mut Upload<'_>,
     pieces: impl Iterator<Item = Bytes>,
     count: &IntCounter,
     (sent, on_whole): (&Sent, impl Fn()),
@@ -200,16 +200,16 @@ async fn forward(
         count.inc_by(piece.len() as u64);
         to.write(piece).await.map_err(BodyError::Sink)?;
     }
-    let Upload { scanner, replay, copies, may_upgrade } = upload;
-    send_body(from, to, scanner, |piece| {
+    let (replay, copies) = (upload.replay, upload.copies);
+    send_body(from, to, upload.scanner, |piece| {
         replay.record(Some(piece));
         copies.tap(piece);
         count.inc_by(piece.len() as u64);
     })
     .await?;
     // What may be upgraded needs its way to the application open.
-    copies.end();
-    if !may_upgrade {
+    upload.copies.end();
+    if !upload.may_upgrade {
         to.end_message();
     }
     on_whole();

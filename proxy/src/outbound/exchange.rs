@@ -141,19 +141,14 @@ impl Attempt for Exchange<'_> {
             pieces = request.replay.pieces().unwrap_or_default();
             first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
         }
-        let (parts, progress) = ((*outbound, &*backend.traffic), Progress::default());
-        let (sent, on) = ((first, pieces), (&progress, *terms));
-        let Some((terms, limit)) = terms.and_then(|terms| Some((terms, terms.begin()?))) else {
-            return Box::pin(attempt::make(parts, &work, near, request, sent, on)).await;
-        };
-        let attempt = tokio::time::timeout_at(limit, attempt::make(parts, &work, near, request, sent, on));
-        if let Ok(ended) = Box::pin(attempt).await {
-            return ended;
+        let sent = (first, pieces);
+        if let Some(terms) = terms
+            && let Some(limit) = terms.begin()
+        {
+            return Box::pin(self.make_within(limit, &work, sent)).await;
         }
-        let failure = terms.late();
-        work.blame(&failure);
-        // A part of an answer cannot be taken back.
-        if progress.begun.get() { Ok(Ended::Answered(After::Reset)) } else { Err(failure) }
+        let (parts, progress) = ((*outbound, &*backend.traffic), Progress::default());
+        Box::pin(attempt::make(parts, &work, near, request, sent, (&progress, *terms))).await
     }
 
     fn repeatability(&self) -> Repeatability {
@@ -165,6 +160,27 @@ impl Attempt for Exchange<'_> {
 
     fn pause(&self, failure: &Failure) -> Option<Duration> {
         self.terms.and_then(|terms| terms.pause(failure))
+    }
+}
+
+impl Exchange<'_> {
+    /// Makes an attempt that must have ended by this time.
+    async fn make_within(
+        &mut self,
+        limit: tokio::time::Instant,
+        work: &Work,
+        sent: (Bytes, Vec<Bytes>),
+    ) -> Result<Ended, Failure> {
+        let Self { outbound, backend, near, request, terms } = self;
+        let (parts, progress) = ((*outbound, &*backend.traffic), Progress::default());
+        let attempt = attempt::make(parts, work, near, request, sent, (&progress, *terms));
+        if let Ok(ended) = tokio::time::timeout_at(limit, attempt).await {
+            return ended;
+        }
+        let failure = terms.map_or(Failure::Late { again: false }, Terms::late);
+        work.blame(&failure);
+        // A part of an answer cannot be taken back.
+        if progress.begun.get() { Ok(Ended::Answered(After::Reset)) } else { Err(failure) }
     }
 }
 
