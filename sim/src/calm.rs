@@ -88,6 +88,7 @@ impl World {
             self.check_host(agent).map_err(|reason| format!("at rest, {}: {reason}", agent.name))?;
         }
         self.check_heard()?;
+        self.check_ports_apart()?;
         self.check_identities()?;
         self.check_rests()
     }
@@ -178,6 +179,25 @@ impl World {
             Some((id, life)) => Err(format!("workload {id:?} stays {life:?}")),
             None => Ok(()),
         }
+    }
+
+    /// No address of a network is at two ports, whatever their hosts have gone by.
+    fn check_ports_apart(&self) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for agent in self.agents.values().filter(|agent| agent.is_member(&self.control)) {
+            for (network, kernel) in agent.host.kernel() {
+                for port in &kernel.desired.ports {
+                    let own = (agent.name.clone(), port.workload.clone());
+                    if let Some(other) = held.insert((network.clone(), port.address), own.clone()) {
+                        return Err(format!(
+                            "{} of {network} is at the ports of {other:?} and {own:?}",
+                            port.address
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Control signs for what is registered on the asking host, and for nothing else.

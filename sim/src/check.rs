@@ -129,7 +129,7 @@ impl World {
                 let kernel = agent.host.kernel().get(&id.0);
                 let has = kernel
                     .is_some_and(|kernel| kernel.desired.ports.iter().any(|port| port.workload == id.1));
-                if works && !has {
+                if works && !has && !agent.host.evicted().contains(id) {
                     return Err(format!("workload {id:?} of {} has lost its port ({life:?})", agent.name));
                 }
             }

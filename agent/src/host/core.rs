@@ -277,6 +277,7 @@ impl HostCore {
         self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
         self.astray.remove(&name);
         if self.mesh.accept(snapshot) {
+            self.evict(&name);
             self.said = None;
             self.kept_words.touch(&name);
             if self.again.arrives(&name) {
@@ -355,11 +356,6 @@ impl HostCore {
         }
     }
 
-    /// Every connected host works by what this report led to.
-    pub(crate) fn handle_settled(&mut self, version: u64) {
-        self.reported.settled = self.reported.settled.max(version);
-    }
-
     /// The next job, which is under way from now on until [`HostCore::handle_done`].
     pub(crate) fn poll_job(&mut self, now: Instant) -> Option<Job> {
         self.drop_forsaken();
@@ -415,6 +411,7 @@ impl HostCore {
         self.note(network, NetworkTrouble::OutOfReach, self.mesh.out_of_reach(&snapshot));
         let namesakes = self.mesh.namesakes(network, &self.reported.refused);
         self.note(network, NetworkTrouble::Namesakes, namesakes);
+        self.note(network, NetworkTrouble::Evicted, self.mesh.evicted(network));
         let unchanged = self
             .published
             .get(network)

@@ -2,6 +2,7 @@
 
 mod admit;
 mod blocks;
+mod eviction;
 mod facts;
 mod overlaid;
 mod places;
@@ -26,6 +27,7 @@ use crate::ipam::{Ipam, Tenant};
 pub(super) use admit::Addresses;
 pub(crate) use admit::AdmitError;
 use blocks::remembered;
+use eviction::Eviction;
 use overlaid::Overlaid;
 use places::KnownPlaces;
 use progress::Progress;
@@ -75,8 +77,20 @@ struct HostedAttachment {
     ending: bool,
     /// True if its port goes, or is gone: none is made again.
     detached: bool,
+    /// Set once others have its address: it is cut off.
+    evicted: Option<Eviction>,
     /// The sequences that its data planes work by; one that is not there is not waited for.
     applied: BTreeMap<DataPlane, u64>,
+}
+
+impl HostedAttachment {
+    fn new(workload: Workload, seat: Seat) -> Self {
+        Self { workload, seat, ending: false, detached: false, evicted: None, applied: BTreeMap::new() }
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.evicted.is_some()
+    }
 }
 
 /// The sequence by which the data planes work of a workload that an earlier agent attached, until it is taken up.
@@ -197,7 +211,7 @@ impl Mesh {
     /// This host's workloads in the network that are to have a port.
     #[must_use]
     pub(crate) fn attached(&self, network: &NetworkName) -> Vec<Attachment> {
-        let attached = self.hosted_in(network).filter(|hosted| !hosted.detached);
+        let attached = self.hosted_in(network).filter(|hosted| !hosted.detached && !hosted.is_evicted());
         let attachment = |hosted: &HostedAttachment| Attachment {
             workload: hosted.workload.clone(),
             seat: hosted.seat,
@@ -210,7 +224,9 @@ impl Mesh {
     /// started, or end.
     pub(crate) fn stood(&self, network: &NetworkName) -> BTreeSet<WorkloadName> {
         let stands = |hosted: &&HostedAttachment| {
-            hosted.applied.get(&DataPlane::Rules).is_some_and(|&by| by > RECALLED) && !hosted.ending
+            hosted.applied.get(&DataPlane::Rules).is_some_and(|&by| by > RECALLED)
+                && !hosted.ending
+                && !hosted.is_evicted()
         };
         self.hosted_in(network).filter(stands).map(|hosted| hosted.workload.name.clone()).collect()
     }
@@ -249,8 +265,7 @@ impl Mesh {
     pub(crate) fn host(&mut self, attachment: Attachment) {
         let Attachment { workload, seat, .. } = attachment;
         let id = AttachmentId::of(&workload);
-        let hosted =
-            HostedAttachment { workload, seat, ending: false, detached: false, applied: BTreeMap::new() };
+        let hosted = HostedAttachment::new(workload, seat);
         self.hosted.insert(id, hosted);
         self.version += 1;
     }
@@ -351,8 +366,8 @@ impl Mesh {
 
     /// The sequence that every data plane of a network's workloads works by, or a newer one.
     pub(super) fn applied_by_all(&self, network: &NetworkName) -> u64 {
-        let hosted = self.hosted.iter().filter(|(id, _)| id.network == *network);
-        hosted.flat_map(|(_, hosted)| hosted.applied.values()).copied().min().unwrap_or(u64::MAX)
+        let hosted = self.hosted_in(network).filter(|hosted| !hosted.is_evicted());
+        hosted.flat_map(|hosted| hosted.applied.values()).copied().min().unwrap_or(u64::MAX)
     }
 
     /// Kernel and names work by this sequence of the network, which has what control said at this generation.
@@ -378,7 +393,8 @@ impl Mesh {
     /// Reports this host's state to control.
     #[must_use]
     pub(crate) fn report(&self) -> LinkReport {
-        let workloads = self.hosted.values().map(|hosted| hosted.workload.clone()).collect();
+        let told = self.hosted.values().filter(|hosted| !hosted.is_evicted());
+        let workloads = told.map(|hosted| hosted.workload.clone()).collect();
         let networks = self.facts.iter().map(|(name, facts)| (name.clone(), facts.edition())).collect();
         let offers = self.networks.iter().filter(|(_, carried)| !carried.ipam.offered().is_empty());
         let offers = offers.map(|(name, carried)| (name.clone(), carried.ipam.offered().clone())).collect();

@@ -19,6 +19,8 @@ pub(super) enum NetworkTrouble {
     Packets,
     /// Workloads have lost their way into it.
     CutOff,
+    /// Workloads have addresses that control gives to others.
+    Evicted,
     /// Workloads have the names of others.
     Namesakes,
     /// Services have no instance within reach.
@@ -64,6 +66,11 @@ impl NetworkTrouble {
             Self::CutOff => format!(
                 "workloads of network {network} are cut off, somebody removed their interfaces and the handles of \
                  their namespaces: {error}; end them and start them again"
+            ),
+            Self::Evicted => format!(
+                "workloads of network {network} have addresses that others have, since the network was removed and made again, or this \
+                 host's addresses were given away, while control was not heard here: {error}; they are cut off: end them and \
+                 start them again"
             ),
             Self::Namesakes => format!(
                 "workloads of network {network} have one name on two hosts, which were started while the hosts did not hear each other: \

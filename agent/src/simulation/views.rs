@@ -79,11 +79,19 @@ impl SimulatedHost {
         [self.core.reported().version, self.core.reported().settled]
     }
 
-    /// Workloads that control did not accept, each with its reason.
+    /// Workloads that control did not accept, or would not if it were told of them, each with its reason.
     #[must_use]
     pub fn refused(&self) -> BTreeMap<Id, String> {
         let refused = self.core.reported().refused.iter();
-        refused.map(|one| ((one.network.clone(), one.workload.clone()), one.reason.clone())).collect()
+        let refused = refused.map(|one| ((one.network.clone(), one.workload.clone()), one.reason.clone()));
+        let evicted = self.evicted().into_iter().map(|id| (id, "others have its address".to_owned()));
+        refused.chain(evicted).collect()
+    }
+
+    /// Workloads that are cut off since others have their addresses.
+    #[must_use]
+    pub fn evicted(&self) -> BTreeSet<Id> {
+        self.core.mesh.all_evicted().map(|id| (id.network.clone(), id.workload.clone())).collect()
     }
 
     /// The network as it is in the kernel.

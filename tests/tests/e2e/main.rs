@@ -56,6 +56,7 @@ mod podman;
 mod prometheus;
 mod protocols;
 mod readme;
+mod remade;
 mod removal;
 mod resolvers;
 mod restore;

@@ -50,4 +50,22 @@ impl HostCore {
     pub(crate) fn handle_offered(&mut self, network: &NetworkName, ranges: &BTreeSet<Ipv4Net>) {
         self.mesh.offer(network, ranges);
     }
+
+    /// Every connected host works by what this report led to.
+    pub(crate) fn handle_settled(&mut self, version: u64) {
+        self.reported.settled = self.reported.settled.max(version);
+        // What control says is known here now: a workload of an earlier agent may be in the way of it as well.
+        for network in self.mesh.networks() {
+            if self.evict(&network) {
+                self.handle_change(network);
+            }
+        }
+    }
+
+    /// Cuts off the network's workloads here whose addresses control gives to others; returns true if there are further ones.
+    pub(super) fn evict(&mut self, network: &NetworkName) -> bool {
+        let news = self.mesh.evict(network);
+        self.note(network, NetworkTrouble::Evicted, self.mesh.evicted(network));
+        news
+    }
 }

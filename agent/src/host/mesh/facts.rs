@@ -27,7 +27,7 @@ impl Mesh {
     pub(crate) fn refresh_facts(&mut self, refused: &[Rejection]) -> Vec<NetworkName> {
         let mut now: BTreeMap<NetworkName, Vec<Workload>> =
             self.networks.keys().map(|network| (network.clone(), vec![])).collect();
-        for (id, hosted) in &self.hosted {
+        for (id, hosted) in self.hosted.iter().filter(|(_, hosted)| !hosted.is_evicted()) {
             let refused = refused.iter().any(|it| it.network == id.network && it.workload == id.workload);
             if let Some(workloads) = now.get_mut(&id.network).filter(|_| !refused) {
                 workloads.push(hosted.workload.clone());
@@ -161,7 +161,8 @@ impl Mesh {
         let known = self.snapshot(network)?;
         let is_refused =
             |own: &Workload| refused.iter().any(|it| it.network == *network && it.workload == own.name);
-        let own = self.hosted_in(network).filter(|hosted| !hosted.ending).map(|hosted| &hosted.workload);
+        let own = self.hosted_in(network).filter(|hosted| !hosted.ending && !hosted.is_evicted());
+        let own = own.map(|hosted| &hosted.workload);
         let own: Vec<&Workload> = own.filter(|own| !is_refused(own)).collect();
         let found = owners::namesakes(&known.content, &self.node.name, &own, self.words.of(network));
         let said = found.iter().take(NAMED).map(|owners::Namesake { name, owner, is_ours }| {

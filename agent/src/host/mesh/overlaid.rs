@@ -59,8 +59,8 @@ impl Mesh {
 
     /// This host's workloads in a network, as others are to see them.
     pub(super) fn local_in(&self, network: &NetworkName, told: &NetworkContent) -> Vec<Workload> {
-        let mut local: Vec<Workload> =
-            self.hosted_in(network).map(|hosted| hosted.workload.clone()).collect();
+        let local = self.hosted_in(network).filter(|hosted| !hosted.is_evicted());
+        let mut local: Vec<Workload> = local.map(|hosted| hosted.workload.clone()).collect();
         if told.drained.contains(&self.node.name) {
             let instances = local.iter_mut().filter(|own| own.service.is_some());
             instances.for_each(|own| (own.ready, own.ready6) = (false, false));

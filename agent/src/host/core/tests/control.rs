@@ -299,3 +299,30 @@ fn blocks_are_given_back_to_a_control_plane_that_takes_them_and_only_while_it_is
     let all = ranges(&SPARE);
     assert_eq!(core.poll_offers(later(41)), [(name("shop"), all)], "with those of before, for the record");
 }
+
+#[test]
+fn a_workload_of_an_earlier_agent_whose_address_is_anothers_is_cut_off_once_control_has_told_all() {
+    let (mut core, now) = (core(), Instant::now());
+    let mut state = leased(1, &["10.42.0.0/28"]);
+    state.blocks.push(testing::block(Some("host-2"), "10.42.0.16/28"));
+    core.handle_state(state);
+    let workload = Workload { node: host(1), ..testing::workload("late", "10.42.0.18") };
+    let mut attachment = Attachment { workload, seat: Default::default(), ending: false };
+    core.mesh.recall(&mut attachment, false);
+    let ports = |core: &mut HostCore| {
+        core.handle_change(name("shop"));
+        let pass = begin(core, now);
+        done(core, &pass, Ok(Applied::default()), now);
+        pass.attachments.len()
+    };
+    assert_eq!(ports(&mut core), 1, "the state on disk may be an old one");
+    core.handle_settled(1);
+    assert_eq!(ports(&mut core), 0);
+    let said = core.complaints();
+    let sentence =
+        "late (10.42.0.18 lies in a block of host host-2); they are cut off: end them and start them again";
+    assert!(said.iter().any(|said| said.ends_with(sentence)), "{said:?}");
+    core.handle_remove(&AttachmentId::of(&attachment.workload), now);
+    ports(&mut core);
+    assert_eq!(core.complaints(), Vec::<String>::new());
+}
