@@ -358,7 +358,7 @@ mod tests {
         ("sealane apply -f a --timeout 5s", "--wait"),
         ("sealane apply -f a --wait --dry-run", "--dry-run"),
         ("sealane apply -f a --wait --timeout soon", "--timeout"),
-        ("sealane get pods", "it must be Network or Service"),
+        ("sealane get pods", "it must be Network or Service or HTTPRoute or GRPCRoute"),
         ("sealane get servcie", "did you mean Service?"),
         ("sealane delete", "<KIND>"),
         ("sealane delete network", "<NAME>"),

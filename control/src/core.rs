@@ -28,6 +28,7 @@ mod report;
 mod rest;
 mod rollback;
 mod room;
+mod route;
 mod service;
 mod state;
 mod table;
@@ -71,6 +72,7 @@ pub use removal::{DrainNode, NodeRemoved, PurgeRemoved, RemoveNode, RemoveNodeRe
 pub use report::{AddressRefusal, Bound, RefusedWorkload, Report, ReportRefusal, Reported, WorkloadRefusal};
 pub use rest::{EndRests, Rest};
 pub use rollback::{Rollback, RollbackRefusal, RolledBack};
+pub use route::{RouteRefusal, Services, observed};
 pub use service::{RemoveService, RemoveServiceRefusal};
 pub use state::{Change, NetworkHosts, NetworkState, State};
 pub use table::{Index, Table};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use sealane_fabric::transition::{service, workload};
-use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
+use sealane_proto::resource::{NetworkChange, NetworkContent, Route, Service, Workload};
 use sealane_proto::types::{ServiceName, WorkloadName};
 
 use crate::host::HostNetwork;
@@ -28,6 +28,49 @@ impl Scope {
         &self.0
     }
 
+    /// The same with the services that routes of those in it send to, and so on; `None` when there are too many addresses. It costs
+    /// nothing in a network without routes.
+    pub(super) fn with_backends(&self, network: &NetworkContent) -> Option<Self> {
+        let mut wider = self.clone();
+        loop {
+            let more: Vec<Ipv4Addr> =
+                wider.backends(network).filter(|address| !wider.0.contains(address)).collect();
+            if more.is_empty() {
+                return Self::of(wider.0);
+            }
+            wider.0.extend(more);
+        }
+    }
+
+    /// The addresses of the services that routes of those in the scope send to.
+    fn backends<'a>(&'a self, network: &'a NetworkContent) -> impl Iterator<Item = Ipv4Addr> + 'a {
+        let own = &network.network.name;
+        let documents = self.routes(network).filter_map(|route| route.document.as_ref());
+        documents.flat_map(move |document| {
+            let backends = document.backends().into_iter();
+            let named = backends.filter_map(move |backend| backend.service(document.network(), own).ok());
+            named.filter_map(move |(name, _)| Some(service(network, &name)?.vip.to_ipv4()))
+        })
+    }
+
+    /// The routes that attach to services in the scope.
+    pub(super) fn routes<'a>(&'a self, network: &'a NetworkContent) -> impl Iterator<Item = &'a Route> {
+        let own = &network.network.name;
+        network.routes.iter().filter(move |route| {
+            let services = route.document.iter().flat_map(|document| document.services_in(own));
+            services.filter_map(|name| service(network, &name)).any(|service| self.has(service))
+        })
+    }
+
+    /// Returns true if the portion of a network has other routes than that of another one, or lacks the backend of one.
+    fn is_routed_otherwise(&self, before: &NetworkContent, after: &NetworkContent) -> bool {
+        if before.routes.is_empty() && after.routes.is_empty() {
+            return false;
+        }
+        self.routes(before).ne(self.routes(after))
+            || self.backends(after).any(|address| !self.0.contains(&address))
+    }
+
     /// The portion of the network, whole.
     pub(super) fn content(&self, network: &NetworkContent) -> NetworkContent {
         let services: Vec<Service> =
@@ -41,6 +84,7 @@ impl Scope {
             workloads: network.workloads.iter().filter(holds).cloned().collect(),
             services: services.into(),
             revoked: network.revoked.clone(),
+            routes: self.routes(network).cloned().collect(),
             ..network.network.clone().into()
         }
     }
@@ -51,6 +95,9 @@ impl Scope {
             return Some(NetworkChange::default());
         }
         let (old, new) = (&before.snapshot, &after.snapshot);
+        if self.is_routed_otherwise(old, new) {
+            return None;
+        }
         let steps = after.steps.since(before.content);
         let along = steps.and_then(|steps| self.change_along(steps, old, new));
         along.or_else(|| NetworkChange::between(&self.content(old), &self.content(new)))

@@ -94,7 +94,11 @@ impl Telling {
                 Some(vec![Down::Change(follow_up([since, newest.sequence], change))])
             }),
         };
-        let messages = messages.or_else(|| Some(vec![feed.config(newest, self.scope.as_ref())?]));
+        let messages = messages.or_else(|| {
+            // Whoever calls a service needs what its routes send to.
+            self.scope = self.scope.take().and_then(|scope| scope.with_backends(&newest.snapshot));
+            Some(vec![feed.config(newest, self.scope.as_ref())?])
+        });
         let Some(messages) = messages else { return Vec::new() };
         self.sent = Some(Sent { sequence: newest.sequence, network: newest.clone() });
         messages
@@ -125,15 +129,25 @@ impl Telling {
         let (Some(scope), Some(sent)) = (&mut self.scope, &mut self.sent) else { return Vec::new() };
         // Not a newer one: what is told of other addresses stays as it is.
         let network = sent.network.clone();
-        let is_untold =
-            |address: &&Ipv4Addr| scope.addresses().contains(address) && !want.addresses.contains(address);
-        let untold: BTreeSet<_> = want.unused.iter().filter(is_untold).copied().collect();
-        let told: BTreeSet<_> = want.addresses.difference(scope.addresses()).copied().collect();
-        if Scope::of(scope.addresses().union(&told).copied().collect()).is_none() {
+        let mut left = scope.addresses().clone();
+        left.retain(|address| !want.unused.contains(address));
+        left.extend(&want.addresses);
+        let next = Scope::of(left).and_then(|scope| scope.with_backends(&network.snapshot));
+        let Some(next) = next else {
             tracing::info!(workload = %feed.id, "the workload calls very many addresses: its sidecar is told the whole network");
             (self.scope, self.sent) = (None, None);
             return self.lead(feed, &network);
+        };
+        if next
+            .routes(&network.snapshot)
+            .any(|route| !scope.routes(&network.snapshot).any(|known| known == route))
+        {
+            // Routes come with a whole configuration.
+            (self.scope, self.sent) = (Some(next), None);
+            return self.lead(feed, &network);
         }
+        let untold: BTreeSet<_> = scope.addresses().difference(next.addresses()).copied().collect();
+        let told: BTreeSet<_> = next.addresses().difference(scope.addresses()).copied().collect();
         let mut messages = Vec::new();
         if !untold.is_empty() {
             let change = scope.narrow(&untold, &network);

@@ -55,7 +55,7 @@ pub(crate) struct Diff {
     /// Revision to compare with in place of files, as `sealane history` shows it
     #[arg(long, value_name = "REVISION")]
     pub(crate) at: Option<u64>,
-    /// Kind of the objects to compare with a revision: network or service [default: any]
+    /// Kind of the objects to compare with a revision: network, service, httproute or grpcroute [default: any]
     #[arg(value_name = "KIND", requires = "at", conflicts_with = "files")]
     pub(crate) kind: Option<DocumentKind>,
     /// Name of the object, of a service also NAME.NETWORK [default: all]
@@ -69,13 +69,13 @@ pub(crate) struct Diff {
 /// `sealane get`.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Kind of the objects: network or service
+    /// Kind of the objects: network, service, httproute or grpcroute
     #[arg(value_name = "KIND")]
     pub(crate) kind: DocumentKind,
     /// Name of the object, of a service also NAME.NETWORK [default: all]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Show only services of this network
+    /// Show only services or routes of this network
     #[arg(long, value_name = "NETWORK")]
     pub(crate) network: Option<NetworkName>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Get {
 /// `sealane delete`.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
-    /// Kind of the object: network or service
+    /// Kind of the object: network, service, httproute or grpcroute
     #[arg(required_unless_present = "files", requires = "name", conflicts_with = "files")]
     pub(crate) kind: Option<DocumentKind>,
     /// Name of the object; of a service NAME.NETWORK, or NAME with --network
@@ -106,7 +106,7 @@ pub(crate) struct Delete {
 /// `sealane schema`.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
-    /// Kind of the documents: network or service [default: any]
+    /// Kind of the documents: network, service, httproute or grpcroute [default: any]
     #[arg(value_name = "KIND")]
     pub(crate) kind: Option<DocumentKind>,
 }

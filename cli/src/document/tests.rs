@@ -70,7 +70,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("kind: Network", "kind: Netwrok", "f:3:7: kind \"Netwrok\" is not known; did you mean Network?"),
     ("kind: Network", "kind: [a]", "f:3:7: kind: must be a text"),
     ("sealane.dev/v1", "sealane.dev/v2", "f:2:13: apiVersion \"sealane.dev/v2\" is not known; did you mean"),
-    ("sealane.dev/v1", "gateway.networking.k8s.io/v1", "Gateway API, which is not supported yet"),
+    (
+        "sealane.dev/v1",
+        "gateway.networking.k8s.io/v1",
+        "of the Gateway API, of which HTTPRoute and GRPCRoute",
+    ),
     ("port: 9090", "port: 8080", "f:19:11: spec.ports[1].port: 8080 is spec.ports[0].port already"),
     (
         "port: 9090",

@@ -122,9 +122,24 @@ impl Node {
         Some(found)
     }
 
-    /// The documents that this is: a list is as many as it has members.
+    /// The documents that this is: a list is as many as it has members, and so is a List as kubectl writes it.
     pub(super) fn into_documents(self) -> Vec<Self> {
-        if let Value::List(nodes) = self.value { nodes } else { vec![self] }
+        let word = |name: &str| self.field(name).and_then(Self::text);
+        let is_list = word("kind") == Some("List") && word("apiVersion") == Some("v1");
+        match self.value {
+            Value::List(nodes) => nodes,
+            Value::Map(fields) if is_list => {
+                let items = fields.into_iter().find(|(key, ..)| key == "items");
+                items.map(|(_, _, items)| items.into_documents()).unwrap_or_default()
+            }
+            Value::Map(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Signed(_)
+            | Value::Unsigned(_)
+            | Value::Float(_)
+            | Value::Text(_) => vec![self],
+        }
     }
 
     /// In the words of a sentence.

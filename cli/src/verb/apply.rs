@@ -39,7 +39,7 @@ pub(crate) fn apply(apply: &Apply, common: &Common, printer: &Printer) -> Result
         let results = submit(&mut control, &written, apply.effort.dry_run).await?;
         let ids = written.iter().map(|written| written.document.id());
         show(ids.zip(results), apply.effort.dry_run, printer)?;
-        let named: Vec<_> = written.iter().map(|written| hosts::of(&written.document)).collect();
+        let named: Vec<_> = written.iter().filter_map(|written| hosts::of(&written.document)).collect();
         hosts::warn(channel, &named, printer).await;
         if apply.effort.wait {
             let networks = written.iter().map(|written| written.document.id().network().to_string());
@@ -164,6 +164,15 @@ fn id(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Result<D
         (DocumentKind::Network, _) => Ok(DocumentId::Network(name.parse().map_err(Failure::usage)?)),
         (DocumentKind::Service, Some(network)) => {
             Ok(DocumentId::Service(network, name.parse().map_err(Failure::usage)?))
+        }
+        (DocumentKind::HttpRoute | DocumentKind::GrpcRoute, Some(network)) => {
+            DocumentId::parse(kind, network.as_str(), &name).map_err(Failure::usage)
+        }
+        (DocumentKind::HttpRoute | DocumentKind::GrpcRoute, None) => {
+            let kind = kind.name().to_lowercase();
+            Err(Failure::usage(format!("{kind} {name} of which network?")).hint(format!(
+                "`sealane delete {kind} {name} --network NETWORK`; `sealane get {kind}` shows the networks"
+            )))
         }
         (DocumentKind::Service, None) => Err(Failure::usage(format!("service {name} of which network?"))
             .hint(format!(

@@ -128,14 +128,15 @@ fn kind_of(words: &[String]) -> Option<NameKind> {
     }
 }
 
+/// Kinds of things that the history tells of.
+const SUBJECTS: [&str; 6] = ["network", "service", "httproute", "grpcroute", "host", "token"];
+
 async fn names(kind: NameKind, common: &Common) -> Option<Vec<String>> {
     let mut names = match kind {
         NameKind::Document => {
             return Some(DocumentKind::ALL.map(|kind| kind.name().to_lowercase()).to_vec());
         }
-        NameKind::Subject => {
-            return Some(["network", "service", "host", "token"].map(ToOwned::to_owned).to_vec());
-        }
+        NameKind::Subject => return Some(SUBJECTS.map(ToOwned::to_owned).to_vec()),
         NameKind::Network => {
             let mut client = reader(channel(common).await?);
             let networks = client.list_networks(v1::ListNetworksRequest {}).await.ok()?.into_inner().networks;

@@ -3,9 +3,11 @@
 use std::time::SystemTime;
 
 use sealane_proto::document::{Document, DocumentId, DocumentKind};
-use sealane_proto::types::{Mtls, NetworkName, ServiceRef};
+use sealane_proto::resource::RouteDocument;
+use sealane_proto::types::{Mtls, NetworkName, ObjectName, ServiceRef};
 use sealane_proto::wire::v1;
 use serde::Serialize;
+use serde_json::Value;
 use v1::admin_client::AdminClient;
 
 use super::apply::submit;
@@ -25,23 +27,86 @@ pub(crate) fn get(get: &Get, common: &Common, printer: &Printer) -> Result<(), F
         network: network.map(ToString::to_string).unwrap_or_default(),
     };
     let listed = converse(async { answer(read(common).await?.list_documents(request)).await })?;
-    let mut documents = understand(listed)?;
+    let mut documents = observed(listed)?;
     let Some(Named { name, .. }) = &named else {
         return show(get.kind, &documents, common.output, printer);
     };
-    documents.retain(|document| document.id().name() == name);
+    documents.retain(|seen| seen.document.id().name() == name);
     match documents.as_slice() {
         [] => Err(missing(get.kind, name, network)),
         [one] => match common.output {
             Format::Table => show(get.kind, &documents, common.output, printer),
-            Format::Json | Format::Yaml => printer.result(one, ""),
+            Format::Json | Format::Yaml => printer.result(&one.whole()?, ""),
         },
-        several => Err(members::several(
-            "service",
-            name,
-            several.iter().map(|document| document.id().network().to_string()),
-        )),
+        several => {
+            let networks = several.iter().map(|seen| seen.document.id().network().to_string());
+            Err(match get.kind {
+                DocumentKind::Network | DocumentKind::Service => members::several("service", name, networks),
+                DocumentKind::HttpRoute | DocumentKind::GrpcRoute => {
+                    let kind = get.kind.name().to_lowercase();
+                    let networks: Vec<String> = networks.collect();
+                    Failure::usage(format!("there are several {}s {name}", get.kind)).hint(format!(
+                        "say which: `sealane get {kind} {name} --network {}`",
+                        networks.join("` or `")
+                    ))
+                }
+            })
+        }
     }
+}
+
+/// A document, with what control says of its object beside.
+struct Seen {
+    document: Document,
+    observed: Value,
+}
+
+impl Seen {
+    /// The document with what a cluster's server would add to it.
+    fn whole(&self) -> Result<Value, Failure> {
+        let mut whole = serde_json::to_value(&self.document).map_err(Failure::of("cannot write JSON"))?;
+        add(&mut whole, &self.observed);
+        Ok(whole)
+    }
+
+    /// The words of a condition at each parent of a route.
+    fn condition(&self, kind: &str) -> String {
+        let parents = self.observed["status"]["parents"].as_array();
+        let conditions =
+            parents.into_iter().flatten().flat_map(|parent| parent["conditions"].as_array()).flatten();
+        let mut words: Vec<&str> = conditions
+            .filter(|condition| condition["type"] == kind)
+            .filter_map(|condition| match condition["status"].as_str() {
+                Some("True") => Some("yes"),
+                Some(_) | None => condition["reason"].as_str(),
+            })
+            .collect();
+        words.dedup();
+        if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+    }
+}
+
+/// Adds fields to an object and to the objects in it.
+fn add(whole: &mut Value, more: &Value) {
+    if let (Value::Object(whole), Value::Object(more)) = (&mut *whole, more) {
+        for (key, value) in more {
+            add(whole.entry(key).or_insert(Value::Null), value);
+        }
+    } else if !more.is_null() {
+        *whole = more.clone();
+    }
+}
+
+fn observed(listed: v1::ListDocumentsResponse) -> Result<Vec<Seen>, Failure> {
+    // An older control plane says nothing beside.
+    let mut observed = listed.observed.clone().into_iter();
+    let documents = understand(listed)?.into_iter();
+    Ok(documents
+        .map(|document| {
+            let observed = observed.next().unwrap_or_default();
+            Seen { document, observed: serde_json::from_str(&observed).unwrap_or(Value::Null) }
+        })
+        .collect())
 }
 
 /// Words of a command line about a document beside its kind.
@@ -66,6 +131,11 @@ pub(super) fn named(kind: DocumentKind, name: &str, network: Option<&NetworkName
             let ServiceRef { name, network } = named.within(network).map_err(Failure::usage)?;
             Ok(Named { name: name.to_string(), network })
         }
+        // Dots belong to the name.
+        DocumentKind::HttpRoute | DocumentKind::GrpcRoute => {
+            let name: ObjectName = name.parse().map_err(Failure::usage)?;
+            Ok(Named { name: name.to_string(), network: network.cloned() })
+        }
     }
 }
 
@@ -75,6 +145,10 @@ fn missing(kind: DocumentKind, name: &str, network: Option<&NetworkName>) -> Fai
         DocumentKind::Network => Failure::missing(format_args!("network {name}"), "sealane get network"),
         DocumentKind::Service => Failure::new(format!("there is no document of a service {name}{of}"))
             .hint("`sealane service ls` also lists services that have no document"),
+        DocumentKind::HttpRoute | DocumentKind::GrpcRoute => Failure::missing(
+            format_args!("{kind} {name}{of}"),
+            &format!("sealane get {}", kind.name().to_lowercase()),
+        ),
     }
 }
 
@@ -87,27 +161,39 @@ pub(super) fn understand(listed: v1::ListDocumentsResponse) -> Result<Vec<Docume
 }
 
 /// YAML as a stream that can be applied again, JSON as a list.
-fn show(
-    kind: DocumentKind,
-    documents: &[Document],
-    format: Format,
-    printer: &Printer,
-) -> Result<(), Failure> {
+fn show(kind: DocumentKind, documents: &[Seen], format: Format, printer: &Printer) -> Result<(), Failure> {
     match format {
-        Format::Json => printer.result(&documents, ""),
+        Format::Json => {
+            let documents = documents.iter().map(Seen::whole).collect::<Result<Vec<_>, _>>()?;
+            printer.result(&documents, "")
+        }
         Format::Yaml => {
-            let texts = documents.iter().map(yaml).collect::<Result<Vec<_>, _>>()?;
-            printer.text(&texts.join("---\n"))
+            let text = |seen: &Seen| {
+                if seen.observed.is_null() { yaml(&seen.document) } else { as_yaml(&seen.whole()?) }
+            };
+            let texts = documents.iter().map(text);
+            printer.text(&texts.collect::<Result<Vec<_>, _>>()?.join("---\n"))
         }
         Format::Table => match kind {
-            DocumentKind::Network => printer.list(&documents.iter().map(NetworkRow).collect::<Vec<_>>()),
-            DocumentKind::Service => printer.list(&documents.iter().map(ServiceRow).collect::<Vec<_>>()),
+            DocumentKind::Network => {
+                printer.list(&documents.iter().map(|seen| NetworkRow(&seen.document)).collect::<Vec<_>>())
+            }
+            DocumentKind::Service => {
+                printer.list(&documents.iter().map(|seen| ServiceRow(&seen.document)).collect::<Vec<_>>())
+            }
+            DocumentKind::HttpRoute | DocumentKind::GrpcRoute => {
+                printer.list(&documents.iter().map(RouteRow::new).collect::<Vec<_>>())
+            }
         },
     }
 }
 
 pub(super) fn yaml(document: &Document) -> Result<String, Failure> {
-    let text = serde_saphyr::to_string(document).map_err(Failure::of("cannot write YAML"))?;
+    as_yaml(document)
+}
+
+fn as_yaml(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_saphyr::to_string(value).map_err(Failure::of("cannot write YAML"))?;
     Ok(format!("{}\n", text.trim_end()))
 }
 
@@ -141,6 +227,44 @@ impl Row for ServiceRow<'_> {
         let mtls = service.spec.mtls.map_or_else(|| "-".to_owned(), |mtls| mtls.to_string());
         let (network, name) = (&service.metadata.network, &service.metadata.name);
         vec![network.to_string(), name.to_string(), mtls, ports.join(", ")]
+    }
+}
+
+#[derive(Serialize)]
+struct RouteRow {
+    network: String,
+    name: String,
+    parents: Vec<String>,
+    accepted: String,
+    resolved: String,
+}
+
+impl RouteRow {
+    fn new(seen: &Seen) -> Self {
+        let id = seen.document.id();
+        let parents = RouteDocument::of(&seen.document);
+        let parents = parents.iter().flat_map(|route| route.parents()).map(|parent| {
+            let network = parent.namespace.as_ref().map(|network| format!(".{network}")).unwrap_or_default();
+            let port = parent.port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{} {}{network}{port}", parent.kind, parent.name)
+        });
+        Self {
+            network: id.network().to_string(),
+            name: id.name().to_owned(),
+            parents: parents.collect(),
+            accepted: seen.condition("Accepted"),
+            resolved: seen.condition("ResolvedRefs"),
+        }
+    }
+}
+
+impl Row for RouteRow {
+    const HEADERS: &'static [&'static str] = &["NETWORK", "NAME", "PARENTS", "ACCEPTED", "RESOLVED"];
+    const NONE: &'static str = "no such routes yet: `sealane apply -f FILE` makes one";
+
+    fn cells(&self, _: SystemTime) -> Vec<String> {
+        let Self { network, name, parents, accepted, resolved } = self;
+        vec![network.clone(), name.clone(), parents.join(", "), accepted.clone(), resolved.clone()]
     }
 }
 
@@ -224,6 +348,7 @@ fn canonical(document: &Document, known: Option<&Document>) -> Document {
         Document::Service(service) => {
             service.spec.ports.sort_by_key(|port| (port.port, port.protocol.transport()))
         }
+        Document::HttpRoute(_) | Document::GrpcRoute(_) => {}
     }
     document
 }

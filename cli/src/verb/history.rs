@@ -93,7 +93,7 @@ pub(super) fn compare_at(
         let mut control = admin(channel);
         let then = answer(control.documents_at(v1::DocumentsAtRequest { revision })).await?;
         let changed = try_rollback(&mut control, revision, true).await?;
-        let then = v1::ListDocumentsResponse { documents: then.documents };
+        let then = v1::ListDocumentsResponse { documents: then.documents, observed: vec![] };
         Ok((understand(live)?, understand(then)?, changed))
     })?;
     let changed: Vec<Changed> = changed.into_iter().filter(|(id, _)| fits(id)).collect();

@@ -8,15 +8,16 @@ use tonic::transport::Channel;
 use crate::client::{answer, reader};
 use crate::printer::Printer;
 
-/// Names what a document is about, with the hosts that it is for.
-pub(super) fn of(document: &Document) -> (String, &Hosts) {
-    match document {
+/// Names what a document is about, with the hosts that it is for, if it names any.
+pub(super) fn of(document: &Document) -> Option<(String, &Hosts)> {
+    Some(match document {
         Document::Network(network) => (format!("network {}", network.metadata.name), &network.spec.hosts),
         Document::Service(service) => {
             let (name, network) = (&service.metadata.name, &service.metadata.network);
             (format!("service {name} in network {network}"), &service.spec.hosts)
         }
-    }
+        Document::HttpRoute(_) | Document::GrpcRoute(_) => return None,
+    })
 }
 
 /// Says of each host that is named and not there that it is not: hosts may be named before they join, and be misspelt.

@@ -110,7 +110,10 @@ async fn former(
 fn present(directory: &Directory) -> Vec<Declared> {
     let snapshots = directory.networks.values().map(|network| network.snapshot());
     snapshots
-        .flat_map(|known| Declared::all(&known.network, known.services.iter()).collect::<Vec<_>>())
+        .flat_map(|known| {
+            let routes = directory.routes_of(&known.network.name);
+            Declared::all(&known.network, known.services.iter(), routes).collect::<Vec<_>>()
+        })
         .collect()
 }
 

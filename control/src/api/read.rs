@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use sealane_proto::resource::{NetworkSnapshot, Workload};
+use sealane_proto::document::Document;
+use sealane_proto::resource::{NetworkSnapshot, RouteDocument, Workload};
 use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 use tonic::{Request, Response, Status};
@@ -14,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::VERSION;
 use crate::ca::{Authority, OwnCertificate};
 use crate::census::is_ready;
-use crate::core::{NodeRecord, Span, Timestamp};
+use crate::core::{NodeRecord, Span, Timestamp, observed};
 use crate::fellows::Fellows;
 use crate::registry::{AgentPresence, Directory, Registry};
 use crate::serve::Leader;
@@ -123,7 +124,7 @@ impl v1::read_server::Read for ReadApi {
         let directory = self.registry.directory();
         let v1::ListDocumentsRequest { kind, network } = request.into_inner();
         let networks = select(&directory, &network)?;
-        let documents = networks.iter().flat_map(|snapshot| snapshot.documents());
+        let documents = networks.iter().flat_map(|snapshot| documents(snapshot, &directory));
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 
@@ -133,6 +134,15 @@ impl v1::read_server::Read for ReadApi {
     ) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(self, SystemTime::now().into())))
     }
+}
+
+/// The documents of a network, with what there is to say of their objects: routes with labels and annotations, which hosts are not told.
+fn documents(snapshot: &NetworkSnapshot, directory: &Directory) -> Vec<(Document, String)> {
+    let routes = directory.routes_of(&snapshot.network.name);
+    let routes =
+        routes.filter_map(|route| Some((route.document.as_ref()?.to_document(), observed(route, directory))));
+    let others = snapshot.documents().filter(|document| RouteDocument::of(document).is_none());
+    others.map(|document| (document, String::new())).chain(routes).collect()
 }
 
 /// View of the control plane that is asked.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sealane_proto::resource::RouteId;
 use sealane_proto::types::{NetworkName, NodeName, ServiceName, WorkloadName};
 
 use super::Change;
@@ -31,6 +32,8 @@ pub struct Touched {
     pub workloads: BTreeSet<WorkloadName>,
     /// Hosts the age of whose word is touched.
     pub words: BTreeSet<NodeName>,
+    /// Routes that are touched.
+    pub routes: BTreeSet<RouteId>,
 }
 
 impl Affected {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use sealane_proto::document::{Document, DocumentId, NetworkDocument, ServiceDocument, Subnets};
-use sealane_proto::resource::{Network, Service};
+use sealane_proto::resource::{Network, RouteDocument, Service};
 use sealane_proto::types::{
     Misread, Mtls, Mtu, NetworkName, NodeName, Port, Protocol, ServiceName, WorkloadName,
 };
@@ -13,6 +14,7 @@ use super::batch::Batch;
 use super::external::{self, ExternalRefusal};
 use super::grow::{self, GrowRefusal};
 use super::hosts::{self, HostInUse};
+use super::route::{self, RouteRefusal};
 use super::vip::{self, NoServiceAddress};
 use super::{
     Change, Command, CreateNetwork, CreateNetworkRefusal, Decision, NetworkRecord, NetworkState, State,
@@ -99,6 +101,9 @@ pub enum DocumentRefusal {
     /// A host that is not named has workloads.
     #[error(transparent)]
     Hosts(#[from] HostInUse),
+    /// A route.
+    #[error(transparent)]
+    Route(#[from] RouteRefusal),
     /// Instances outside every network.
     #[error(transparent)]
     External(#[from] ExternalRefusal),
@@ -168,6 +173,12 @@ pub(super) fn decide(document: &Document, draft: &State, now: Timestamp, unsaid:
     match document {
         Document::Network(network) => decide_network(network, draft, now, unsaid),
         Document::Service(service) => decide_service(service, draft, None),
+        Document::HttpRoute(document) => {
+            route::decide(RouteDocument::Http(Arc::new(document.clone())), draft, now)
+        }
+        Document::GrpcRoute(document) => {
+            route::decide(RouteDocument::Grpc(Arc::new(document.clone())), draft, now)
+        }
     }
 }
 

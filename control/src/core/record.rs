@@ -11,6 +11,7 @@ mod node;
 mod recovery;
 mod removed;
 mod rest;
+mod route;
 mod service;
 mod token;
 mod told;

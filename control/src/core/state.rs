@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
-    Block, Edition, Network, NetworkContent, NetworkSnapshot, Node, Service, Workload,
+    Block, Edition, Network, NetworkContent, NetworkSnapshot, Node, Route, Service, Workload,
 };
 use sealane_proto::types::{Generation, NetworkName, NodeName, OverlayIp, ServiceName};
 
@@ -38,6 +38,8 @@ tables! {
         resting: Rest(Rest),
         /// Ages of what hosts have told, of those that were removed as well for a while.
         told: Told(Told),
+        /// Routes of the network.
+        routes: Route(Route),
     }
 }
 
@@ -87,6 +89,7 @@ impl State {
             reported: Some(carriers.iter().filter_map(told).collect()),
             placed: Some(placed),
             mute: Some(mute),
+            routes: state.routes.values().map(Route::told).collect(),
         };
         Some(NetworkSnapshot::new(Generation { epoch, revision: state.changed }, content))
     }

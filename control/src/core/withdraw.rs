@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::convert::Infallible;
 
 use sealane_proto::document::DocumentId;
-use sealane_proto::resource::{External, Service, Workload};
+use sealane_proto::resource::{External, RouteId, RouteKind, Service, Workload};
 use sealane_proto::types::{Hosts, NetworkName, ServiceName};
 
 use super::batch::Batch;
 use super::report::Ports;
+use super::route;
 use super::service::check_registrar;
 use super::{
     Change, Command, Decision, RemoveNetwork, RemoveNetworkRefusal, RemoveServiceRefusal, State, Timestamp,
@@ -98,6 +99,12 @@ pub(super) fn decide(id: &DocumentId, draft: &State, now: Timestamp) -> Decided 
         DocumentId::Service(network, name) => {
             check_registrar(draft, network, name)?;
             decide_service(network, name, draft, now)
+        }
+        DocumentId::HttpRoute(network, name) => {
+            Ok(route::withdraw(network, RouteId { kind: RouteKind::Http, name: name.clone() }, draft))
+        }
+        DocumentId::GrpcRoute(network, name) => {
+            Ok(route::withdraw(network, RouteId { kind: RouteKind::Grpc, name: name.clone() }, draft))
         }
     }
 }

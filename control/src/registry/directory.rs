@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sealane_proto::identity::{Principal, SerialPrefix};
+use sealane_proto::resource::{Route, RouteId, Service};
 use sealane_proto::types::{Generation, NetworkName, NodeName, ServiceName};
 
 use super::published::PublishedNetwork;
 use crate::ca::Notary;
-use crate::core::{Affected, NodeRecord, RemovedNode, State, TokenRecord};
+use crate::core::{Affected, NodeRecord, RemovedNode, Services, State, TokenRecord};
 
 /// Everything committed at one generation. Immutable.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Directory {
     pub(crate) generation: Generation,
     /// The networks; one of which hosts are told the same keeps its generation.
     pub(crate) networks: BTreeMap<NetworkName, Arc<PublishedNetwork>>,
+    /// The routes of each network that has some, as they are kept.
+    pub(crate) routes: BTreeMap<NetworkName, Arc<BTreeMap<RouteId, Route>>>,
     /// The hosts.
     pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
     /// The hosts that were removed.
@@ -29,7 +32,18 @@ pub(crate) struct Directory {
     pub(crate) notary: Arc<Notary>,
 }
 
+impl Services for Directory {
+    fn service(&self, network: &NetworkName, name: &ServiceName) -> Option<&Service> {
+        self.networks.get(network)?.service(name)
+    }
+}
+
 impl Directory {
+    /// The routes of a network, as they are kept.
+    pub(crate) fn routes_of(&self, network: &NetworkName) -> impl Iterator<Item = &Route> {
+        self.routes.get(network).into_iter().flat_map(|routes| routes.values())
+    }
+
     /// The directory of a state without a past.
     pub(crate) fn first(state: &State, generation: Generation, notary: &Arc<Notary>) -> Self {
         let nothing = Self { notary: notary.clone(), ..Self::default() };
@@ -43,6 +57,7 @@ impl Directory {
             let Some(known) = state.networks.get(name) else {
                 next.networks.remove(name);
                 next.resting.remove(name);
+                next.routes.remove(name);
                 continue;
             };
             let published = match next.networks.get(name) {
@@ -51,6 +66,11 @@ impl Directory {
             };
             if let Some(published) = published {
                 next.networks.insert(name.clone(), Arc::new(published));
+            }
+            if known.routes.is_empty() {
+                next.routes.remove(name);
+            } else if touched.all || !touched.routes.is_empty() {
+                next.routes.insert(name.clone(), Arc::new(known.routes.rows().clone()));
             }
             if known.resting.is_empty() {
                 next.resting.remove(name);

@@ -14,7 +14,7 @@ use sealane_base::mutex::lock;
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
     AddressSpace, Block, Difference, Digest, Edition, Network, NetworkContent, NetworkDelta, NetworkSnapshot,
-    Node, Rows, Service, Totals, Voucher, Workload, find,
+    Node, Route, RouteId, Rows, Service, Totals, Voucher, Workload, find,
 };
 use sealane_proto::types::{Generation, NodeName, ServiceName, WorkloadName};
 use sealane_proto::wire::v1;
@@ -40,6 +40,8 @@ pub(crate) struct PublishedNetwork {
     workloads: RedBlackTreeMapSync<WorkloadName, Workload>,
     /// The newest word of each host that is in it.
     words: RedBlackTreeMapSync<NodeName, Edition>,
+    /// The routes as hosts are told of them.
+    routes: RedBlackTreeMapSync<RouteId, Route>,
     /// Deltas that led here, each from the generation to which the one before led.
     log: VecDeque<Arc<NetworkDelta>>,
     state: OnceLock<Bytes>,
@@ -62,6 +64,7 @@ impl PublishedNetwork {
             workloads: workloads.map(|workload| (workload.name.clone(), workload)).collect(),
             words: hosts.carriers.iter().filter_map(word).collect(),
             hosts: Arc::new(hosts),
+            routes: known.routes.iter().map(|(id, route)| (id.clone(), route.told())).collect(),
             log: VecDeque::new(),
             state: OnceLock::new(),
             ways: Mutex::default(),
@@ -92,6 +95,7 @@ impl PublishedNetwork {
             services: self.services.clone(),
             workloads: self.workloads.clone(),
             words: self.words.clone(),
+            routes: self.routes.clone(),
             log: self.log.clone(),
             state: OnceLock::new(),
             ways: Mutex::default(),
@@ -143,6 +147,8 @@ impl PublishedNetwork {
             |name: &WorkloadName| known.workloads.get(name).map(|workload| state.offered(workload));
         follow(&mut self.workloads, &touched.workloads, workload, &mut delta.workloads);
         follow(&mut self.words, &touched.words, |node| known.word(node), &mut delta.reported);
+        let route = |id: &RouteId| known.routes.get(id).map(Route::told);
+        follow(&mut self.routes, &touched.routes, route, &mut delta.routes);
     }
 
     /// Keeps the way to here, and as many before it as are together shorter than the state.
@@ -220,6 +226,7 @@ impl PublishedNetwork {
             reported: Some(self.words.iter().map(|(node, word)| (node.clone(), *word)).collect()),
             mute: Some(mute.clone()),
             placed: Some(placed.clone()),
+            routes: self.routes.values().cloned().collect(),
         }
     }
 
@@ -292,6 +299,10 @@ impl Rows for PublishedNetwork {
 
     fn placed(&self, name: &NodeName) -> Option<&Edition> {
         self.hosts.placed.get(name)
+    }
+
+    fn route(&self, id: &RouteId) -> Option<&Route> {
+        self.routes.get(id)
     }
 }
 

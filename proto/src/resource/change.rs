@@ -51,9 +51,10 @@ impl NetworkChange {
             reported: _,
             mute: _,
             placed: _,
+            routes,
         } = before;
         let same = (network, nodes, blocks) == (&after.network, &after.nodes, &after.blocks)
-            && (revoked, drained) == (&after.revoked, &after.drained);
+            && (revoked, drained, routes) == (&after.revoked, &after.drained, &after.routes);
         same.then(|| {
             let (services, services_gone) =
                 difference_of_lists(&before.services, &after.services, |service| &service.name);

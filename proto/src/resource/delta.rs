@@ -11,8 +11,8 @@ use sealane_base::shared_list::SharedList;
 use super::change::difference;
 use super::snapshot::{editions, serial};
 use super::{
-    Block, Digest, Edition, Network, NetworkContent, NetworkSnapshot, Node, Row, Rows, Service, Voucher,
-    Workload,
+    Block, Digest, Edition, Network, NetworkContent, NetworkSnapshot, Node, Route, RouteId, Row, Rows,
+    Service, Voucher, Workload,
 };
 use crate::identity::SerialPrefix;
 use crate::types::{Generation, NetworkName, NodeName, ServiceName, WorkloadName};
@@ -47,6 +47,8 @@ pub struct NetworkDelta {
     pub mute: Difference<NodeName, NodeName>,
     /// Newer words of hosts about their underlay addresses.
     pub placed: Difference<NodeName, Edition>,
+    /// Changed routes.
+    pub routes: Difference<RouteId, Route>,
     /// Sizes of the state that it leads to.
     pub totals: Totals,
     /// Control's word for the state that it leads to; `None` from a control plane that gives none.
@@ -198,6 +200,7 @@ impl NetworkDelta {
             reported: Difference::default(),
             mute: Difference::default(),
             placed: Difference::default(),
+            routes: Difference::default(),
             totals,
             voucher: None,
         }
@@ -218,6 +221,7 @@ impl NetworkDelta {
         self.reported.extend(&later.reported);
         self.mute.extend(&later.mute);
         self.placed.extend(&later.placed);
+        self.routes.extend(&later.routes);
     }
 
     /// Returns the number of changes.
@@ -227,7 +231,7 @@ impl NetworkDelta {
         let own = usize::from(self.network.is_some());
         let hosts = self.nodes.len() + self.blocks.len() + self.revoked.len() + self.drained.len();
         let words = self.reported.len() + self.mute.len() + self.placed.len();
-        own + hosts + words + self.services.len() + self.workloads.len()
+        own + hosts + words + self.services.len() + self.workloads.len() + self.routes.len()
     }
 
     /// Returns true if it leads on from a generation.
@@ -292,6 +296,9 @@ impl NetworkDelta {
             let row = |word| Row::Placed(node, word);
             turn(before.placed(node).map(row), word.as_ref().map(row));
         }
+        for (id, route) in &self.routes.0 {
+            turn(before.route(id).map(Row::Route), route.as_ref().map(Row::Route));
+        }
         digest
     }
 
@@ -305,6 +312,7 @@ impl NetworkDelta {
         self.workloads.apply_to_list(&mut content.workloads, |workload| &workload.name);
         self.revoked.apply(&mut content.revoked, |serial| serial);
         self.drained.apply(&mut content.drained, |node| node);
+        self.routes.apply_to_list(&mut content.routes, |route| &route.id);
         if let Some(reported) = &mut content.reported {
             self.reported.apply_to_map(reported);
         }
@@ -388,6 +396,11 @@ impl TryFrom<v1::NetworkDelta> for NetworkDelta {
             reported: words(news.reported, &message.reported_gone)?,
             mute: joined(mute, at.names("mute_gone", &message.mute_gone)?, NodeName::clone),
             placed: words(news.placed, &message.placed_gone)?,
+            routes: joined(
+                all(news.routes)?,
+                at.names("routes_gone", &message.routes_gone)?,
+                |route: &Route| route.id.clone(),
+            ),
             totals: message.totals.unwrap_or_default().into(),
             voucher: news.voucher.map(TryInto::try_into).transpose()?,
         })
@@ -412,6 +425,7 @@ impl From<&NetworkDelta> for v1::NetworkDelta {
             placed: words(&delta.placed),
             tells_placed: true,
             voucher: delta.voucher.map(Into::into),
+            routes: delta.routes.news().map(Into::into).collect(),
         };
         Self {
             network: delta.name.to_string(),
@@ -427,6 +441,7 @@ impl From<&NetworkDelta> for v1::NetworkDelta {
             mute_gone: texts(delta.mute.gone()),
             placed_gone: texts(delta.placed.gone()),
             totals: Some(delta.totals.into()),
+            routes_gone: texts(delta.routes.gone()),
         }
     }
 }

@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
-use super::{Block, Edition, Network, NetworkContent, Node, Service, Workload};
+use super::{Block, Edition, Network, NetworkContent, Node, Route, RouteId, Service, Workload};
 use crate::identity::SerialPrefix;
 use crate::types::{Generation, NetworkName, NodeName, ServiceName, WorkloadName};
 use crate::wire::{Fields, WireError, v1};
@@ -46,6 +46,8 @@ pub enum Row<'a> {
     Mute(&'a NodeName),
     /// The newest word of a host about its underlay addresses.
     Placed(&'a NodeName, &'a Edition),
+    /// A route.
+    Route(&'a Route),
 }
 
 /// Rows by their names.
@@ -70,6 +72,8 @@ pub trait Rows {
     fn mute(&self, name: &NodeName) -> Option<&NodeName>;
     /// The newest word of a host about its underlay addresses.
     fn placed(&self, name: &NodeName) -> Option<&Edition>;
+    /// The route of this name.
+    fn route(&self, id: &RouteId) -> Option<&Route>;
 }
 
 impl Digest {
@@ -80,7 +84,7 @@ impl Digest {
     #[must_use]
     pub fn of(content: &NetworkContent) -> Self {
         let NetworkContent { network, nodes, blocks, services, workloads, revoked, .. } = content;
-        let NetworkContent { drained, reported, mute, placed, .. } = content;
+        let NetworkContent { drained, reported, mute, placed, routes, .. } = content;
         let mut digest = Self::default();
         let rows = [Row::Network(network)].into_iter();
         let rows = rows.chain(nodes.iter().map(Row::Node)).chain(blocks.iter().map(Row::Block));
@@ -90,6 +94,7 @@ impl Digest {
         let rows = rows.chain(reported.iter().flatten().map(|(node, word)| Row::Reported(node, word)));
         let rows = rows.chain(mute.iter().flatten().map(Row::Mute));
         let rows = rows.chain(placed.iter().flatten().map(|(node, word)| Row::Placed(node, word)));
+        let rows = rows.chain(routes.iter().map(Row::Route));
         rows.for_each(|row| digest.exchange(None, Some(row)));
         digest
     }
@@ -121,6 +126,7 @@ impl Row<'_> {
             Self::Reported(node, word) => (8, v1::OwnerEdition::from((node, word)).encode_to_vec()),
             Self::Mute(node) => (9, own(node)),
             Self::Placed(node, word) => (10, v1::OwnerEdition::from((node, word)).encode_to_vec()),
+            Self::Route(route) => (11, v1::Route::from(route).encode_to_vec()),
         };
         let hash = Sha256::new().chain_update([kind]).chain_update(octets).finalize();
         hash.iter().take(Digest::LENGTH).fold(0, |sum, octet| sum << 8 | u128::from(*octet))
@@ -166,6 +172,10 @@ impl Rows for NetworkContent {
 
     fn placed(&self, name: &NodeName) -> Option<&Edition> {
         self.placed.as_ref()?.get(name)
+    }
+
+    fn route(&self, id: &RouteId) -> Option<&Route> {
+        self.routes.find_by(|route| route.id.cmp(id))
     }
 }
 

@@ -16,14 +16,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
 use tonic::Status;
 
+use super::gateway::{GrpcRouteDocument, HttpRouteDocument};
 pub use super::network::document::{
     EgressSpec, Encryption, NetworkDocument, NetworkKind, NetworkMetadata, NetworkSpec, Subnets, SubnetsError,
 };
 pub use super::service::document::{
     CheckSpec, EXTERNAL, PORTS, PortSpec, ServiceDocument, ServiceKind, ServiceMetadata, ServiceSpec,
 };
-use super::{Network, NetworkContent};
-use crate::types::{NameError, NetworkName, ServiceName};
+use super::{Network, NetworkContent, RouteDocument};
+use crate::types::{NameError, NetworkName, ObjectName, ServiceName};
 use crate::wire::v1;
 pub use kind::{API_VERSION, ApiVersion, KindError};
 use kinds::kinds;
@@ -38,6 +39,10 @@ kinds! {
     network {
         /// A service of a network.
         Service(ServiceDocument, ServiceName),
+        /// A route of HTTP requests.
+        HttpRoute(HttpRouteDocument, ObjectName),
+        /// A route of gRPC calls.
+        GrpcRoute(GrpcRouteDocument, ObjectName),
     }
 }
 
@@ -47,6 +52,8 @@ pub trait DocumentType: Sized {
     const KIND: &'static str;
     /// The kind as people type it, in lower case: one, many, in short.
     const WORDS: [&'static str; 3];
+    /// Versions that its documents may have, the newest first.
+    const API_VERSIONS: &'static [&'static str] = &[API_VERSION];
 
     /// Checks that the fields go together.
     ///
@@ -111,32 +118,35 @@ impl From<&Network> for Document {
 }
 
 impl NetworkContent {
-    /// The documents of the network and of the services that are declared in it: applying them changes nothing.
+    /// The documents of the network, of the services that are declared in it, and of its routes: applying them changes nothing.
     pub fn documents(&self) -> impl Iterator<Item = Document> + '_ {
         let name = &self.network.name;
         let declared = self.services.iter().filter(|service| service.declared);
         let services = declared.map(move |service| Document::Service(ServiceDocument::of(name, service)));
-        std::iter::once((&self.network).into()).chain(services)
+        let routes = self.routes.iter().filter_map(|route| route.document.as_ref());
+        std::iter::once((&self.network).into()).chain(services).chain(routes.map(RouteDocument::to_document))
     }
 }
 
 impl v1::ListDocumentsResponse {
-    /// The answer to who asks for documents of a kind, or of all when it is empty.
+    /// The answer to who asks for documents of a kind, or of all when it is empty; each comes with what there is to say of its object.
     ///
     /// # Errors
     /// When there is no such kind.
-    pub fn of(kind: &str, documents: impl Iterator<Item = Document>) -> Result<Self, Status> {
+    pub fn of(kind: &str, documents: impl Iterator<Item = (Document, String)>) -> Result<Self, Status> {
         let wanted: Option<DocumentKind> = match kind {
             "" => None,
             kind => {
                 Some(kind.parse().map_err(|error: KindError| Status::invalid_argument(error.to_string()))?)
             }
         };
-        let documents = documents.filter(|document| wanted.is_none_or(|kind| document.id().kind() == kind));
-        let texts = documents.map(|document| document.to_json());
-        let texts =
-            texts.collect::<Result<Vec<_>, _>>().map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Self { documents: texts })
+        let documents =
+            documents.filter(|(document, _)| wanted.is_none_or(|kind| document.id().kind() == kind));
+        let texts = documents.map(|(document, observed)| Ok((document.to_json()?, observed)));
+        let texts = texts.collect::<Result<Vec<_>, serde_json::Error>>();
+        let (documents, observed) =
+            texts.map_err(|error| Status::internal(error.to_string()))?.into_iter().unzip();
+        Ok(Self { documents, observed })
     }
 }
 

@@ -20,8 +20,10 @@ mod metadata;
 mod parent;
 mod pattern;
 mod place;
+mod reference;
 mod rewrite;
 mod session;
+mod status;
 mod text;
 mod timeout;
 
@@ -42,11 +44,13 @@ pub use matching::{HeaderMatch, HttpMethod, MatchType, PathMatch, PathMatchType,
 pub use metadata::{ObjectMetadata, RouteVersion};
 pub use parent::ParentRef;
 pub use pattern::{Pattern, PatternError};
+pub use reference::RefFault;
 pub use rewrite::{
     PathModifier, PathModifierType, PathReplacement, RedirectScheme, RedirectStatus, RequestRedirect,
     UrlRewrite,
 };
 pub use session::{CookieConfig, CookieLifetime, SessionPersistence, SessionType};
+pub use status::{Condition, MESH_CONTROLLER, RouteParentStatus, RouteStatus, instant};
 pub use text::{Group, HeaderName, HeaderValue, Hostname, Kind, PreciseHostname, SectionName, TextError};
 pub use timeout::{HttpTimeouts, Retry, RetryStatus};
 

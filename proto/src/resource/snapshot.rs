@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use ipnet::Ipv4Net;
 use sealane_base::shared_list::SharedList;
 
-use super::{Block, Digest, Edition, Network, Node, Service, Voucher, Workload};
+use super::{Block, Digest, Edition, Network, Node, Route, Service, Voucher, Workload};
 use crate::identity::{SerialPrefix, SerialPrefixError};
 use crate::types::{Generation, Mtls, NodeName, ServicePort};
 use crate::wire::{Fields, WireError, all, each, texts, v1};
@@ -49,6 +49,8 @@ pub struct NetworkContent {
     /// The newest of each host's words about its underlay addresses that control had heard, which is in `nodes` unless another host
     /// has come there; `None` from a control plane that does not say, and to whoever needs not know.
     pub placed: Option<BTreeMap<NodeName, Edition>>,
+    /// The routes, sorted by kind and name.
+    pub routes: SharedList<Route>,
 }
 
 impl NetworkSnapshot {
@@ -104,6 +106,7 @@ impl From<Network> for NetworkContent {
             reported: None,
             mute: None,
             placed: None,
+            routes: SharedList::default(),
         }
     }
 }
@@ -194,6 +197,8 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
         let (reported, placed) = (editions(message.reported), editions(message.placed));
         let (mut services, mut workloads): (Vec<Service>, Vec<Workload>) =
             (all(message.services)?, all(message.workloads)?);
+        let mut routes: Vec<Route> = all(message.routes)?;
+        routes.sort_by(|one, other| one.id.cmp(&other.id));
         services.sort_by(|one, other| one.name.cmp(&other.name));
         workloads.sort_by(|one, other| one.name.cmp(&other.name));
         let mut snapshot = Self {
@@ -209,6 +214,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
                 reported: message.tells_reported.then_some(reported).transpose()?,
                 mute: message.tells_mute.then(|| at.names("mute", &message.mute)).transpose()?,
                 placed: message.tells_placed.then_some(placed).transpose()?,
+                routes: routes.into(),
             },
             voucher: message.voucher.map(TryInto::try_into).transpose()?,
         };
@@ -220,7 +226,7 @@ impl TryFrom<v1::NetworkState> for NetworkSnapshot {
 impl From<&NetworkSnapshot> for v1::NetworkState {
     fn from(NetworkSnapshot { generation, content, voucher }: &NetworkSnapshot) -> Self {
         let NetworkContent { network, nodes, blocks, services, workloads, .. } = content;
-        let NetworkContent { revoked, drained, reported, mute, placed, .. } = content;
+        let NetworkContent { revoked, drained, reported, mute, placed, routes, .. } = content;
         Self {
             generation: Some((*generation).into()),
             network: Some(network.into()),
@@ -237,6 +243,7 @@ impl From<&NetworkSnapshot> for v1::NetworkState {
             placed: placed.iter().flatten().map(Into::into).collect(),
             tells_placed: placed.is_some(),
             voucher: voucher.map(Into::into),
+            routes: each(routes),
         }
     }
 }

@@ -155,7 +155,8 @@ impl Read for ReadApi {
         let outside = self.views.outside.borrow().clone();
         let whole: Vec<_> =
             networks.iter().map(|host_network| whole(&host_network.snapshot, &outside)).collect();
-        let documents = whole.iter().flat_map(|snapshot| snapshot.documents());
+        let documents =
+            whole.iter().flat_map(|snapshot| snapshot.documents()).map(|document| (document, String::new()));
         v1::ListDocumentsResponse::of(&kind, documents).map(Response::new)
     }
 

@@ -109,7 +109,7 @@ impl Mesh {
                 return None;
             }
         }
-        let NetworkContent { network, blocks, services, revoked, drained, mute, .. } = &told.content;
+        let NetworkContent { network, blocks, services, revoked, drained, mute, routes, .. } = &told.content;
         let mut snapshot = NetworkSnapshot {
             generation: told.generation,
             voucher: None,
@@ -124,6 +124,7 @@ impl Mesh {
                 reported: None,
                 mute: mute.clone(),
                 placed: None,
+                routes: routes.clone(),
             },
         };
         self.leave_out(&mut snapshot);

@@ -1,7 +1,7 @@
 //! Documents of what is declared in a state.
 
 use sealane_proto::document::{Document, DocumentId, ServiceDocument};
-use sealane_proto::resource::{Network, Service};
+use sealane_proto::resource::{Network, Route, RouteId, RouteKind, Service};
 use sealane_proto::types::{NetworkName, NodeName};
 use sealane_proto::wire::v1;
 
@@ -18,19 +18,24 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// The declared objects of a network: itself, then those of its services that have documents.
+    /// The declared objects of a network: itself, then those of its services that have documents, then its routes.
     pub fn all<'a>(
         network: &'a Network,
         services: impl Iterator<Item = &'a Service> + 'a,
+        routes: impl Iterator<Item = &'a Route> + 'a,
     ) -> impl Iterator<Item = Self> + 'a {
         let name = &network.name;
         std::iter::once(Self::network(network))
             .chain(services.filter_map(move |service| Self::service(name, service)))
+            .chain(routes.filter_map(Self::route))
     }
 
     /// The declared objects of a mesh.
     pub fn everywhere(state: &State) -> impl Iterator<Item = Self> + '_ {
-        state.networks.values().flat_map(|known| Self::all(&known.network, known.services.values()))
+        state
+            .networks
+            .values()
+            .flat_map(|known| Self::all(&known.network, known.services.values(), known.routes.values()))
     }
 
     /// Finds a declared object.
@@ -40,11 +45,21 @@ impl Declared {
         match id {
             DocumentId::Network(_) => Some(Self::network(&known.network)),
             DocumentId::Service(network, name) => Self::service(network, known.services.get(name)?),
+            DocumentId::HttpRoute(_, name) => {
+                Self::route(known.routes.get(&RouteId { kind: RouteKind::Http, name: name.clone() })?)
+            }
+            DocumentId::GrpcRoute(_, name) => {
+                Self::route(known.routes.get(&RouteId { kind: RouteKind::Grpc, name: name.clone() })?)
+            }
         }
     }
 
     fn network(network: &Network) -> Self {
         Self { document: network.into(), registrar: None }
+    }
+
+    fn route(route: &Route) -> Option<Self> {
+        Some(Self { document: route.document.as_ref()?.to_document(), registrar: None })
     }
 
     fn service(network: &NetworkName, service: &Service) -> Option<Self> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealane_proto::document::DocumentId;
+use sealane_proto::resource::{RouteId, RouteKind};
 use sealane_proto::types::NodeName;
 
 use super::{Actor, Declared, Deed, Entry, Subject};
@@ -74,6 +75,15 @@ impl Observed {
                 if edit.record().into_iter().chain(known).any(|service| service.declared) {
                     self.note_document(state, DocumentId::Service(network.clone(), name));
                 }
+            }
+            Change::Route(edit) => {
+                let (network, RouteId { kind, name }) = edit.place();
+                let network = network.clone();
+                let id = match kind {
+                    RouteKind::Http => DocumentId::HttpRoute(network, name),
+                    RouteKind::Grpc => DocumentId::GrpcRoute(network, name),
+                };
+                self.note_document(state, id);
             }
             Change::Node(edit) => {
                 let (_, name) = edit.place();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
-use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Service, Workload};
+use sealane_proto::resource::{Block, Network, NetworkSnapshot, Node, Route, Service, Workload};
 use sealane_proto::types::{NetworkName, NodeName, Vni, overlap};
 
 use super::Recovery;
@@ -11,7 +11,7 @@ use crate::core::ipam::{self, Taken};
 use crate::core::network::check_new;
 use crate::core::{
     Change, Command, Decision, Edit, NetworkRecord, NetworkState, NodeRecord, State, Timestamp, grow, hosts,
-    report, underlay,
+    report, route, underlay,
 };
 
 /// Number of networks that hosts may bring back in all.
@@ -146,6 +146,9 @@ impl Future {
         for service in &told.services {
             self.take_service(told, service);
         }
+        for route in &told.routes {
+            self.take_route(told, route);
+        }
         self.take_workloads(told, recovery);
         self.release(told);
     }
@@ -246,6 +249,18 @@ impl Future {
             let name = told.network.name.clone();
             let what = format!("service {} at {}", service.name, service.vip);
             self.put(&name, what, Change::put_in(&name, service.clone()));
+        }
+    }
+
+    /// A route that is not there: hosts are told of them without labels and annotations, so that those are gone.
+    fn take_route(&mut self, told: &NetworkSnapshot, route: &Route) {
+        let Some(network) = self.network(told) else { return };
+        let name = told.network.name.clone();
+        let own = route.document.as_ref().filter(|document| *document.network() == name);
+        let Some(document) = own.filter(|_| !network.routes.contains_key(&route.id)) else { return };
+        let Ok(decision) = route::decide(document.clone(), &self.state, self.now) else { return };
+        if !decision.changes.is_empty() {
+            self.put(&name, format!("route {}", route.id), Change::put_in(&name, route.clone()));
         }
     }
 

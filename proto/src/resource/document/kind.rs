@@ -27,8 +27,11 @@ pub enum KindError {
     /// A field is missing or empty.
     #[error("{0} is missing; a document begins with `apiVersion: {API_VERSION}` and its kind: {known}", known = DocumentKind::names())]
     Missing(&'static str),
-    /// Kubernetes' routes.
-    #[error("{api_version} {kind} is of the Gateway API, which is not supported yet; leave the document out")]
+    /// A kind of the Gateway API that has no effect here, or a version of it.
+    #[error(
+        "{api_version} {kind} is of the Gateway API, of which HTTPRoute and GRPCRoute of v1, v1beta1 and v1alpha2 are supported; \
+             leave the document out"
+    )]
     GatewayApi {
         /// The word as it was written.
         api_version: String,
@@ -42,6 +45,14 @@ pub enum KindError {
         given: String,
         /// Nearest known word.
         nearest: Option<String>,
+    },
+    /// A kind that another version has.
+    #[error("apiVersion {given:?} has no kind {kind}; it must be {}", .kind.api_versions().join(" or "))]
+    Version {
+        /// The kind.
+        kind: DocumentKind,
+        /// The word as it was written.
+        given: String,
     },
     /// Another kind.
     #[error("kind {given:?} is not known{}", meant(.nearest.as_deref(), &DocumentKind::names()))]
@@ -60,7 +71,7 @@ impl KindError {
         match self {
             Self::Missing(field) => *field == "kind",
             Self::Kind { .. } => true,
-            Self::GatewayApi { .. } | Self::ApiVersion { .. } => false,
+            Self::GatewayApi { .. } | Self::ApiVersion { .. } | Self::Version { .. } => false,
         }
     }
 }
@@ -81,20 +92,28 @@ impl DocumentKind {
         if api_version.is_empty() {
             return Err(KindError::Missing("apiVersion"));
         }
-        if api_version.starts_with(GATEWAY_API) {
-            let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
-            return Err(KindError::GatewayApi { api_version, kind });
-        }
-        if api_version != API_VERSION {
+        let versions = || Self::ALL.iter().flat_map(|kind| kind.api_versions().iter().copied());
+        let of_api = api_version.starts_with(GATEWAY_API);
+        if !of_api && !versions().any(|known| known == api_version) {
             let given = api_version.to_owned();
-            let nearest = nearest(api_version, [API_VERSION]).map(str::to_owned);
+            let nearest = nearest(api_version, versions()).map(str::to_owned);
             return Err(KindError::ApiVersion { given, nearest });
         }
         if kind.is_empty() {
             return Err(KindError::Missing("kind"));
         }
-        let found = Self::ALL.into_iter().find(|known| known.name() == kind);
-        found.ok_or_else(|| Self::unknown(kind))
+        let named = Self::ALL.into_iter().find(|known| known.name() == kind);
+        match named.filter(|known| known.api_versions().contains(&api_version)) {
+            Some(known) => Ok(known),
+            None if of_api => {
+                let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+                Err(KindError::GatewayApi { api_version, kind })
+            }
+            None => match named {
+                Some(known) => Err(KindError::Version { kind: known, given: api_version.to_owned() }),
+                None => Err(Self::unknown(kind)),
+            },
+        }
     }
 
     fn unknown(given: &str) -> KindError {

@@ -126,6 +126,15 @@ macro_rules! kinds {
                 }
             }
 
+            /// The versions that its documents may have, the newest first.
+            #[must_use]
+            pub const fn api_versions(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$Mesh => <$MeshDocument as DocumentType>::API_VERSIONS,)*
+                    $(Self::$Kind => <$Document as DocumentType>::API_VERSIONS,)*
+                }
+            }
+
             /// Several of it, in words.
             #[must_use]
             pub const fn plural(self) -> &'static str {
@@ -162,7 +171,7 @@ macro_rules! kinds {
             /// The object that it is about.
             #[must_use]
             pub fn id(&self) -> DocumentId {
-                DocumentId::$Kind(self.metadata.network.clone(), self.metadata.name.clone())
+                DocumentId::$Kind(self.metadata.network().clone(), self.metadata.name.clone())
             }
         })*
     };

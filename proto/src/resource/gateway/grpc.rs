@@ -64,6 +64,7 @@ pub struct GrpcRouteSpec {
 impl DocumentType for GrpcRouteDocument {
     const KIND: &'static str = "GRPCRoute";
     const WORDS: [&'static str; 3] = ["grpcroute", "grpcroutes", "grpcroute"];
+    const API_VERSIONS: &'static [&'static str] = &RouteVersion::NAMES;
 
     fn check(&self) -> Result<(), FieldError> {
         self.metadata.check()?;

@@ -77,6 +77,7 @@ fn any_request() -> Vec<HttpRule> {
 impl DocumentType for HttpRouteDocument {
     const KIND: &'static str = "HTTPRoute";
     const WORDS: [&'static str; 3] = ["httproute", "httproutes", "httproute"];
+    const API_VERSIONS: &'static [&'static str] = &RouteVersion::NAMES;
 
     fn check(&self) -> Result<(), FieldError> {
         self.metadata.check()?;

@@ -28,6 +28,15 @@ pub enum RouteVersion {
     V1,
 }
 
+impl RouteVersion {
+    /// All versions that are read, the newest first.
+    pub(super) const NAMES: [&'static str; 3] = [
+        "gateway.networking.k8s.io/v1",
+        "gateway.networking.k8s.io/v1beta1",
+        "gateway.networking.k8s.io/v1alpha2",
+    ];
+}
+
 /// Identity of an object, and notes about it. Anything else that a cluster's server says here is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -107,6 +116,17 @@ impl ObjectMetadata {
             finalizers: Dropped,
             owner_references: Dropped,
         }
+    }
+
+    /// The network that it belongs to.
+    #[must_use]
+    pub fn network(&self) -> &NetworkName {
+        &self.namespace
+    }
+
+    /// Forgets labels and annotations.
+    pub(in crate::resource) fn forget_notes(&mut self) {
+        (self.labels, self.annotations) = (BTreeMap::new(), BTreeMap::new());
     }
 
     pub(super) fn check(&self) -> Result<(), FieldError> {

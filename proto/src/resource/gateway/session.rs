@@ -63,7 +63,13 @@ pub enum CookieLifetime {
 }
 
 impl SessionPersistence {
-    pub(super) fn check(&self, place: &Place<'_>) -> Result<(), FieldError> {
+    /// Refuses it, in the words of what is wrong in it first: sidecars keep no sessions yet.
+    pub(super) fn refuse(&self, place: &Place<'_>) -> Result<(), FieldError> {
+        self.check(place)?;
+        Err(place.wrong("sessions are not supported yet; leave it out"))
+    }
+
+    fn check(&self, place: &Place<'_>) -> Result<(), FieldError> {
         if let Some(name) = &self.session_name {
             check_length(name, LONGEST, &place.field("sessionName"))?;
         }

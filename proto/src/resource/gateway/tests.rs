@@ -287,6 +287,7 @@ fn rules_that_contradict_themselves_are_refused_by_name() {
         &json!({ "sessionPersistence": { "cookieConfig": { "lifetimeType": "Permanent" } } }),
         "sessionPersistence.absoluteTimeout: it is missing",
     );
+    refused(&json!({ "sessionPersistence": {} }), "sessionPersistence: sessions are not supported yet");
     refused(&json!({ "name": "Rule" }), "\"Rule\" is no name of a section");
     let names = json!([{ "name": "a" }, { "name": "a" }]);
     let error = http(&route("HTTPRoute", &names)).unwrap_err();

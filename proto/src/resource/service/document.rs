@@ -52,6 +52,14 @@ pub struct ServiceMetadata {
     pub network: NetworkName,
 }
 
+impl ServiceMetadata {
+    /// The network that it belongs to.
+    #[must_use]
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+}
+
 /// Desired state of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

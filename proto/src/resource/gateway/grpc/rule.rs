@@ -123,7 +123,9 @@ impl GrpcRule {
             backend.check(&list.item(at))?;
             check_filters(&backend.filters, &list.item(at).field("filters"))?;
         }
-        let session = self.session_persistence.as_ref();
-        session.map_or(Ok(()), |session| session.check(&place.field("sessionPersistence")))
+        match &self.session_persistence {
+            Some(session) => session.refuse(&place.field("sessionPersistence")),
+            None => Ok(()),
+        }
     }
 }

@@ -125,8 +125,10 @@ impl HttpRule {
         }
         self.timeouts.as_ref().map_or(Ok(()), |timeouts| timeouts.check(&place.field("timeouts")))?;
         self.retry.as_ref().map_or(Ok(()), |retry| retry.check(&place.field("retry")))?;
-        let session = self.session_persistence.as_ref();
-        session.map_or(Ok(()), |session| session.check(&place.field("sessionPersistence")))
+        match &self.session_persistence {
+            Some(session) => session.refuse(&place.field("sessionPersistence")),
+            None => Ok(()),
+        }
     }
 
     /// Checks the filters of the rule or of one of its backends, which `place` has.
