@@ -60,6 +60,7 @@ mod remade;
 mod removal;
 mod resolvers;
 mod restore;
+mod routes;
 mod services;
 mod several_controls;
 mod several_networks;
