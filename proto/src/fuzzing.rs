@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use crate::client::Controls;
 use crate::identity::SpiffeId;
 use crate::resource::document::Document;
-use crate::resource::{Block, Network, NetworkChange, NetworkSnapshot, Node, Service, Workload};
+use crate::resource::{Block, Network, NetworkChange, NetworkSnapshot, Node, Route, Service, Workload};
 use crate::sidecar::convert::Message as Parcel;
 use crate::sidecar::{Channel, Down, Up};
 use crate::token::TokenSecret;
@@ -28,7 +28,7 @@ const LONGEST_REFUSAL: usize = 1024;
 /// refused in a bounded sentence.
 pub fn wire_messages(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 10 {
+    match kind % 11 {
         0 => carried::<v1::NetworkState, NetworkSnapshot>(bytes),
         1 => carried::<v1::Network, Network>(bytes),
         2 => carried::<v1::Node, Node>(bytes),
@@ -38,6 +38,7 @@ pub fn wire_messages(data: &[u8]) {
         6 => carried::<v1::Workload, Workload>(bytes),
         7 => carried::<v1::Check, Check>(bytes),
         8 => carried::<v1::NetworkChange, NetworkChange>(bytes),
+        10 => carried::<v1::Route, Route>(bytes),
         _ => {
             if let Ok(heartbeat) = v1::Heartbeat::decode(bytes) {
                 let _ = (heartbeat.instant(), heartbeat.lost_hosts());

@@ -16,11 +16,11 @@ use sealane_proto::document::{Document, ServiceDocument};
 use sealane_proto::identity::SerialPrefix;
 use sealane_proto::resource::{
     Astray, Block, Difference, Digest, Edition, Egress, External, Network, NetworkChange, NetworkContent,
-    NetworkDelta, NetworkSnapshot, Node, OwnerFacts, Service, Totals, Voucher, Workload,
+    NetworkDelta, NetworkSnapshot, Node, OwnerFacts, Route, Service, Totals, Voucher, Workload,
 };
 use sealane_proto::types::{
     Aliases, Check, ExternalAddr, Finding, Generation, Hosts, Interval, MacAddr, Mtls, Mtu, NetworkName,
-    Port, Probe, Protocol, ServicePort, StatusRange, Threshold, Vni, Weight,
+    Port, Probe, Protocol, ServiceName, ServicePort, StatusRange, Threshold, Vni, Weight,
 };
 use sealane_proto::wire::{WireError, v1};
 
@@ -181,6 +181,19 @@ fn workload() -> impl Strategy<Value = Workload> {
     )
 }
 
+/// A route, understood or not.
+fn route() -> impl Strategy<Value = Route> {
+    (label::<ServiceName>(), any::<bool>(), any::<bool>(), 1..=9_u64).prop_map(|(name, grpc, understood, number)| {
+        let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
+        let json = format!(
+            r#"{{"apiVersion":"gateway.networking.k8s.io/v1","kind":"{kind}","metadata":{{"name":"{name}","namespace":"shop"}},"spec":{{{}}}}}"#,
+            if understood { "" } else { r#""ofTomorrow":1"# }
+        );
+        let id = format!("{}/{name}", kind.to_lowercase());
+        v1::Route { id, json, generation: number, created: number, changed: number + 1 }.try_into().unwrap()
+    })
+}
+
 /// Contents in which services and workloads are sorted, and each name is one's.
 fn content() -> impl Strategy<Value = NetworkContent> {
     let services =
@@ -191,24 +204,35 @@ fn content() -> impl Strategy<Value = NetworkContent> {
         .prop_map(|keys| keys.iter().map(SerialPrefix::of_key).collect::<Vec<_>>());
     let edition = (0..=1_u64 << 62, 0..=1_u64 << 62)
         .prop_map(|(incarnation, revision)| Edition { incarnation, revision });
+    let routes = vec(route(), 0..3).prop_map(|routes| by_name(routes, |route| route.id.clone()));
     let editions = || of(btree_map(label(), edition.clone(), 0..3));
     let hosts = (vec(label(), 0..3), editions(), of(vec(label(), 0..3)), editions());
-    (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, revoked, hosts).prop_map(
-        |(network, nodes, blocks, services, workloads, revoked, (drained, reported, mute, placed))| {
-            NetworkContent {
+    (network(), vec(node(), 0..3), vec(block(), 0..3), services, workloads, (revoked, routes), hosts)
+        .prop_map(
+            |(
                 network,
                 nodes,
                 blocks,
-                services: services.into(),
-                workloads: workloads.into(),
-                revoked,
-                drained,
-                reported,
-                mute,
-                placed,
-            }
-        },
-    )
+                services,
+                workloads,
+                (revoked, routes),
+                (drained, reported, mute, placed),
+            )| {
+                NetworkContent {
+                    network,
+                    nodes,
+                    blocks,
+                    services: services.into(),
+                    workloads: workloads.into(),
+                    revoked,
+                    drained,
+                    reported,
+                    mute,
+                    placed,
+                    routes: routes.into(),
+                }
+            },
+        )
 }
 
 /// States as control tells them, sorted and with nothing left out, one after another of one network.
@@ -255,6 +279,7 @@ fn way(before: &NetworkSnapshot, after: &NetworkSnapshot) -> NetworkDelta {
         reported: Difference::of_maps(&reported, &newly_reported),
         mute: Difference::between(&mute(before), &mute(after), |node| node),
         placed: Difference::of_maps(&placed, &newly_placed),
+        routes: Difference::between(&list(&before.routes), &list(&after.routes), |route| &route.id),
         voucher: after.voucher,
         ..NetworkDelta::new(
             after.network.name.clone(),
@@ -302,6 +327,7 @@ proptest! {
         content.blocks.iter().for_each(assert_carried::<v1::Block, Block>);
         content.services.iter().for_each(assert_carried::<v1::Service, Service>);
         content.workloads.iter().for_each(assert_carried::<v1::Workload, Workload>);
+        content.routes.iter().for_each(assert_carried::<v1::Route, Route>);
         assert_carried::<v1::Network, Network>(&content.network);
         let (network, workloads) = (content.network.name.clone(), content.workloads.clone());
         assert_carried::<v1::OwnerFacts, OwnerFacts>(&OwnerFacts {
@@ -389,6 +415,7 @@ proptest! {
             NetworkContent { blocks: other.blocks, ..before.clone() },
             NetworkContent { revoked: other.revoked, ..before.clone() },
             NetworkContent { drained: other.drained, ..before.clone() },
+            NetworkContent { routes: other.routes, ..before.clone() },
         ];
         for after in nets {
             prop_assert!(after == before || NetworkChange::between(&before, &after).is_none());

@@ -214,9 +214,12 @@ fn parents_are_services_with_ports_that_speak_http() {
         none("speaks no gRPC at"),
         THERE,
     );
-    let consumer = parent("namespace", json!("office"));
-    let consumer =
-        json!({ "group": "", "kind": "Service", "name": "web", "namespace": consumer["namespace"] });
+}
+
+#[test]
+fn parents_in_another_network_are_called_from_there() {
+    let v1 = to(&json!({ "name": "v1", "port": 80 }));
+    let consumer = json!({ "group": "", "kind": "Service", "name": "web", "namespace": "office" });
     let words = "acts for callers of service web that are workloads of network shop as well as of office";
     let web = to(&json!({ "name": "web", "namespace": "office", "port": 80 }));
     told("HTTPRoute", &consumer, &web, ("True", "Accepted", words), THERE);
