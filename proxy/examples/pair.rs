@@ -1,8 +1,8 @@
 //! Cost of one request, or of one connection with a request, to a pair of sidecars or to one alone: 64 connections, 16 where each is
 //! new, a 496-byte answer, everything on loopback.
 //!
-//! `cargo run --profile ci -p sealane-proxy --example pair [connections] [lone] [COUNT]`, as root (the sidecars mark their sockets).
-//! It prints requests or connections per second, microseconds of CPU that each costs the sidecars' workers, and resident memory.
+//! `cargo run --profile ci -p sealane-proxy --example pair [connections] [lone] [routes] [COUNT]`, as root (the sidecars mark their sockets).
+//! With `routes` the service has a route of ten rules, of which the last but one is for the requests. It prints requests or connections per second, microseconds of CPU that each costs the sidecars' workers, and resident memory.
 //! Under callgrind with `--separate-threads=yes`, instructions of the worker threads are theirs alone; `bench/instructions` does that.
 
 use std::cell::Cell;
@@ -20,7 +20,10 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sealane_base::task;
 use sealane_proto::identity::{Principal, SpiffeId};
-use sealane_proto::resource::{Egress, Network, NetworkContent, NetworkSnapshot, Service, Workload};
+use sealane_proto::resource::document::Document;
+use sealane_proto::resource::{
+    Egress, Network, NetworkContent, NetworkSnapshot, Route, RouteDocument, Service, Workload,
+};
 use sealane_proto::sidecar::{Config, Identity, Listeners, SidecarPorts};
 use sealane_proto::types::{Generation, MacAddr, Vni};
 use sealane_proxy::{Core, OriginalDst};
@@ -45,16 +48,19 @@ struct Plan {
     connections: bool,
     /// The application has no sidecar.
     lone: bool,
+    /// The service has a route.
+    routes: bool,
     count: u64,
 }
 
 impl Plan {
     fn read() -> Result<Self, Failure> {
-        let mut plan = Self { connections: false, lone: false, count: 100_000 };
+        let mut plan = Self { connections: false, lone: false, routes: false, count: 100_000 };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 "connections" => plan.connections = true,
                 "lone" => plan.lone = true,
+                "routes" => plan.routes = true,
                 count => plan.count = count.parse()?,
             }
         }
@@ -92,6 +98,24 @@ fn workload(name: &str, address: Ipv4Addr, service: Option<&str>) -> Result<Work
     })
 }
 
+/// A route whose rules are for parts of their own, but one for `/index.html` and one for all the rest.
+fn route() -> Result<Route, Failure> {
+    let rule = |path: &str| {
+        format!(
+            r#"{{"matches":[{{"path":{{"value":"{path}"}}}}],"backendRefs":[{{"name":"api","port":8080}}]}}"#
+        )
+    };
+    let parts = (0..8).map(|n| rule(&format!("/v1/part-{n}")));
+    let rules: Vec<String> = parts.chain(["/index.html", "/"].map(rule)).collect();
+    let text = format!(
+        r#"{{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{{"name":"api","namespace":"shop"}},
+        "spec":{{"parentRefs":[{{"group":"","kind":"Service","name":"api"}}],"rules":[{}]}}}}"#,
+        rules.join(",")
+    );
+    let document = RouteDocument::of(&Document::from_json(&text)?).ok_or("a document of a route")?;
+    Ok(Route::new(document, 0))
+}
+
 fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
     let network = Network {
         name: "shop".parse()?,
@@ -113,7 +137,13 @@ fn config(own: Workload, plan: Plan) -> Result<Config, Failure> {
         external: Default::default(),
     };
     let workloads = vec![server(plan)?, workload("web", CLIENT, None)?];
-    let content = NetworkContent { services: [api].into(), workloads: workloads.into(), ..network.into() };
+    let routes = if plan.routes { vec![route()?] } else { Vec::new() };
+    let content = NetworkContent {
+        services: [api].into(),
+        workloads: workloads.into(),
+        routes: routes.into(),
+        ..network.into()
+    };
     let network = NetworkSnapshot::new(Generation { epoch: 1, revision: 1 }, content);
     Ok(Config {
         sequence: 1,

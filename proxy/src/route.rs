@@ -11,13 +11,17 @@ use sealane_base::shared_map::SharedMap;
 use sealane_proto::identity::Principal;
 use sealane_proto::resource::{NetworkChange, NetworkContent, Service, Workload};
 use sealane_proto::types::{
-    Port, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
+    Port, PortName, Protocol, ServiceName, ServicePort, Subnet6, Transport, Weight, WorkloadName,
 };
 
-use crate::rules::{Route, Rules};
+use crate::rules::Rules;
 use crate::telemetry::NO_SERVICE;
+#[cfg(test)]
+pub(crate) use attached::Attached;
+use attached::AttachedRoutes;
 use index::{Index, ServiceFront};
 
+mod attached;
 mod index;
 #[cfg(test)]
 mod tests;
@@ -29,7 +33,7 @@ pub(crate) struct Routes {
     service_addresses: SharedMap<Ipv4Addr, ServiceName>,
     workloads: SharedMap<Ipv4Addr, Arc<WorkloadRoute>>,
     /// Routes of HTTP that are attached to services.
-    attached: SharedMap<ServiceName, Arc<[Attached]>>,
+    attached: AttachedRoutes,
     /// The way from what a change names to what it is about.
     index: Index,
     subnet6: Option<Subnet6>,
@@ -51,15 +55,6 @@ pub(crate) struct ServiceRoute {
     pub(crate) rules: Option<Arc<Rules>>,
     /// The instances outside every network alone.
     outside: Vec<Endpoint>,
-}
-
-/// A route of HTTP that is attached to a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attached {
-    /// The port that it is for, where it is not for all.
-    pub(crate) port: Option<Port>,
-    /// The route.
-    pub(crate) route: Arc<Route>,
 }
 
 /// A workload that is called by its own address.
@@ -113,7 +108,11 @@ pub(crate) enum Destination {
 impl Routes {
     /// Routes to everything in a network.
     pub(crate) fn new(network: &NetworkContent) -> Self {
-        let mut routes = Self { subnet6: network.network.subnet6, ..Self::default() };
+        let mut routes = Self {
+            subnet6: network.network.subnet6,
+            attached: attached::routes_of(network),
+            ..Self::default()
+        };
         let workloads: Vec<Workload> = network.workloads.iter().cloned().collect();
         let services: Vec<Service> = network.services.iter().cloned().collect();
         routes.take((&workloads, &[]), (&services, &[]));
@@ -214,7 +213,8 @@ impl Routes {
             let front = Arc::new(ServiceFront::new(service));
             self.service_addresses.insert(front.vip, service.name.clone());
             let routes = carried(&service.ports).map(|offered| {
-                Arc::new(ServiceRoute::new(service, offered, self.rules(&service.name, offered.port)))
+                let rules = self.rules(&service.name, offered.port, offered.name.as_ref());
+                Arc::new(ServiceRoute::new(service, offered, rules))
             });
             let routes: Vec<_> = routes.collect();
             self.ports.extend(front.ports().zip(routes));
@@ -224,7 +224,7 @@ impl Routes {
     }
 
     /// The routes of HTTP that are attached to this service from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no configuration brings routes yet"))]
+    #[cfg(test)]
     pub(crate) fn attach(&mut self, service: &ServiceName, attached: Vec<Attached>) {
         if attached.is_empty() {
             self.attached.remove(service);
@@ -236,7 +236,7 @@ impl Routes {
             let Some(before) = self.ports.get(&port).filter(|route| route.service == *service) else {
                 continue;
             };
-            let rules = self.rules(service, before.port);
+            let rules = self.rules(service, before.port, None);
             if rules != before.rules {
                 let route = ServiceRoute { rules, ..before.with(before.endpoints.clone()) };
                 self.ports.insert(port, Arc::new(route));
@@ -245,9 +245,9 @@ impl Routes {
     }
 
     /// The rules for requests to this port of a service.
-    fn rules(&self, service: &ServiceName, port: Port) -> Option<Arc<Rules>> {
+    fn rules(&self, service: &ServiceName, port: Port, name: Option<&PortName>) -> Option<Arc<Rules>> {
         let attached = self.attached.get(service)?;
-        let here = attached.iter().filter(|attached| attached.port.is_none_or(|only| only == port));
+        let here = attached.iter().filter(|attached| attached.is_for(port, name));
         let routes: Vec<_> = here.map(|attached| attached.route.clone()).collect();
         (!routes.is_empty()).then(|| Arc::new(Rules::new(routes.into())))
     }

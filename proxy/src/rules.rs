@@ -7,7 +7,7 @@
 
 mod condition;
 mod cors;
-pub(crate) mod document;
+mod document;
 mod edit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -25,6 +25,7 @@ use crate::request::RequestView;
 use table::Table;
 
 pub(crate) use cors::Cors;
+pub(crate) use document::{Between, grpc_rules, http_rules};
 pub(crate) use edit::FieldEdits;
 pub(crate) use plan::{Answer, Forward, Plan};
 pub(crate) use rewrite::{Listener, NewPath, Redirect, Rewrite};

@@ -25,7 +25,6 @@ pub(crate) struct Between<'a> {
 }
 
 /// The rules of an HTTPRoute.
-#[cfg_attr(not(test), expect(dead_code, reason = "no configuration brings routes yet"))]
 pub(crate) fn http_rules(spec: &HttpRouteSpec, between: Between<'_>) -> Vec<RouteRule> {
     let rules = spec.rules.iter().map(|rule| RouteRule {
         name: rule.name.as_ref().map(|name| name.as_str().to_owned()),
@@ -47,7 +46,6 @@ pub(crate) fn http_rules(spec: &HttpRouteSpec, between: Between<'_>) -> Vec<Rout
 }
 
 /// The rules of a GRPCRoute.
-#[cfg_attr(not(test), expect(dead_code, reason = "no configuration brings routes yet"))]
 pub(crate) fn grpc_rules(spec: &GrpcRouteSpec, between: Between<'_>) -> Vec<RouteRule> {
     let rules = spec.rules.iter().map(|rule| RouteRule {
         name: rule.name.as_ref().map(|name| name.as_str().to_owned()),
@@ -120,9 +118,8 @@ fn param(param: &QueryMatch) -> (String, ValueMatch) {
 
 /// The port of a service that a reference means; `None` where it is no service that can be reached.
 fn service(object: &BackendObjectRef, between: Between<'_>) -> Option<ServiceAt> {
-    let is_reached = object.is_service() && object.network(between.own) == between.reached;
-    let name = object.name.as_str().parse().ok().filter(|_| is_reached)?;
-    Some(ServiceAt { name, port: object.port? })
+    let (name, port) = object.service(between.own, between.reached).ok()?;
+    Some(ServiceAt { name, port })
 }
 
 fn target<F>(backend: &BackendRef<F>, filters: impl FnOnce(&[F]) -> Filters, between: Between<'_>) -> Target {

@@ -32,7 +32,7 @@ pub(super) fn path(prefix: &str) -> Vec<Matching> {
 /// Attaches one route with these rules to `api`.
 pub(super) async fn route(client: &mut Sidecar, rules: Vec<RouteRule>) {
     let route = Route { name: "shop/api".to_owned(), created: SystemTime::UNIX_EPOCH, rules };
-    client.core.attach("api", vec![Attached { port: None, route: Arc::new(route) }]).await;
+    client.core.attach("api", vec![Attached { port: None, section: None, route: Arc::new(route) }]).await;
 }
 
 /// A client and services `v1` and `v2` beside `api`, all of which answer with their name and what they were asked.
