@@ -61,6 +61,7 @@ mod removal;
 mod resolvers;
 mod restore;
 mod routes;
+mod routing;
 mod services;
 mod several_controls;
 mod several_networks;
