@@ -100,8 +100,13 @@ impl Printer {
 
     /// Prints a list.
     pub(crate) fn list<R: Row>(&self, rows: &[R]) -> Result<(), Failure> {
+        self.list_or(rows, R::NONE)
+    }
+
+    /// Prints a list, or says `none` to people where it is empty.
+    pub(crate) fn list_or<R: Row>(&self, rows: &[R], none: &str) -> Result<(), Failure> {
         if rows.is_empty() && self.format == Format::Table {
-            self.talk(R::NONE);
+            self.talk(none);
             return Ok(());
         }
         self.print(&rows, || {

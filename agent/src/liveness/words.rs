@@ -72,7 +72,9 @@ pub(super) fn narrow<'a>(
             }
             Passing::Sought => ("how long they may be is being looked for".to_owned(), remedy(None)),
             Passing::Less(least) => (
-                format!("not even {least} bytes pass, so that all transfers of workloads stand still"),
+                format!(
+                    "not even {least} bytes pass, so that transfers of workloads stand still or are slow"
+                ),
                 format!(
                     "raise the MTU of the network beneath to {lost}: no network works with less than {least}"
                 ),

@@ -37,8 +37,9 @@ pub(crate) fn services(service: &Service, common: &Common, printer: &Printer) ->
             printer.sheet(&ServiceSheet::new(service, instances))
         }
         ServiceAction::Endpoints(named) => {
-            let (_, instances) = find_service(named, common)?;
-            printer.list(&instances.into_iter().map(WorkloadView::from).collect::<Vec<_>>())
+            let (service, instances) = find_service(named, common)?;
+            let none = no_instance(&service);
+            printer.list_or(&instances.into_iter().map(WorkloadView::from).collect::<Vec<_>>(), &none)
         }
         ServiceAction::Register(asked) => register::register(asked, common, printer),
         ServiceAction::Deregister(named) => register::deregister(named, common, printer),
@@ -180,6 +181,18 @@ pub(super) fn locate(named: &NamedService, common: &Common) -> Result<(String, S
         None => find_service(named, common)?.0.network,
     };
     Ok((name.to_string(), network))
+}
+
+/// Says why a service has no workload.
+fn no_instance(view: &v1::ServiceView) -> String {
+    let (service, network) = (view.service.clone().unwrap_or_default(), &view.network);
+    let name = &service.name;
+    if service.external.is_empty() && view.failing.is_empty() {
+        return format!("no workload of network {network} runs service {name}");
+    }
+    format!(
+        "the instances of service {name} are outside every network: `sealane service inspect {name}.{network}` shows them"
+    )
 }
 
 pub(super) fn find_service(

@@ -37,7 +37,7 @@ pub enum NotForHost {
     /// The host joined by a token for other networks.
     #[error(
         "node {node} joined by a token for {}, not for network {network}; to let it join anew, by a token for that as well: `sealane clean` \
-         there, `sealane node rm {node}` here", networks(.only)
+         on {node}, `sealane node rm {node}` on a control host", networks(.only)
     )]
     Token {
         /// Host that asks.

@@ -19,8 +19,8 @@ use sealane_proto::types::{MacAddr, Subnet, Subnet6};
 use super::change::Changes;
 use super::content::{ChainContent, TableContent};
 use super::datum::{
-    Datum, FRAME_ARP, FRAME_IP, FRAME_IP6, HOST, ICMPV6, KeyType, LISTENER_REPORT, NEIGHBOR_ADVERT,
-    NEIGHBOR_SOLICIT, REDIRECT, REPLY, ROUTER_ADVERT, ROUTER_SOLICIT,
+    Datum, FRAME_ARP, FRAME_IP, FRAME_IP6, HOST, KeyType, LISTENER_REPORT, NEIGHBOR_ADVERT, NEIGHBOR_SOLICIT,
+    REDIRECT, REPLY, ROUTER_ADVERT, ROUTER_SOLICIT,
 };
 use super::rule::{Rule, rule};
 use super::ruleset::{Chain, Element, Family, Hook, Point, Set, Table, TableName};
@@ -255,10 +255,10 @@ fn families(ipv6: bool) -> impl Iterator<Item = Ip> {
     [Some(Ip::V4), ipv6.then_some(Ip::V6)].into_iter().flatten()
 }
 
-/// The table without its devices. The kernel reports multicast groups before it has an address to do it with: that is
-/// no forgery.
+/// The table without its devices. The kernel reports multicast groups before it has an address to do it with (RFC 3810, section 5.2.13,
+/// behind a hop-by-hop header): that is no forgery.
 fn bare_table(ipv6: bool) -> Table {
-    let report = rule().is(Selector::NextHeader, ICMPV6).is(MESSAGE, LISTENER_REPORT).drop();
+    let report = rule().is(MESSAGE, LISTENER_REPORT).drop();
     let kinds = [Some(FRAME_IP), Some(FRAME_ARP), ipv6.then_some(FRAME_IP6)].into_iter().flatten();
     let strange = [
         rule().among(Selector::EtherType, kinds).count_by("spoofed").drop(),

@@ -165,7 +165,8 @@ pub(super) fn inner_mtu(outer: u32, family: IpFamily) -> u32 {
 #[must_use]
 pub fn narrow_remedy(whose: &str, lost: Option<u32>, passes: Option<u32>) -> String {
     let lost = lost.map(|lost| format!(" to {lost}")).unwrap_or_default();
-    let passes = passes.map_or_else(|| "what passes".to_owned(), |passes| passes.to_string());
+    let passes =
+        passes.map_or_else(|| "what passes, if that is 626 or more".to_owned(), |passes| passes.to_string());
     format!(
         "raise the MTU of the network beneath{lost}, or lower that of {whose}'s device to {passes}: networks without --mtu \
          follow it, others must be removed and created again with a smaller one"

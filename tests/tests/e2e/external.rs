@@ -72,6 +72,11 @@ fn a_database_outside_is_called_by_name_and_is_out_of_names_and_balancing_when_i
     let inspected = mesh.sealane(&["service", "inspect", "db"]).ok().stdout;
     assert!(inspected.contains("192.0.2.13:6379, called in plain"), "{inspected}");
     assert!(inspected.contains("tcp, every 300ms, by every host for itself"), "{inspected}");
+    let endpoints = mesh.sealane(&["service", "endpoints", "db"]).ok().stderr;
+    assert!(
+        endpoints.contains("outside every network: `sealane service inspect db.shop` shows them"),
+        "{endpoints}"
+    );
 
     drop(database);
     let began = Instant::now();

@@ -102,6 +102,10 @@ fn names_calls_and_datagrams_go_over_ipv6_with_and_without_a_sidecar() {
             assert_eq!(said, "api-1.shop.\n");
         }
     }
+    // What their kernels say before they have addresses is no forgery.
+    for site in mesh.sites() {
+        assert_eq!(site.metrics().sum("sealane_spoofed_packets_total", &[("network", "shop")]), 0.0);
+    }
 }
 
 #[test]
