@@ -35,7 +35,8 @@ impl<'a> RequestView<'a> {
                     None if method == "CONNECT" => "",
                     None => target,
                 };
-                path.split(['?', '#']).next().unwrap_or_default()
+                let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+                end.map_or(path, |end| &path[..end])
             }
             Self::Http2(head) => head.uri().path(),
         }
@@ -111,9 +112,15 @@ fn begun(head: &[u8]) -> &[u8] {
 
 /// The method and the target of a head of HTTP/1.
 fn first_line(head: &[u8]) -> (&str, &str) {
-    let line = begun(head).split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ').map(|word| str::from_utf8(word).unwrap_or_default());
-    (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+    let is_end = |byte: &u8| matches!(byte, b' ' | b'\r');
+    let word = |text: &[u8]| text.iter().position(is_end).unwrap_or(text.len());
+    let (method, rest) = {
+        let head = begun(head);
+        head.split_at(word(head))
+    };
+    let target = rest.strip_prefix(b" ").unwrap_or_default();
+    let target = &target[..word(target)];
+    (str::from_utf8(method).unwrap_or_default(), str::from_utf8(target).unwrap_or_default())
 }
 
 /// The fields of a head of HTTP/1, up to its empty line.

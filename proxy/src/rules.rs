@@ -59,6 +59,7 @@ impl Rules {
     }
 
     /// Finds the rule of a request.
+    #[cfg(any(test, feature = "benching", feature = "fuzzing"))]
     pub(crate) fn find(&self, request: RequestView<'_>) -> Option<Found<'_>> {
         self.find_as(request, request.method())
     }

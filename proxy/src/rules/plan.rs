@@ -128,8 +128,11 @@ impl Rules {
         listener: Listener,
         mut random: impl FnMut() -> u64,
     ) -> Plan<'_> {
-        let is_preflight = is_preflight(request);
-        let Some(found) = self.find(request).or_else(|| self.find_preflight(request, is_preflight)) else {
+        let method = request.method();
+        let is_preflight = is_preflight(request, method);
+        let Some(found) =
+            self.find_as(request, method).or_else(|| self.find_preflight(request, is_preflight))
+        else {
             return Plan::NoRule;
         };
         let rule = found.rule;
