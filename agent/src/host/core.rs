@@ -276,7 +276,10 @@ impl HostCore {
         }
         self.problems.remove(&(name.clone(), NetworkTrouble::Unknown));
         self.astray.remove(&name);
+        let mut routed = self.mesh.routed_from(&name);
         if self.mesh.accept(snapshot) {
+            routed.extend(self.mesh.routed_from(&name));
+            routed.into_iter().for_each(|other| self.handle_change(other));
             self.evict(&name);
             self.said = None;
             self.kept_words.touch(&name);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use sealane_base::metrics::Family;
 use sealane_fabric::transition::{service, workload};
-use sealane_proto::resource::NetworkSnapshot;
+use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Route, RouteDocument};
 use sealane_proto::sidecar::{Config, Down, Portion, Up};
-use sealane_proto::types::{NodeName, TrustDomain};
+use sealane_proto::types::{NetworkName, NodeName, TrustDomain};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -39,6 +39,8 @@ pub(super) struct Feed {
     pub(super) identity: watch::Receiver<Arc<WorkloadIdentity>>,
     pub(super) host_network: watch::Receiver<Arc<HostNetwork>>,
     pub(super) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
+    /// The networks that the workload's namespace is in.
+    pub(super) networks: Arc<BTreeSet<NetworkName>>,
 }
 
 impl Feed {
@@ -60,14 +62,32 @@ impl Feed {
         away.map(|other| other.address.to_ipv4().into()).collect()
     }
 
+    /// Returns true if the route is for calls of the workload: it is of a network that the workload is in too.
+    fn acts_by(&self, route: &Route, network: &NetworkName) -> bool {
+        let of = route.document.as_ref().map(RouteDocument::network);
+        of.is_none_or(|of| of == network || self.networks.contains(of))
+    }
+
+    fn acts_by_all(&self, content: &NetworkContent) -> bool {
+        content.routes.iter().all(|route| self.acts_by(route, &content.network.name))
+    }
+
     /// The newest state, as far as it is in a sidecar's scope, as a configuration; `None` once the workload is not in it any more.
     pub(super) fn config(&self, host_network: &HostNetwork, scope: Option<&Scope>) -> Option<Down> {
         let snapshot = &host_network.snapshot;
         let own = workload(snapshot, &self.id.workload)?.clone();
         let (network, portion) = match scope {
-            None => (host_network.told.clone(), None),
+            None if self.acts_by_all(&snapshot.content) => (host_network.told.clone(), None),
+            None => {
+                let mut content = snapshot.content.clone();
+                content.routes.retain(|route| self.acts_by(route, &content.network.name));
+                (NetworkSnapshot::new(snapshot.generation, content).into(), None)
+            }
             Some(scope) => {
-                let (generation, content) = (snapshot.generation, scope.content(snapshot));
+                let (generation, mut content) = (snapshot.generation, scope.content(snapshot));
+                if !self.acts_by_all(&content) {
+                    content.routes.retain(|route| self.acts_by(route, &content.network.name));
+                }
                 let addresses = scope.addresses().clone();
                 let service = own.service.as_ref().and_then(|name| service(snapshot, name)).cloned();
                 let portion = Portion { addresses, service };

@@ -15,7 +15,7 @@ use sealane_base::backoff::Backoff;
 use sealane_base::metrics::Family;
 use sealane_base::task::{self, Task};
 use sealane_proto::sidecar::Measured;
-use sealane_proto::types::{NodeName, TrustDomain};
+use sealane_proto::types::{NetworkName, NodeName, TrustDomain};
 use sealane_sys::hop::Hopper;
 use sealane_sys::{NetNs, RunDir};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -80,6 +80,8 @@ pub(crate) struct SidecarParts {
     pub(crate) unreachable: watch::Receiver<Arc<BTreeSet<NodeName>>>,
     /// Counts what it is told.
     pub(crate) told: ToldMetrics,
+    /// The networks that its workload's namespace is in.
+    pub(crate) networks: Arc<BTreeSet<NetworkName>>,
 }
 
 /// Equipment that a sidecar needs to begin.
@@ -161,6 +163,7 @@ async fn begin(
         identity,
         host_network: parts.host_network.clone(),
         unreachable: parts.unreachable.clone(),
+        networks: parts.networks.clone(),
     };
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

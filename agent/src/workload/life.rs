@@ -13,6 +13,7 @@ mod signs;
 mod start;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use sealane_base::timer::sleep_until;
 use sealane_fabric::health::{self, Families, ProbeTarget};
 use sealane_fabric::services::TurnQueue;
 use sealane_proto::identity::Principal;
-use sealane_proto::types::{Check, Finding, MacAddr, Subnet};
+use sealane_proto::types::{Check, Finding, MacAddr, NetworkName, Subnet};
 use tokio::sync::{oneshot, watch};
 
 use self::core::{ReadinessCore, RulesCore};
@@ -81,6 +82,8 @@ pub(super) struct Life {
     machine: bool,
     /// Check of its own, in place of its service's.
     own_check: Option<Check>,
+    /// The networks that its namespace is in.
+    networks: Arc<BTreeSet<NetworkName>>,
 }
 
 impl Life {
@@ -111,7 +114,13 @@ impl Life {
             about,
             machine: false,
             own_check: None,
+            networks: Arc::default(),
         }
+    }
+
+    /// The same in a namespace that is in these networks.
+    pub(super) fn among(self, networks: Arc<BTreeSet<NetworkName>>) -> Self {
+        Self { networks, ..self }
     }
 
     /// The same with a check of its own.

@@ -4,6 +4,7 @@
 
 mod course;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -167,6 +168,8 @@ impl Sandbox {
         let owner = attachments.first().map(|(attachment, _)| attachment.seat.owner()).unwrap_or_default();
         let own = attachments.iter().map(|(attachment, _)| attachment.workload.name.clone()).collect();
         let names = Names::new(own, zones);
+        let networks = attachments.iter().map(|(attachment, _)| attachment.workload.network.clone());
+        let networks: Arc<BTreeSet<_>> = Arc::new(networks.collect());
         let machine = hold.and_then(tap::device_of);
         let life = |(place, (attachment, host_network))| {
             let named = (names.clone(), place);
@@ -177,7 +180,7 @@ impl Sandbox {
                 named,
                 (known.registered, known.about.clone()),
             );
-            let life = life.checked_by(known.check.clone());
+            let life = life.checked_by(known.check.clone()).among(networks.clone());
             if machine.is_some() { life.of_machine() } else { life }
         };
         let lives = attachments.into_iter().enumerate().map(life).collect();

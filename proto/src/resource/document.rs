@@ -124,6 +124,8 @@ impl NetworkContent {
         let declared = self.services.iter().filter(|service| service.declared);
         let services = declared.map(move |service| Document::Service(ServiceDocument::of(name, service)));
         let routes = self.routes.iter().filter_map(|route| route.document.as_ref());
+        // A host has routes of other networks too that attach to services of this one.
+        let routes = routes.filter(move |route| route.network() == name);
         std::iter::once((&self.network).into()).chain(services).chain(routes.map(RouteDocument::to_document))
     }
 }

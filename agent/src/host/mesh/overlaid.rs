@@ -1,11 +1,11 @@
 //! A network as this host goes by it: control's word with the newer words of other hosts and with this host's own workloads. It follows
 //! what changes, however large the network is. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use sealane_base::shared_list::SharedList;
-use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Workload};
+use sealane_proto::resource::{NetworkContent, NetworkSnapshot, Route, RouteDocument, Workload};
 use sealane_proto::types::{MacAddr, NetworkName, NodeName, OverlayIp, WorkloadName};
 
 use super::{CarriedNetwork, Mesh, owners};
@@ -109,7 +109,7 @@ impl Mesh {
                 return None;
             }
         }
-        let NetworkContent { network, blocks, services, revoked, drained, mute, routes, .. } = &told.content;
+        let NetworkContent { network, blocks, services, revoked, drained, mute, .. } = &told.content;
         let mut snapshot = NetworkSnapshot {
             generation: told.generation,
             voucher: None,
@@ -124,11 +124,36 @@ impl Mesh {
                 reported: None,
                 mute: mute.clone(),
                 placed: None,
-                routes: routes.clone(),
+                routes: self.routes_in(&network.name, &told.routes),
             },
         };
         self.leave_out(&mut snapshot);
         Some(Overlaid { told, local, snapshot: Arc::new(snapshot), taken: Some(taken) })
+    }
+
+    /// The routes of a network, with those of the other networks here that attach to its services.
+    fn routes_in(&self, network: &NetworkName, own: &SharedList<Route>) -> SharedList<Route> {
+        let mut routes = own.clone();
+        let others = self
+            .networks
+            .iter()
+            .filter(|(name, carried)| *name != network && !carried.snapshot.routes.is_empty());
+        for route in others.flat_map(|(_, carried)| carried.snapshot.routes.iter()) {
+            let document = route.document.as_ref();
+            if document.is_some_and(|document| document.services_in(network).next().is_some()) {
+                routes.push(route.clone());
+            }
+        }
+        routes
+    }
+
+    /// The other networks to whose services routes of this one attach.
+    pub(crate) fn routed_from(&self, network: &NetworkName) -> BTreeSet<NetworkName> {
+        let routes =
+            self.networks.get(network).into_iter().flat_map(|carried| carried.snapshot.routes.iter());
+        let parents = routes.filter_map(|route| route.document.as_ref()).flat_map(RouteDocument::parents);
+        let other = parents.filter_map(|parent| parent.namespace.clone()).filter(|other| other != network);
+        other.collect()
     }
 
     /// Returns true if control knows all that other hosts say, and calls reach all of them.
@@ -150,6 +175,7 @@ impl Mesh {
         // Who is nowhere at this moment is a member all the same.
         let known: HashSet<_> = told.nodes.iter().map(|node| &node.name).collect();
         snapshot.nodes.extend(placed.iter().filter(|node| !known.contains(&node.name)).cloned());
+        snapshot.routes = self.routes_in(network, &told.routes);
         let is_clear = owners::merge(&mut snapshot.content, &self.node.name, local, self.words.of(network));
         snapshot.nodes.clone_from(placed);
         self.leave_out(&mut snapshot);
@@ -171,7 +197,6 @@ fn sharing(before: &SharedList<Workload>, now: &SharedList<Workload>) -> SharedL
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::{Instant, SystemTime};
 
     use sealane_fabric::health::Families;

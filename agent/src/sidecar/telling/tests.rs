@@ -32,6 +32,7 @@ fn feed(host_network: &Arc<HostNetwork>) -> Feed {
         identity: watch::Sender::new(identity()).subscribe(),
         host_network: watch::Sender::new(host_network.clone()).subscribe(),
         unreachable: watch::Sender::default().subscribe(),
+        networks: Default::default(),
     }
 }
 

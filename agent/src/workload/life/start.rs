@@ -264,6 +264,7 @@ impl Life {
             host_network: self.host_network.clone(),
             unreachable: self.context.host.views.unreachable.clone(),
             told: self.context.sidecars.told.clone(),
+            networks: self.networks.clone(),
         };
         self.supervisor = Some(Supervisor::start(parts, self.context.sidecars.registry.clone()));
         self.equipping = Some(sender);
