@@ -309,4 +309,30 @@ mod tests {
         }
         assert!(followed > 30, "{followed} of the states could be followed");
     }
+
+    #[test]
+    fn routes_of_other_networks_are_where_they_attach() {
+        let (shop, office): (NetworkName, NetworkName) = ("shop".parse().unwrap(), "office".parse().unwrap());
+        let mut mesh = Mesh::new(node(1, 1), 1);
+        let first = random_network(&mut Chance::of(1), 4);
+        mesh.accept(first.clone());
+        let text = r#"{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a","namespace":"office"},
+            "spec":{"parentRefs":[{"group":"","kind":"Service","name":"api","namespace":"shop"}]}}"#;
+        let document = sealane_proto::document::Document::from_json(text).unwrap();
+        let route = Route::new(RouteDocument::of(&document).unwrap(), 7);
+        let mut other = first;
+        other.network.name = office.clone();
+        assert!(mesh.overlay(&shop).unwrap().routes.is_empty());
+        for routes in [vec![route], vec![]] {
+            other.content.routes = routes.clone().into();
+            other.generation.revision += 1;
+            mesh.accept(other.clone());
+            assert_eq!(mesh.routed_from(&office).contains(&shop), !routes.is_empty());
+            assert!(mesh.routed_from(&shop).is_empty());
+            for network in [&shop, &office] {
+                let told: Vec<Route> = mesh.overlay(network).unwrap().routes.iter().cloned().collect();
+                assert_eq!(told, routes, "{network}");
+            }
+        }
+    }
 }

@@ -13,6 +13,8 @@ use crate::attachment::AttachmentId;
 use crate::sidecar::scope::MOST;
 use crate::testing::{Chance, identity, random_network, service, snapshot, workload};
 
+mod routes;
+
 /// `own`, and so many others.
 fn network(others: u8) -> NetworkSnapshot {
     let mut network = snapshot();
