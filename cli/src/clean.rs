@@ -115,6 +115,7 @@ fn is_ours(name: &str) -> bool {
     RunDir::has(name)
         || layout::DATA.contains(&name)
         || name == "control.lock"
+        || ["control.mesh", "control.etcd"].iter().any(|own| name.strip_prefix(own).is_some_and(is_store))
         || name.strip_prefix("control.redb").is_some_and(is_store)
 }
 

@@ -9,7 +9,7 @@ mod lookout;
 mod members;
 mod read;
 
-pub(crate) use admin::{AdminApi, TokenSpec, create_token};
+pub(crate) use admin::{AdminApi, TokenSpec, create_token, pieces};
 pub(crate) use control::ControlApi;
 pub(crate) use controls::ControlsApi;
 pub(crate) use lookout::LookoutApi;

@@ -88,6 +88,17 @@ impl Fellows {
         self.roster.clone()
     }
 
+    /// Describes what is wrong with the store, as a standby sees it.
+    pub(crate) fn store_problem(&self) -> Option<String> {
+        let roster = self.roster.borrow();
+        roster.mesh_lost.clone().or_else(|| roster.store_problem.clone())
+    }
+
+    /// Returns true if the mesh is not in the store any more.
+    pub(crate) fn is_bereft(&self) -> bool {
+        self.roster.borrow().mesh_lost.is_some()
+    }
+
     /// A connection to the control plane that leads, which is another one; waits for it where there is none yet.
     pub(crate) async fn leader(&self) -> Option<(ControlAddr, Channel)> {
         let (mut roster, mut known) = (self.roster.clone(), self.known.subscribe());

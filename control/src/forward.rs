@@ -30,7 +30,7 @@ const OWN: [&str; 1] = ["/Status"];
 #[derive(Clone)]
 pub(crate) struct Forwarding<S> {
     fellows: Fellows,
-    /// Answers what is asked while none leads.
+    /// Answers what is asked while none leads, and whatever is wanted of a mesh that is lost.
     inner: S,
     /// True if calls change something: none of them is answered here.
     changes: bool,
@@ -68,11 +68,11 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Answered {
         let (inner, fellows) = (self.inner.clone(), self.fellows.clone());
-        if self.changes {
+        if self.changes && !fellows.is_bereft() {
             return Box::pin(change(fellows, request));
         }
         let is_own = OWN.iter().any(|own| request.uri().path().ends_with(own));
-        match fellows.leader_now().filter(|_| !is_own) {
+        match fellows.leader_now().filter(|_| !is_own && !fellows.is_bereft()) {
             Some(leader) => Box::pin(ask(fellows, leader, inner, request)),
             None => Box::pin(self.inner.call(request)),
         }

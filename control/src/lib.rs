@@ -45,7 +45,7 @@ use sealane_sys::RunDir;
 
 pub use member::{Member, MemberConfig};
 pub use start::{StartError, start};
-pub use store::{Backup, BackupError, RestoreError, Restored, restore};
+pub use store::{Backup, BackupError, RestoreError, Restored, RestoredShared, restore, restore_shared};
 
 /// Version of this control plane.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -3,11 +3,13 @@
 //! A term is a row with a lease. Every commit of the term has the condition that the row is still the one that was made for it, so
 //! that a leader that froze or was cut off writes nothing once another one has been elected.
 
+mod bereft;
 mod following;
 mod presence;
 mod shown;
 mod standby;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +31,13 @@ use crate::kv::{Candidate, EtcdPlace, Failure, Roll, Term};
 use crate::roster::Roster;
 use crate::serve::Leader;
 use crate::start::{self, Cause, Ground, StartError};
-use crate::store::{Image, SharedError, Store, open_shared};
-use crate::{Config, Control};
-use following::Following;
+use crate::store::{Anchor, Image, LEADER, LastKnown, SharedError, Store, open_shared};
+use crate::{Config, Control, store};
+use following::{Following, Heir};
 use presence::Presence;
 use shown::Shown;
 use standby::{Known, Standby};
 
-/// Row of whoever leads.
-const LEADER: &str = "/sealane/leader";
 /// Pause after a term that could not begin.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,6 +66,8 @@ pub struct Member {
     running: Task,
     presence: Task,
     _asking: Task,
+    /// None restores a store here meanwhile.
+    _lock: File,
 }
 
 /// Value of the row of whoever leads.
@@ -126,11 +128,13 @@ impl Member {
 
 async fn begin(config: MemberConfig) -> Result<Member, Cause> {
     start::ensure_directories(&config.control)?;
+    let lock = store::lock(&config.control.data_dir)?;
     let candidate = Candidate::new(&config.place, LEADER, config.term)
         .map_err(|error| SharedError::Etcd(error.into()))?;
     let (listener, local_addr) = start::listen(config.control.listen).await?;
     let listener = listener.into_std().map_err(|source| Cause::Listen { address: local_addr, source })?;
-    let (_, image) = open(&config).await?;
+    let anchor = Arc::new(Anchor::open(&config.control.data_dir)?);
+    let (_, image) = open(&config, &anchor).await?;
     let roster = Arc::new(watch::Sender::new(Roster::default()));
     let (readiness, shown) = (Readiness::default(), Arc::new(Shown::new(roster.subscribe())));
     let stopping = watch::Sender::new(false);
@@ -148,6 +152,8 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
         roster,
         fellows,
         known,
+        anchor,
+        last: LastKnown::default(),
         listener,
         local_addr,
         candidate,
@@ -155,17 +161,19 @@ async fn begin(config: MemberConfig) -> Result<Member, Cause> {
     };
     let standby = course.stand_by().await?;
     let running = task::spawn("member", course.run(standby));
-    Ok(Member { readiness, local_addr, shown, stopping, running, presence, _asking: asking })
+    Ok(Member { readiness, local_addr, shown, stopping, running, presence, _asking: asking, _lock: lock })
 }
 
-/// Opens the store, or makes it.
-async fn open(config: &MemberConfig) -> Result<(Store, Image), Cause> {
+/// Opens the store, or makes it unless this control plane has known one.
+async fn open(config: &MemberConfig, anchor: &Arc<Anchor>) -> Result<(Store, Image), Cause> {
     let key = SealKey::read(&config.key_file).map_err(SharedError::Seal)?;
     let (place, domain, runtime) =
         (config.place.clone(), config.control.trust_domain.clone(), Handle::current());
     let fallback: TrustDomain = start::TRUST_DOMAIN.parse()?;
-    let opened =
-        task::blocking(move || open_shared(place, key, (domain, fallback), start::clock(), runtime)).await;
+    let anchor = anchor.clone();
+    let opening =
+        move || open_shared(place, key, (domain, fallback), start::clock(), runtime, &anchor);
+    let opened = task::blocking(opening).await;
     Ok(opened.map_err(Cause::Thread)??)
 }
 
@@ -185,6 +193,10 @@ struct Course {
     fellows: Fellows,
     /// The mesh as this one last knew it.
     known: Known,
+    /// The mesh that this one is of.
+    anchor: Arc<Anchor>,
+    /// The whole mesh as this one last knew it, while it does not follow the store.
+    last: LastKnown,
     stopping: watch::Receiver<bool>,
 }
 
@@ -220,14 +232,20 @@ impl Course {
         let (listener, run_dir) = (self.listener()?, &self.config.control.run_dir);
         let standby = Standby::start(
             &self.known,
-            (self.leader.clone(), self.fellows.clone()),
+            (self.leader.clone(), self.fellows.clone(), self.last.clone()),
             listener,
             run_dir,
             &self.readiness,
         )
         .await?;
         self.shown.stands_by(standby.metrics());
-        let following = Following::start(self.config.clone(), self.known.registry.clone());
+        let heir = Heir {
+            registry: self.known.registry.clone(),
+            roster: self.roster.clone(),
+            anchor: self.anchor.clone(),
+            last: self.last.clone(),
+        };
+        let following = Following::start(self.config.clone(), heir);
         Ok((standby, following))
     }
 
@@ -241,8 +259,21 @@ impl Course {
         let (leader, shown, own) = ((&self.leader, &*self.roster), &self.shown, &self.config.advertise);
         let told = |found: Result<(Vec<u8>, u64), Failure>| note(leader, shown, own, found);
         let value = row.encode_to_vec();
+        let mut roster = self.roster.subscribe();
+        // Who has lost its mesh has nothing to lead.
+        let stands = async {
+            let mut told = told;
+            loop {
+                // The sender is this one's: it does not go away.
+                let _ = roster.wait_for(|roster| roster.mesh_lost.is_none()).await;
+                tokio::select! {
+                    term = self.candidate.elected(&value, &mut told) => return term,
+                    _ = roster.wait_for(|roster| roster.mesh_lost.is_some()) => {}
+                }
+            }
+        };
         let elected = tokio::select! {
-            term = self.candidate.elected(&value, told) => Some(term),
+            term = stands => Some(term),
             _ = self.stopping.wait_for(|stopping| *stopping) => None,
         };
         self.leader.store(None);
@@ -255,6 +286,7 @@ impl Course {
             Ok(control) => control,
             Err(error) => {
                 tracing::error!(%error, "this control plane is elected and cannot lead");
+                following::note_loss(&self.roster, &error);
                 term.resign().await;
                 tokio::time::sleep(AGAIN).await;
                 return *self.stopping.borrow();
@@ -277,8 +309,10 @@ impl Course {
     }
 
     async fn take_over(&self, term: &Term) -> Result<Control, Cause> {
-        let (mut store, image) = open(&self.config).await?;
+        let (mut store, image) = open(&self.config, &self.anchor).await?;
         store.fence(term.condition(), term.tenure().clone());
+        self.last.forget();
+        store.leave_to(self.last.clone(), image.authority.clone());
         let ground = Ground {
             store,
             image,

@@ -18,6 +18,8 @@ pub(crate) struct Roster {
     pub(crate) leads: bool,
     /// The reason for which the store does not tell who leads, if it does not.
     pub(crate) store_problem: Option<String>,
+    /// Where the mesh is not in the store any more: what is lost, and what to do.
+    pub(crate) mesh_lost: Option<String>,
 }
 
 /// A control plane of several.

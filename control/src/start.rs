@@ -50,6 +50,8 @@ pub(crate) enum Cause {
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error(transparent)]
+    Anchor(#[from] store::AnchorError),
+    #[error(transparent)]
     Shared(#[from] store::SharedError),
     #[error(transparent)]
     Authority(#[from] crate::ca::AuthorityError),

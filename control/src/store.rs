@@ -4,12 +4,15 @@
 //! [`rows::META`] is written by every commit and compared before it: two writers exclude each other.
 //! Synchronous: [`writer`] runs it on a thread of its own.
 
+mod anchor;
 mod backup;
 mod engine;
 mod follow;
 mod history;
+mod last;
 mod open;
 mod restore;
+mod restore_shared;
 mod rows;
 mod shared;
 #[cfg(feature = "simulation")]
@@ -28,6 +31,7 @@ use crate::core::{State, Timestamp};
 use crate::kv::{CommitError, Condition, Failure, Kv, Limits, Tenure, Transaction, Write};
 use history::{HISTORY, Ledger};
 
+pub(crate) use anchor::{Anchor, AnchorError};
 pub(crate) use backup::encode;
 pub use backup::{Backup, BackupError};
 #[cfg(feature = "simulation")]
@@ -35,8 +39,10 @@ pub(crate) use engine::Engine;
 pub(crate) use engine::{Health, Publish};
 pub(crate) use follow::Follower;
 pub(crate) use history::{Filter, Place};
-pub(crate) use open::{OpenError, ensure_directory, is_there, open};
+pub(crate) use last::LastKnown;
+pub(crate) use open::{OpenError, ensure_directory, is_there, lock, open};
 pub use restore::{RestoreError, Restored, restore};
+pub use restore_shared::{RestoredShared, restore_shared};
 pub(crate) use rows::RecordError;
 pub(crate) use shared::{SharedError, open_shared};
 pub(crate) use watch::{Writability, watch};
@@ -44,6 +50,9 @@ pub(crate) use writer::{Stopped, SubmitError, Writer};
 
 /// Prefix of all keys, of the state and of the history.
 const ALL: &str = "/sealane/";
+
+/// Row of whoever leads, of control planes that share a store.
+pub(crate) const LEADER: &str = "/sealane/leader";
 
 /// The newest layout that this version knows: what keys and values look like.
 pub(crate) const SCHEMA: u32 = 2;
@@ -80,6 +89,8 @@ pub(crate) struct Store {
     seal: Option<SealKey>,
     /// Of a store that several control planes share: the condition that this one leads, and the term that ends when it does not.
     fence: Option<(Condition, Tenure)>,
+    /// Where the state goes when nobody writes the store by it any more.
+    last: Option<(LastKnown, AuthorityRecord)>,
 }
 
 /// New entries of the history, of this time; their places follow from the commit.
@@ -129,7 +140,7 @@ pub(crate) enum ReadError {
 impl Store {
     /// A store in these rows; [`Store::load`] comes first.
     pub(crate) fn new(kv: Box<dyn Kv>) -> Self {
-        Self { kv, guard: None, read: 0, history: Ledger::default(), seal: None, fence: None }
+        Self { kv, guard: None, read: 0, history: Ledger::default(), seal: None, fence: None, last: None }
     }
 
     /// The same, with an authority whose key is encrypted.
@@ -140,6 +151,11 @@ impl Store {
     /// Writes under this condition alone from now on; the term is over when it does not hold.
     pub(crate) fn fence(&mut self, condition: Condition, tenure: Tenure) {
         self.fence = Some((condition, tenure));
+    }
+
+    /// Leaves the state to others when nobody writes the store by it any more.
+    pub(crate) fn leave_to(&mut self, last: LastKnown, authority: AuthorityRecord) {
+        self.last = Some((last, authority));
     }
 
     /// Writes all rows, the new revision and the history's entries in one durable transaction, if nobody else has written

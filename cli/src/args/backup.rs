@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::process::DataDir;
+use super::process::{DataDir, EtcdStore, Store};
 
 /// `sealane backup`.
 #[derive(Debug, Args)]
@@ -22,7 +22,12 @@ pub(crate) struct Restore {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Move an existing store aside
+    /// Kind of the store that the backup becomes
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) place: EtcdStore,
+    /// Move an existing store aside; one in etcd is replaced, with a backup of it in the data directory
     #[arg(long)]
     pub(crate) force: bool,
 }

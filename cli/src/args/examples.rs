@@ -121,7 +121,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("identity", &["sealane identity web-1"]),
     ("status", &["sealane status", "sealane status -o json"]),
     ("backup", &["sealane backup /root/sealane.backup"]),
-    ("restore", &["sealane restore /root/sealane.backup"]),
+    (
+        "restore",
+        &[
+            "sealane restore /root/sealane.backup",
+            "sealane restore /root/sealane.backup --store etcd --etcd http://192.0.2.31:2379 --key-file /etc/sealane/key",
+        ],
+    ),
     ("check", &["sealane check", "sealane check --underlay eth1", "sealane check --peers"]),
     ("demo", &["sealane demo", "sealane demo --once --hosts 2"]),
     ("demo shell", &["sealane demo shell host-1", "sealane demo shell host-1 -- sealane status"]),

@@ -8,11 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use sealane_control::kv::EtcdUrl;
+use sealane_control::kv::{EtcdPlace, EtcdTls, EtcdUrl};
 use sealane_fabric::overlay::UnderlayChoice;
 use sealane_proto::resource::ControlAddr;
 use sealane_proto::sidecar::SidecarPorts;
 use sealane_proto::types::{NetworkName, NodeName, Port, TrustDomain, WorkloadName};
+
+use crate::failure::Failure;
 
 /// The memory of a sidecar's worker.
 const SIDECAR_MEMORY: &str = "SEALANE_SIDECAR_MEMORY";
@@ -100,9 +102,9 @@ pub(crate) enum ControlAction {
     },
 }
 
-/// Arguments about a store in etcd.
+/// Arguments that say where in etcd a store is.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct SharedStore {
+pub(crate) struct EtcdStore {
     /// URL of a member of etcd; several are tried one after another
     #[arg(
         long,
@@ -129,6 +131,27 @@ pub(crate) struct SharedStore {
     /// more, as of `openssl rand -hex 32`
     #[arg(long, env = "SEALANE_KEY_FILE", value_name = "FILE", requires = "etcd", value_hint = ValueHint::FilePath)]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+impl EtcdStore {
+    /// Returns the place and the key file.
+    ///
+    /// # Errors
+    /// When there is no key file.
+    pub(crate) fn parts(self) -> Result<(EtcdPlace, PathBuf), Failure> {
+        let tls = EtcdTls { authority: self.etcd_ca, client: self.etcd_cert.zip(self.etcd_key) };
+        let place = EtcdPlace { urls: self.etcd, prefix: self.etcd_prefix, tls };
+        let key_file =
+            self.key_file.ok_or_else(|| Failure::usage("--store etcd needs --key-file".to_owned()))?;
+        Ok((place, key_file))
+    }
+}
+
+/// Arguments about a store in etcd.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SharedStore {
+    #[command(flatten)]
+    pub(crate) place: EtcdStore,
     /// Address at which hosts and other control planes reach this one [default: that of --listen]
     #[arg(long, value_name = "HOST:PORT", requires = "etcd")]
     pub(crate) advertise: Option<ControlAddr>,

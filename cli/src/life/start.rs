@@ -10,7 +10,6 @@ use sealane_base::admin;
 use sealane_base::metrics::Family;
 use sealane_base::ready::Readiness;
 use sealane_base::task::{self, Task};
-use sealane_control::kv::{EtcdPlace, EtcdTls};
 use sealane_control::{Control, Member, MemberConfig};
 use sealane_fabric::overlay::{UnderlayChoice, UnderlayChoices};
 use sealane_proto::document::Document;
@@ -66,10 +65,7 @@ pub(super) fn member_config(
         }
         None => ControlAddr { text: control.listen.to_string(), literal: Some(control.listen) },
     };
-    let tls = EtcdTls { authority: shared.etcd_ca, client: shared.etcd_cert.zip(shared.etcd_key) };
-    let place = EtcdPlace { urls: shared.etcd, prefix: shared.etcd_prefix, tls };
-    let key_file =
-        shared.key_file.ok_or_else(|| Failure::usage("--store etcd needs --key-file".to_owned()))?;
+    let (place, key_file) = shared.place.parts()?;
     Ok(MemberConfig { control, place, key_file, advertise, term: shared.leader_ttl })
 }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use sealane_control::Backup;
 use sealane_proto::wire::v1;
 
-use crate::args::{Backup as Take, Common, Restore};
+use crate::args::{Backup as Take, Common, Restore, Store};
 use crate::client::{admin, answer, converse, refusal};
 use crate::failure::Failure;
 use crate::printer::{Printer, ago};
@@ -74,6 +74,9 @@ pub(crate) fn restore(restore: &Restore, printer: &Printer) -> Result<(), Failur
     let unfit = Failure::of(format!("{name} is not restored"));
     let backup = Backup::from_bytes(&bytes).map_err(unfit)?;
     let now = SystemTime::now().into();
+    if let Store::Etcd = restore.store {
+        return bring(restore, backup, printer);
+    }
     let restored = sealane_control::restore(&backup, &restore.data.data_dir, restore.force, now)
         .map_err(Failure::of(format!("{name} is not restored")))?;
     if let Some(aside) = &restored.aside {
@@ -83,6 +86,25 @@ pub(crate) fn restore(restore: &Restore, printer: &Printer) -> Result<(), Failur
         "{} is restored: {}; start `sealane control`, and its hosts tell what they have got since",
         restored.path.display(),
         describe(&backup)
+    ));
+    Ok(())
+}
+
+/// Brings a backup into etcd.
+fn bring(restore: &Restore, backup: Backup, printer: &Printer) -> Result<(), Failure> {
+    let (name, described) = (restore.file.display(), describe(&backup));
+    let (place, directory) = (restore.place.clone().parts()?, restore.data.data_dir.clone());
+    let now = SystemTime::now().into();
+    let restored = converse(async {
+        let restored = sealane_control::restore_shared(backup, place, directory, restore.force, now).await;
+        restored.map_err(Failure::of(format!("{name} is not restored")))
+    })?;
+    if let Some(aside) = &restored.aside {
+        printer.talk(&format!("a backup of the store that was there is {} now", aside.display()));
+    }
+    printer.talk(&format!(
+        "the store in etcd is restored: {described}; control planes that share it go on by it, once they are started, and hosts tell what \
+         they have got since"
     ));
     Ok(())
 }

@@ -86,6 +86,15 @@ pub(crate) async fn create_token(
     Ok((JoinToken { id, secret, pin: authority.pin() }, record))
 }
 
+/// The pieces of a backup.
+type Pieces = tokio_stream::Iter<std::vec::IntoIter<Result<v1::BackupResponse, Status>>>;
+
+/// Cuts a backup into messages.
+pub(crate) fn pieces(bytes: &[u8]) -> Pieces {
+    let pieces = bytes.chunks(PIECE).map(|piece| Ok(v1::BackupResponse { data: piece.to_vec() }));
+    tokio_stream::iter(pieces.collect::<Vec<_>>())
+}
+
 #[tonic::async_trait]
 impl v1::admin_server::Admin for AdminApi {
     async fn create_network(
@@ -196,7 +205,7 @@ impl v1::admin_server::Admin for AdminApi {
         documents::await_applied(&self.registry, draining, request).await.map(Response::new)
     }
 
-    type BackupStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::BackupResponse, Status>>>;
+    type BackupStream = Pieces;
 
     async fn backup(
         &self,
@@ -206,8 +215,7 @@ impl v1::admin_server::Admin for AdminApi {
         let rows = self.writer.rows().await.map_err(unavailable)?;
         let bytes = encode(rows, taken);
         tracing::info!(bytes = bytes.len(), "backup taken");
-        let pieces = bytes.chunks(PIECE).map(|piece| Ok(v1::BackupResponse { data: piece.to_vec() }));
-        Ok(Response::new(tokio_stream::iter(pieces.collect::<Vec<_>>())))
+        Ok(Response::new(pieces(&bytes)))
     }
 
     async fn revoke_token(

@@ -152,7 +152,7 @@ pub(super) fn own_view(api: &ReadApi) -> v1::ControlView {
         Standing::Leading => ("leader", api.writes.problem()),
         Standing::Standby(_) => (
             "standby",
-            api.fellows.as_ref().and_then(|fellows| fellows.roster().borrow().store_problem.clone()),
+            api.fellows.as_ref().and_then(Fellows::store_problem),
         ),
     };
     v1::ControlView {

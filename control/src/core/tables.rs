@@ -51,6 +51,19 @@ macro_rules! tables {
                 }
             }
 
+            /// Makes the changes that make this state of an empty one, in their order.
+            #[must_use]
+            pub fn changes(&self) -> Vec<Change> {
+                let mut changes: Vec<Change> = self.recovery.clone().map(Change::put).into_iter().collect();
+                $(changes.extend(self.$mesh.rows().values().cloned().map(Change::put));)*
+                for state in self.networks.values() {
+                    let network = &state.network.name;
+                    changes.push(state.stamped(state.changed));
+                    $(changes.extend(state.$table.rows().values().cloned().map(|record| Change::put_in(network, record)));)*
+                }
+                changes
+            }
+
             /// The change that undoes `change`, which has not been applied yet.
             #[must_use]
             pub fn inverse(&self, change: &Change) -> Change {

@@ -43,6 +43,9 @@ fn with_problem(view: v1::ControlView) -> v1::ControlView {
     let v1::ControlView { address, store_problem, .. } = &view;
     let problem = if store_problem.is_empty() {
         String::new()
+    } else if store_problem.starts_with("the ") {
+        // A sentence about more than the way to etcd.
+        format!("control plane {address}: {store_problem}")
     } else {
         format!(
             "control plane {address} does not reach the store ({store_problem}): it cannot lead; see that its host reaches the members \

@@ -35,6 +35,8 @@ pub struct Watch {
     history: Arc<History>,
     prefix: String,
     next: u64,
+    /// The age of the history that it is of.
+    age: u64,
 }
 
 /// The events of one store since it was opened.
@@ -51,6 +53,8 @@ struct Past {
     /// The newest revision.
     revision: u64,
     events: VecDeque<Event>,
+    /// Number of times that the store went back to an earlier revision.
+    age: u64,
 }
 
 impl History {
@@ -72,6 +76,12 @@ impl History {
         past.events.clear();
         (past.first, past.revision) = (revision + 1, revision);
         self.news.notify_all();
+    }
+
+    /// The store is an earlier copy, of this revision: whoever watches has to read everything.
+    pub(super) fn go_back(&self, revision: u64) {
+        self.past().age += 1;
+        self.skip(revision);
     }
 
     /// Takes in what a transaction has done.
@@ -108,7 +118,7 @@ impl History {
         if next < past.first {
             return Err(Compacted { first: past.first });
         }
-        Ok(Watch { history: self.clone(), prefix: prefix.to_owned(), next })
+        Ok(Watch { history: self.clone(), prefix: prefix.to_owned(), next, age: past.age })
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
@@ -134,7 +144,7 @@ impl Watch {
         let deadline = Instant::now() + patience;
         let mut past = self.history.past();
         loop {
-            if self.next < past.first {
+            if self.next < past.first || self.age != past.age {
                 return Err(Compacted { first: past.first });
             }
             let told = past.events.iter().filter(|event| event.revision >= self.next);

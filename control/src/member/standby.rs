@@ -21,6 +21,7 @@ use v1::fellows_server::FellowsServer;
 use v1::lookout_server::LookoutServer;
 use v1::read_server::ReadServer;
 
+use super::bereft::Bereft;
 use crate::Control;
 use crate::api::{AdminApi, ControlApi, ControlsApi, LookoutApi, ReadApi, Standing};
 use crate::ca::{Authority, OwnCertificate};
@@ -31,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Directory, Registry};
 use crate::serve::{self, Acceptor, Connections, Leader, Ready, Refusing, Socket};
 use crate::start::{Cause, clock, serve_controls, server, strangers_server};
-use crate::store::{Meta, Writability};
+use crate::store::{LastKnown, Meta, Writability};
 
 /// Limit for the end of calls, each of which is a refusal.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -79,7 +80,7 @@ impl Standby {
     /// When TLS or the socket cannot be made.
     pub(super) async fn start(
         known: &Known,
-        (leader, fellows): (Leader, Fellows),
+        (leader, fellows, last): (Leader, Fellows, LastKnown),
         listener: TcpListener,
         run_dir: &RunDir,
         readiness: &Readiness,
@@ -116,7 +117,7 @@ impl Standby {
         };
         let controls = ControlsApi::new(read.clone(), String::new());
         let people =
-            People { read: read.clone(), controls: controls.clone(), leader: leader.clone(), fellows };
+            People { read: read.clone(), controls: controls.clone(), last, fellows };
         let people = people.serve(unix, drain.handle(), readiness.part("control.sock"));
         let admin = Refusing::<AdminServer<AdminApi>>::new(leader);
         let others = serve_controls(admin, (lookout, controls, read), from_controls, drain.handle());
@@ -144,15 +145,15 @@ impl Standby {
 struct People {
     read: ReadApi,
     controls: ControlsApi,
-    leader: Leader,
+    last: LastKnown,
     fellows: Fellows,
 }
 
 impl People {
     /// Serves them: what the control plane that leads should answer goes there.
     fn serve(self, unix: Listener, mut draining: Draining, part: Part) -> Task {
-        let Self { read, controls, leader, fellows } = self;
-        let admin = Refusing::<AdminServer<AdminApi>>::new(leader);
+        let Self { read, controls, last, fellows } = self;
+        let admin = Bereft { last, roster: fellows.roster() };
         task::spawn_fallible("people", async move {
             part.ready();
             server()

@@ -184,6 +184,13 @@ impl Engine {
         &self.health
     }
 
+    /// Leaves the state to whoever needs it after this.
+    pub(super) fn leave(self) {
+        if let Some((last, authority)) = self.store.last {
+            last.keep(authority, self.state, self.meta);
+        }
+    }
+
     /// The store, for whoever reads it.
     pub(crate) fn store(&mut self) -> &mut Store {
         &mut self.store

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use sealane_proto::types::NetworkName;
 
-use super::rows::{self, Written};
-use super::{Image, Meta, ReadError, Store};
+use super::rows::{self, RecordError, Written};
+use super::{Image, LastKnown, Meta, ReadError, Store};
+use crate::ca::AuthorityRecord;
 use crate::core::{Affected, State};
 use crate::kv::{Event, Failure, Watch};
 
 /// The state of a store that others write.
 pub(crate) struct Follower {
     store: Store,
+    authority: AuthorityRecord,
     state: State,
     meta: Meta,
     watch: Watch,
@@ -23,14 +25,19 @@ impl Follower {
     ///
     /// # Errors
     /// When more has happened since than is remembered.
-    pub(crate) fn new(store: Store, Image { meta, state, .. }: Image) -> Result<Self, ReadError> {
+    pub(crate) fn new(store: Store, Image { meta, authority, state }: Image) -> Result<Self, ReadError> {
         let watch = watch(&store)?;
-        Ok(Self { store, state, meta, watch })
+        Ok(Self { store, authority, state, meta, watch })
     }
 
     /// The state, and facts about the store, as of the last look.
     pub(crate) fn state(&self) -> (&State, &Meta) {
         (&self.state, &self.meta)
+    }
+
+    /// Leaves the state to whoever needs it after this.
+    pub(crate) fn leave_to(self, last: &LastKnown) {
+        last.keep(self.authority, self.state, self.meta);
     }
 
     /// Waits for transactions, no longer than `patience`, and takes them in; tells what they have touched.
@@ -46,6 +53,10 @@ impl Follower {
     }
 
     fn take(&mut self, events: &[Event]) -> Result<Affected, ReadError> {
+        // Whoever removes a store removes no object of the mesh: what was known stays known.
+        if events.iter().any(|event| event.key == rows::META && event.row.is_none()) {
+            return Err(RecordError::Missing("meta").into());
+        }
         let mut transactions: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
         for event in events {
             transactions.entry(event.revision).or_default().push(event);
@@ -66,7 +77,10 @@ impl Follower {
 
     /// Reads the whole state anew: the store does not remember the changes in between.
     fn read_again(&mut self) -> Result<Affected, ReadError> {
-        let Image { meta, state, .. } = self.store.load()?;
+        let Image { meta, authority, state } = self.store.load()?;
+        if authority.certificate != self.authority.certificate {
+            return Err(RecordError::Missing("authority").into());
+        }
         self.watch = watch(&self.store)?;
         let networks: BTreeSet<NetworkName> =
             self.state.networks.keys().chain(state.networks.keys()).cloned().collect();

@@ -21,7 +21,7 @@ const LOCK: &str = "control.lock";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// Another process has it.
-    #[error("the store in {} is in use by another `sealane control` or `sealane up`; stop that one first", .0.display())]
+    #[error("the data directory {} is in use by another `sealane control` or `sealane up`; stop that one first", .0.display())]
     InUse(PathBuf),
     /// A later version wrote it.
     #[error(
@@ -133,8 +133,8 @@ fn keep(path: &Path, kept: &Path) -> io::Result<()> {
     sync_directory(kept)
 }
 
-/// Locks the directory for one process, also while there is no store yet.
-pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
+/// Locks the directory for one process, also while there is no store yet, or none in it.
+pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;

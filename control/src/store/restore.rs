@@ -31,7 +31,7 @@ pub struct Restored {
 pub struct RestoreError(#[from] Cause);
 
 #[derive(Debug, thiserror::Error)]
-enum Cause {
+pub(super) enum Cause {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("there is a store at {} already; hint: --force moves it aside and takes the backup's place", .0.display())]
@@ -42,6 +42,25 @@ enum Cause {
     Directory { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Authority(#[from] crate::ca::AuthorityError),
+    #[error(
+        "there is a store in etcd already; hint: --force replaces it, and writes a backup of it to the data directory first; another \
+         --etcd-prefix leaves it alone"
+    )]
+    Shared,
+    #[error("a control plane leads by the store in etcd; stop every control plane that shares it first (`sealane control ls`)")]
+    Led,
+    #[error("the store in etcd cannot be opened: {0}; see --etcd")]
+    Etcd(#[from] crate::kv::EtcdError),
+    #[error("etcd cannot be read: {0}; try again, with --force if it says that there is a store")]
+    Read(#[from] crate::kv::Failure),
+    #[error(
+        "the store in etcd is not whole: {0}; no control plane opens it; type `sealane restore` again, with --force"
+    )]
+    Write(#[from] crate::kv::CommitError),
+    #[error(transparent)]
+    Seal(#[from] crate::ca::SealError),
+    #[error("the restoration cannot be begun: {0}")]
+    Thread(io::Error),
 }
 
 /// Makes a backup the store of a directory. With `force`, a store that is there is moved aside.

@@ -207,7 +207,7 @@ fn read_meta(value: &[u8]) -> Result<Meta, RecordError> {
         return Err(RecordError::Newer(row.schema));
     }
     if row.epoch == 0 {
-        return Err(damaged(META, &"it has no epoch"));
+        return Err(damaged(META, &"it has no epoch: a restoration into it was not finished"));
     }
     let trust_domain: TrustDomain = row.trust_domain.parse().map_err(|error| damaged(META, &error))?;
     Ok(Meta { epoch: row.epoch, revision: row.revision, trust_domain })

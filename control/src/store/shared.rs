@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 
 use super::open::new_epoch;
 use super::rows::{self, RecordError};
-use super::{Image, Meta, ReadError, Store};
+use super::{Anchor, Image, Meta, ReadError, Store};
 use crate::ca::{Authority, AuthorityError, SealError, SealKey};
 use crate::core::Timestamp;
 use crate::kv::{CommitError, Condition, Etcd, EtcdError, EtcdPlace, Kv, Transaction};
@@ -27,6 +27,14 @@ pub(crate) enum SharedError {
         /// Trust domain that was asked for.
         wanted: TrustDomain,
     },
+    /// The mesh that this control plane has known is not there.
+    #[error(
+        "the mesh of this control plane is not in etcd any more: {0}; none is made in its place, and hosts go on by what they have; bring \
+         etcd's data back, or bring a backup into it (`sealane restore FILE --store etcd --etcd URL --key-file FILE`), for which \
+         `sealane backup FILE` writes what a control plane that has run meanwhile still knows; for a new mesh, start with another \
+         --data-dir"
+    )]
+    Lost(String),
     /// The rows make no store of this version.
     #[error("the store in etcd cannot be read: {0}")]
     Unreadable(#[from] ReadError),
@@ -49,9 +57,14 @@ pub(crate) fn open_shared(
     (domain, fallback): (Option<TrustDomain>, TrustDomain),
     now: Timestamp,
     runtime: Handle,
+    anchor: &Anchor,
 ) -> Result<(Store, Image), SharedError> {
+    let prefix = place.prefix.clone();
     let mut etcd = Etcd::open(place, runtime)?;
     if etcd.get(rows::META).map_err(ReadError::Failed)?.1.is_none() {
+        if anchor.is_set() {
+            return Err(SharedError::Lost(format!("there is no store under --etcd-prefix {prefix:?}")));
+        }
         make(&mut etcd, &key, domain.clone().unwrap_or(fallback), now)?;
     }
     let mut store = Store::sealed(Box::new(etcd), key);
@@ -62,6 +75,12 @@ pub(crate) fn open_shared(
     match domain {
         Some(wanted) if wanted != image.meta.trust_domain => {
             Err(SharedError::Domain { found: image.meta.trust_domain, wanted })
+        }
+        Some(_) | None if !anchor.holds(&image.authority) => {
+            let domain = &image.meta.trust_domain;
+            Err(SharedError::Lost(format!(
+                "the store under --etcd-prefix {prefix:?} is another mesh's, of trust domain {domain}, with another certificate authority"
+            )))
         }
         Some(_) | None => Ok((store, image)),
     }

@@ -199,4 +199,5 @@ fn run(mut engine: Engine, clock: fn() -> Timestamp, mut queue: mpsc::Receiver<M
         turns.into_iter().for_each(|turn| turn(&mut engine, clock()));
         reads.into_iter().for_each(|read| read(engine.store()));
     }
+    engine.leave();
 }

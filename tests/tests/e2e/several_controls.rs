@@ -447,3 +447,60 @@ fn a_host_hears_who_leads_and_is_served_nothing_that_is_for_control_planes_and_p
         });
     }
 }
+
+/// Returns the problems that the control plane of a host names, in one text.
+fn problems(mesh: &Mesh, number: usize) -> String {
+    mesh.site(number).control_status().map(|status| status["problems"].to_string()).unwrap_or_default()
+}
+
+#[test]
+fn no_mesh_is_made_of_an_etcd_that_comes_back_empty_and_a_backup_brings_the_mesh_back() {
+    if !isolated() {
+        return;
+    }
+    let (mut mesh, mut etcd) = Mesh::sharing(3);
+    mesh.create_shop();
+    let _server = mesh.site(1).serve("api", "api-1");
+    mesh.await_instances("api", 1);
+    let load = mesh.site(3).load("web", &["http://api:8080/"]);
+    let etcd_at = "192.0.2.13:2379";
+    let restore = |mesh: &Mesh, more: &[&str]| {
+        let flags = ["restore", "/tmp/copy", "--store", "etcd", "--etcd", "http://192.0.2.13:2379"];
+        let flags = [&flags[..], &["--key-file", "/var/lib/mesh.key"], more].concat();
+        mesh.site(2).sealane(&flags)
+    };
+
+    etcd.kill9();
+    mesh.site(3).sh("rm -rf /var/lib/etcd");
+    etcd = mesh.site(3).etcd(etcd_at);
+    for number in [1, 2] {
+        eventually(PATIENCE, "both say that the mesh is not in etcd any more", || {
+            problems(&mesh, number).contains("the mesh of this control plane is not in etcd any more").then_some(())
+        });
+        let refused = mesh.site(number).sealane(&["network", "create", "no", "--subnet", "10.61.0.0/16"]);
+        assert!(refused.stderr.contains("not in etcd any more"), "{refused}");
+        assert_eq!(networks(&mesh, number), ["shop"]);
+        let _ = mesh.site(number).sealane(&["backup", "/tmp/copy"]).ok();
+    }
+    let refused = restore(&mesh, &[]);
+    assert!(refused.stderr.contains("is in use by another"), "{refused}");
+
+    // Who starts anew knows that there was a mesh, and has nothing of it.
+    mesh.others[0].terminate();
+    let anew = mesh.site(2).sealane(&[
+        "control", "--listen", "192.0.2.12:7443", "--store", "etcd", "--etcd", "http://192.0.2.13:2379", "--key-file",
+        "/var/lib/mesh.key",
+    ]);
+    assert!(anew.stderr.contains("not in etcd any more"), "{anew}");
+
+    let _ = restore(&mesh, &[]).ok();
+    let leader = await_any_leader(&mesh, &[1]);
+    await_hosts(&mesh, leader, 3);
+    assert!(create(&mesh, 1, "next", "10.52.0.0/16"));
+    mesh.others[0].start();
+    await_view(&mesh, 1, 2, ("standby", ""));
+    mesh.await_instances("api", 1);
+    load.await_further(200);
+    let _ = load.stop().ok();
+    drop(etcd);
+}

@@ -64,6 +64,17 @@ async fn follow(client: &Client, keys: &Keys, history: &History) -> Failure {
                 }
                 return client.failure("its history is compacted", false);
             }
+            Some(Ok(WatchResponse { created: true, header, .. })) => {
+                let told = header.map_or(0, |header| number(header.revision));
+                // A member that is behind says the same of itself: a majority is asked.
+                if told < history.revision()
+                    && let Ok((revision, _)) = client.range(keys.of("/"), vec![]).await
+                    && revision < history.revision()
+                {
+                    history.go_back(revision);
+                    return client.failure("it is an earlier copy of what it was", false);
+                }
+            }
             Some(Ok(response)) => record(history, keys, response.events),
             Some(Err(status)) => return lost(&connection, status.message()),
             None => return lost(&connection, "the watch was closed"),
