@@ -17,7 +17,7 @@ use sealane_proto::wire::v1;
 use sealane_proto::wire::v1::fellows_client::FellowsClient;
 use sealane_proto::wire::v1::lookout_client::LookoutClient;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::transport::Channel;
 
 use crate::ca::Authority;
@@ -36,8 +36,6 @@ const ASK: Duration = Duration::from_secs(2);
 const KNOCK: Duration = Duration::from_millis(500);
 /// Number of looks, and the pause between two: a process that is killed closes its connections before it listens no more.
 const KNOCKS: (u32, Duration) = (10, Duration::from_millis(50));
-/// Time for which a call waits for the control plane that leads.
-const LED: Duration = Duration::from_secs(5);
 
 /// The control planes that share a store, from one of them.
 #[derive(Clone, Debug)]
@@ -46,6 +44,7 @@ pub(crate) struct Fellows {
     roster: watch::Receiver<Roster>,
     known: Arc<watch::Sender<BTreeMap<String, Fellow>>>,
     roll: Roll,
+    authority: Arc<Authority>,
 }
 
 /// Another control plane, as it was last found.
@@ -78,7 +77,8 @@ impl Fellows {
         (roll, candidate): (Roll, Candidate),
         authority: Arc<Authority>,
     ) -> (Self, Task) {
-        let this = Self { own, roster, known: Arc::new(watch::Sender::default()), roll };
+        let known = Arc::new(watch::Sender::default());
+        let this = Self { own, roster, known, roll, authority: authority.clone() };
         let asking = this.clone().follow(candidate, authority);
         (this, task::spawn("fellows", asking))
     }
@@ -99,35 +99,82 @@ impl Fellows {
         self.roster.borrow().mesh_lost.is_some()
     }
 
-    /// A connection to the control plane that leads, which is another one; waits for it where there is none yet.
-    pub(crate) async fn leader(&self) -> Option<(ControlAddr, Channel)> {
-        let (mut roster, mut known) = (self.roster.clone(), self.known.subscribe());
-        let found = async {
-            loop {
-                if let Some(found) = self.leader_now() {
-                    return Some(found);
-                }
-                tokio::select! {
-                    changed = roster.changed() => changed.ok()?,
-                    changed = known.changed() => changed.ok()?,
-                }
-            }
-        };
-        timeout(LED, found).await.ok().flatten()
+    /// A connection to the control plane that leads; waits for one until `deadline`. This one may have begun to lead meanwhile.
+    pub(crate) async fn leader(&self, deadline: Instant) -> Option<(ControlAddr, Channel)> {
+        timeout_at(deadline, self.found(|| false)).await.ok().flatten()
     }
 
-    /// The same, without waiting.
+    /// The same for who only asks: `None` at once when none is known to lead, or the one that does is known to be out of reach.
+    pub(crate) async fn leader_to_ask(&self, deadline: Instant) -> Option<(ControlAddr, Channel)> {
+        timeout_at(deadline, self.found(|| self.is_leaderless())).await.ok().flatten()
+    }
+
+    /// Waits for a connection to the control plane that leads, or for the end of hope.
+    async fn found(&self, is_hopeless: impl Fn() -> bool) -> Option<(ControlAddr, Channel)> {
+        let (mut roster, mut known) = (self.roster.clone(), self.known.subscribe());
+        loop {
+            let leads = roster.borrow_and_update().leads;
+            known.borrow_and_update();
+            if leads {
+                match connect(&self.own, &self.authority).await {
+                    Ok(channel) => return Some((self.own.clone(), channel)),
+                    Err(_) => sleep(AGAIN).await,
+                }
+                continue;
+            }
+            if let Some(found) = self.leader_now() {
+                return Some(found);
+            }
+            if is_hopeless() {
+                return None;
+            }
+            tokio::select! {
+                changed = roster.changed() => changed.ok()?,
+                changed = known.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    /// Returns a connection to another control plane that leads, by the word of the store, or by its own.
     pub(crate) fn leader_now(&self) -> Option<(ControlAddr, Channel)> {
-        let leader = self.roster.borrow().leader.clone().filter(|leader| *leader != self.own)?;
-        let channel = self.known.borrow().get(leader.text.as_str())?.channel.clone()?;
-        Some((leader, channel))
+        let leader = self.roster.borrow().leader.clone().filter(|leader| *leader != self.own);
+        let known = self.known.borrow();
+        let channel = |leader: &ControlAddr| known.get(leader.text.as_str())?.channel.clone();
+        if let Some(named) = leader.and_then(|leader| Some((leader.clone(), channel(&leader)?))) {
+            return Some(named);
+        }
+        known.iter().find_map(|(address, fellow)| {
+            fellow.view.as_ref().filter(|view| view.role == "leader")?;
+            Some((address.parse().ok()?, fellow.channel.clone()?))
+        })
+    }
+
+    /// Returns the address of the control plane that leads, of whoever is known to, unless it is this one.
+    pub(crate) fn named_leader(&self) -> Option<ControlAddr> {
+        let named = self.roster.borrow().leader.clone().filter(|leader| *leader != self.own);
+        named.or_else(|| self.leader_now().map(|(address, _)| address))
+    }
+
+    /// Returns true if none is known to lead, or the one that does was asked and does not answer.
+    fn is_leaderless(&self) -> bool {
+        let roster = self.roster.borrow();
+        match &roster.leader {
+            None => roster.is_known,
+            Some(leader) => {
+                let known = self.known.borrow();
+                known.get(leader.text.as_str()).is_some_and(|fellow| !fellow.lost.is_empty())
+            }
+        }
     }
 
     /// A control plane has not answered a call: others are not passed to it before it answers again.
     pub(crate) fn doubt(&self, address: &ControlAddr) {
         self.known.send_if_modified(|known| {
             let fellow = known.get_mut(address.text.as_str());
-            fellow.is_some_and(|fellow| fellow.channel.take().is_some())
+            fellow.is_some_and(|fellow| {
+                "it does not answer".clone_into(&mut fellow.lost);
+                fellow.channel.take().is_some()
+            })
         });
     }
 
@@ -197,7 +244,7 @@ struct Asking {
 impl Asking {
     async fn run(self) {
         loop {
-            let lost = match self.connect().await {
+            let lost = match connect(&self.address, &self.authority).await {
                 Ok(channel) => {
                     let lost = self.ask(channel).await;
                     self.depose_if_dead().await;
@@ -208,15 +255,6 @@ impl Asking {
             self.note(|fellow| (fellow.channel, fellow.lost) = (None, lost));
             sleep(AGAIN).await;
         }
-    }
-
-    async fn connect(&self) -> Result<Channel, String> {
-        let identity = self.authority.control_identity(SystemTime::now().into());
-        let identity = identity.map_err(|error| error.to_string())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let channel = timeout(ANSWER, control_channel(&self.address, &identity, &provider)).await;
-        let channel = channel.map_err(|_| format!("no connection to {} in time", self.address))?;
-        channel.map_err(|error| error.to_string())
     }
 
     /// Asks it again and again until the connection ends; says why.
@@ -239,7 +277,10 @@ impl Asking {
                 _ = due.tick() => match timeout(ANSWER, client.standing(v1::StandingRequest {})).await {
                     Ok(Ok(view)) => {
                         let (view, channel) = (Some(view.into_inner()), Some(channel.clone()));
-                        self.note(|fellow| (fellow.channel, fellow.view) = (channel, view));
+                        self.note(|fellow| {
+                            (fellow.channel, fellow.view) = (channel, view);
+                            fellow.lost.clear();
+                        });
                     }
                     Ok(Err(status)) => return status.message().to_owned(),
                     Err(_) => return "it does not answer".to_owned(),
@@ -267,6 +308,16 @@ impl Asking {
             tracing::warn!(%failure, "its term ends with its lease");
         }
     }
+}
+
+/// Connects to a control plane as one.
+async fn connect(address: &ControlAddr, authority: &Authority) -> Result<Channel, String> {
+    let identity = authority.control_identity(SystemTime::now().into());
+    let identity = identity.map_err(|error| error.to_string())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let channel = timeout(ANSWER, control_channel(address, &identity, &provider)).await;
+    let channel = channel.map_err(|_| format!("no connection to {address} in time"))?;
+    channel.map_err(|error| error.to_string())
 }
 
 /// Returns true if the host at an address answers that nobody listens.

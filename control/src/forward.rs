@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use sealane_proto::resource::ControlAddr;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -17,12 +18,18 @@ use tonic::transport::Channel;
 
 use crate::fellows::Fellows;
 use crate::operator;
-use crate::serve::refusal;
+use crate::serve::{is_refusal, refusal};
 
 /// Limit for the beginning of an answer to a question.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Largest question.
 const QUESTION: usize = 64 << 10;
+/// Largest change: thousands of documents.
+const CHANGE: usize = 64 << 20;
+/// Time for which a change waits for a control plane that leads.
+const LED: Duration = Duration::from_secs(5);
+/// Pause before a control plane is asked again that has said that it does not lead.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Questions that each control plane answers for itself.
 const OWN: [&str; 1] = ["/Status"];
 
@@ -71,49 +78,77 @@ where
         if self.changes && !fellows.is_bereft() {
             return Box::pin(change(fellows, request));
         }
-        let is_own = OWN.iter().any(|own| request.uri().path().ends_with(own));
-        match fellows.leader_now().filter(|_| !is_own && !fellows.is_bereft()) {
-            Some(leader) => Box::pin(ask(fellows, leader, inner, request)),
-            None => Box::pin(self.inner.call(request)),
+        if OWN.iter().any(|own| request.uri().path().ends_with(own)) || fellows.is_bereft() {
+            return Box::pin(self.inner.call(request));
         }
+        Box::pin(ask(fellows, inner, request))
     }
 }
 
-/// Passes on what changes something.
+/// A request that can be made again.
+struct Call {
+    head: http::request::Parts,
+    body: Bytes,
+}
+
+impl Call {
+    /// Reads a request of so many bytes at most.
+    async fn read(request: http::Request<Body>, largest: usize) -> Result<Self, http::Response<Body>> {
+        let (head, body) = request.into_parts();
+        match Limited::new(body, largest).collect().await {
+            Ok(body) => Ok(Self { head, body: body.to_bytes() }),
+            Err(error) => Err(Status::invalid_argument(error.to_string()).into_http()),
+        }
+    }
+
+    fn request(&self) -> http::Request<Body> {
+        http::Request::from_parts(self.head.clone(), Body::new(Full::new(self.body.clone())))
+    }
+}
+
+/// Passes on what changes something. Whoever says that it does not lead has done nothing: the one that does is waited for.
 async fn change(
     fellows: Fellows,
     mut request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Infallible> {
-    let Some((address, channel)) = fellows.leader().await else {
-        return Ok(refusal(fellows.roster().borrow().leader.as_ref()).into_http());
-    };
+    let deadline = Instant::now() + LED;
     operator::sign(&mut request);
-    Ok(pass(channel, request).await.unwrap_or_else(|reason| lost(&address, &reason).into_http()))
+    let call = match Call::read(request, CHANGE).await {
+        Ok(call) => call,
+        Err(refused) => return Ok(refused),
+    };
+    while let Some((address, channel)) = fellows.leader(deadline).await {
+        match pass(channel, call.request()).await {
+            Ok(answer) if is_refusal(&answer) && Instant::now() + AGAIN < deadline => sleep(AGAIN).await,
+            Ok(answer) if is_refusal(&answer) => break,
+            Ok(answer) => return Ok(answer),
+            Err(reason) => return Ok(lost(&address, &reason).into_http()),
+        }
+    }
+    Ok(refusal(fellows.named_leader().as_ref()).into_http())
 }
 
 /// Passes a question on; what is not answered soon is answered here.
 async fn ask<S>(
     fellows: Fellows,
-    (address, channel): (ControlAddr, Channel),
     mut inner: S,
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Infallible>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
 {
-    let (head, body) = request.into_parts();
-    let question = match Limited::new(body, QUESTION).collect().await {
-        Ok(question) => question.to_bytes(),
-        Err(error) => return Ok(Status::invalid_argument(error.to_string()).into_http()),
+    let deadline = Instant::now() + ANSWER;
+    let call = match Call::read(request, QUESTION).await {
+        Ok(call) => call,
+        Err(refused) => return Ok(refused),
     };
-    let again = || http::Request::from_parts(head.clone(), Body::new(Full::new(question.clone())));
-    match timeout(ANSWER, pass(channel, again())).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) | Err(_) => {
-            fellows.doubt(&address);
-            inner.call(again()).await
+    while let Some((address, channel)) = fellows.leader_to_ask(deadline).await {
+        match timeout_at(deadline, pass(channel, call.request())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(_)) | Err(_) => fellows.doubt(&address),
         }
     }
+    inner.call(call.request()).await
 }
 
 async fn pass(mut channel: Channel, request: http::Request<Body>) -> Result<http::Response<Body>, String> {

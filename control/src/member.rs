@@ -171,8 +171,7 @@ async fn open(config: &MemberConfig, anchor: &Arc<Anchor>) -> Result<(Store, Ima
         (config.place.clone(), config.control.trust_domain.clone(), Handle::current());
     let fallback: TrustDomain = start::TRUST_DOMAIN.parse()?;
     let anchor = anchor.clone();
-    let opening =
-        move || open_shared(place, key, (domain, fallback), start::clock(), runtime, &anchor);
+    let opening = move || open_shared(place, key, (domain, fallback), start::clock(), runtime, &anchor);
     let opened = task::blocking(opening).await;
     Ok(opened.map_err(Cause::Thread)??)
 }
@@ -213,7 +212,7 @@ impl Course {
             serving.end().await;
             let Some(term) = elected else { return };
             let stopped = self.lead(term).await;
-            self.roster.send_modify(|roster| roster.is_led_by(None, 0));
+            self.roster.send_modify(Roster::leads_no_more);
             if stopped {
                 return;
             }
@@ -358,7 +357,8 @@ fn note(
     };
     roster
         .send_if_modified(|roster| std::mem::replace(&mut roster.store_problem, problem.clone()) != problem);
-    if leader.load().as_deref() == address.as_ref() && roster.borrow().term >= term {
+    let is_known = roster.borrow().is_known;
+    if is_known && leader.load().as_deref() == address.as_ref() && roster.borrow().term >= term {
         return;
     }
     if let Some(leader) = &address {

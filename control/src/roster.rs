@@ -18,6 +18,8 @@ pub(crate) struct Roster {
     pub(crate) leads: bool,
     /// The reason for which the store does not tell who leads, if it does not.
     pub(crate) store_problem: Option<String>,
+    /// True if the store has told who leads, or has not answered, since this one stands by.
+    pub(crate) is_known: bool,
     /// Where the mesh is not in the store any more: what is lost, and what to do.
     pub(crate) mesh_lost: Option<String>,
 }
@@ -54,12 +56,18 @@ impl Roster {
 
     /// Another control plane leads, or nobody that is known.
     pub(crate) fn is_led_by(&mut self, leader: Option<ControlAddr>, term: u64) {
-        (self.leader, self.term, self.leads) = (leader, term.max(self.term), false);
+        (self.is_known, self.leads) = (true, false);
+        (self.leader, self.term) = (leader, term.max(self.term));
     }
 
     /// Notes that this control plane leads.
     pub(crate) fn leads(&mut self, own: ControlAddr, term: u64) {
         (self.leader, self.term, self.leads, self.store_problem) = (Some(own), term, true, None);
+    }
+
+    /// Notes that this control plane leads no more, and has not heard who does.
+    pub(crate) fn leads_no_more(&mut self) {
+        (self.leader, self.leads, self.is_known) = (None, false, false);
     }
 
     /// Returns true if the control plane at this address leads, and is another one.
@@ -96,5 +104,7 @@ mod tests {
         assert_eq!(roster.addresses(), ["d:1", "b:1", "a:1"]);
         roster.is_led_by(None, 0);
         assert_eq!((roster.addresses().len(), roster.term, roster.leads), (3, 7, false));
+        roster.leads_no_more();
+        assert!(!roster.is_known, "it has to ask the store who leads");
     }
 }

@@ -14,7 +14,7 @@ use sealane_base::task::Task;
 
 pub(crate) use peer::{CertifiedHost, Peer};
 pub(crate) use proof::Proof;
-pub(crate) use standby::{Leader, Refusing, refusal};
+pub(crate) use standby::{Leader, Refusing, is_refusal, refusal};
 pub(crate) use tls::{Acceptor, Connections, Ready, TlsError, config};
 pub(crate) use unix::{Socket, SocketError};
 

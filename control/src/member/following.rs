@@ -52,7 +52,8 @@ impl Drop for Following {
 pub(super) fn note_loss(roster: &watch::Sender<Roster>, error: &Cause) {
     let Cause::Shared(SharedError::Lost(_)) = error else { return };
     let lost = Some(error.to_string());
-    let is_news = roster.send_if_modified(|roster| std::mem::replace(&mut roster.mesh_lost, lost.clone()) != lost);
+    let is_news =
+        roster.send_if_modified(|roster| std::mem::replace(&mut roster.mesh_lost, lost.clone()) != lost);
     if is_news {
         tracing::error!(%error, "this control plane changes nothing, and keeps what it knows");
     }

@@ -116,8 +116,7 @@ impl Standby {
             fellows: Some(fellows.clone()),
         };
         let controls = ControlsApi::new(read.clone(), String::new());
-        let people =
-            People { read: read.clone(), controls: controls.clone(), last, fellows };
+        let people = People { read: read.clone(), controls: controls.clone(), last, fellows };
         let people = people.serve(unix, drain.handle(), readiness.part("control.sock"));
         let admin = Refusing::<AdminServer<AdminApi>>::new(leader);
         let others = serve_controls(admin, (lookout, controls, read), from_controls, drain.handle());

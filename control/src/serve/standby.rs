@@ -18,6 +18,9 @@ use tonic::server::NamedService;
 /// Address of the control plane that leads, as far as is known.
 pub(crate) type Leader = Arc<ArcSwapOption<ControlAddr>>;
 
+/// Header of a refusal by a control plane that knows of none that leads.
+const STANDBY: &str = "sealane-standby";
+
 /// Refuses every call of a service.
 #[derive(Debug)]
 pub(crate) struct Refusing<S> {
@@ -40,9 +43,10 @@ impl<S> Clone for Refusing<S> {
 /// The refusal of a call, which names who leads.
 pub(crate) fn refusal(leader: Option<&ControlAddr>) -> Status {
     let Some(leader) = leader else {
-        return Status::unavailable(
-            "this control plane is a standby, and none leads yet; try again in a moment",
-        );
+        let mut status =
+            Status::unavailable("this control plane is a standby, and none leads yet; try again in a moment");
+        status.metadata_mut().insert(STANDBY, MetadataValue::from_static("1"));
+        return status;
     };
     let mut status = Status::failed_precondition(format!(
         "this control plane is a standby; the one that leads is at {leader}"
@@ -51,6 +55,11 @@ pub(crate) fn refusal(leader: Option<&ControlAddr>) -> Status {
         status.metadata_mut().insert(LEADER, address);
     }
     status
+}
+
+/// Returns true for the refusal of a control plane that does not lead: nothing was done.
+pub(crate) fn is_refusal(answer: &http::Response<Body>) -> bool {
+    [STANDBY, LEADER].iter().any(|header| answer.headers().contains_key(*header))
 }
 
 impl<S> Service<http::Request<Body>> for Refusing<S> {

@@ -47,7 +47,9 @@ pub(super) enum Cause {
          --etcd-prefix leaves it alone"
     )]
     Shared,
-    #[error("a control plane leads by the store in etcd; stop every control plane that shares it first (`sealane control ls`)")]
+    #[error(
+        "a control plane leads by the store in etcd; stop every control plane that shares it first (`sealane control ls`)"
+    )]
     Led,
     #[error("the store in etcd cannot be opened: {0}; see --etcd")]
     Etcd(#[from] crate::kv::EtcdError),

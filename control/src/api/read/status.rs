@@ -12,6 +12,7 @@ use super::{ReadApi, Standing, count, own_view};
 use crate::VERSION;
 use crate::address_rest;
 use crate::core::{NodeRecord, Outdone, Span, Timestamp};
+use crate::fellows::Fellows;
 use crate::registry::{AgentPresence, Directory, PublishedNetwork, Registry, Takeover};
 use crate::serve::Leader;
 
@@ -43,7 +44,9 @@ pub(super) fn status(api: &ReadApi, now: Timestamp) -> v1::StatusResponse {
         services: count(networks().map(|network| network.services().len()).sum()),
         workloads: count(networks().map(|network| network.workloads().len()).sum()),
         problems: match &api.standing {
-            Standing::Standby(leader) => leaderless(leader).into_iter().chain(of_controls(api)).collect(),
+            Standing::Standby(leader) => {
+                leaderless(leader, api.fellows.as_ref()).into_iter().chain(of_controls(api)).collect()
+            }
             Standing::Alone | Standing::Leading => problems(api, &directory, too_short, now),
         },
         notes: {
@@ -73,10 +76,11 @@ fn leader(standing: &Standing) -> String {
 }
 
 /// Describes that nobody leads, if a standby knows of nobody.
-fn leaderless(leader: &Leader) -> Vec<String> {
+fn leaderless(leader: &Leader, fellows: Option<&Fellows>) -> Vec<String> {
     let sentence = "no control plane is known to lead: nothing can be changed here, hosts go on by what they have; see that etcd answers \
                     this host, and the logs of the control planes";
-    if leader.load().is_none() { vec![sentence.to_owned()] } else { vec![] }
+    let is_known = leader.load().is_some() || fellows.and_then(Fellows::named_leader).is_some();
+    if is_known { vec![] } else { vec![sentence.to_owned()] }
 }
 
 /// Describes control planes that are lost or cut off; of this one, whatever a leader's store says of it is said elsewhere.
