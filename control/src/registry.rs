@@ -29,6 +29,7 @@ use crate::core::{Outdone, Timestamp, ToldPlace};
 
 pub(crate) use directory::Directory;
 pub(crate) use lineage::Held;
+use lineage::Told;
 pub(crate) use published::PublishedNetwork;
 use resizes::Resizes;
 use shortage::Shortages;
@@ -98,8 +99,6 @@ pub(crate) struct Registry {
     directory: ArcSwap<Directory>,
     agents: Mutex<Agents>,
     connected: IntGauge,
-    /// The generation at which this control plane began.
-    began: Generation,
     /// Networks that have refused addresses.
     pub(crate) shortages: Shortages,
     /// Told whenever somebody may have come closer to the newest state.
@@ -114,8 +113,8 @@ struct Agents {
     tracker: Tracker,
     connected: BTreeMap<NodeName, Agent>,
     seen: BTreeMap<NodeName, AgentPresence>,
-    /// The hosts that have had a stream, also those that have left.
-    met: BTreeSet<NodeName>,
+    /// States that were told here.
+    told: Told,
     /// The host that has shown that the store was an earlier copy, and when.
     outdone: Option<(Outdone, Timestamp)>,
     /// The paces at which hosts have told other lengths of packets.
@@ -149,11 +148,10 @@ pub(crate) struct AgentStream {
 impl Registry {
     /// A registry that shows this state to nobody yet.
     pub(crate) fn new(directory: Directory, connected: IntGauge, now: Timestamp) -> Arc<Self> {
-        let mut agents = Agents { began: now, ..Agents::default() };
+        let mut agents = Agents { began: now, told: Told::new(&directory), ..Agents::default() };
         let networks: BTreeSet<NetworkName> = directory.networks.keys().cloned().collect();
         agents.take(&Directory::default(), &directory, &networks);
         Arc::new(Self {
-            began: directory.generation,
             directory: ArcSwap::from_pointee(directory),
             agents: Mutex::new(agents),
             connected,
@@ -180,6 +178,7 @@ impl Registry {
         if previous.generation.epoch != directory.generation.epoch {
             agents.connected.values().for_each(|agent| agent.desired.send_modify(|it| it.outlived = true));
         }
+        agents.told.note(&directory, &changed);
         agents.take(&previous, &directory, &changed);
         self.progress.send_replace(());
     }
@@ -216,7 +215,6 @@ impl Registry {
         let seen =
             AgentPresence { version, last: now, connected: true, clocks: None, claims, ahead, ..known };
         agents.seen.insert(node.clone(), seen);
-        agents.met.insert(node.clone());
         agents.tracker.disconnect(&node);
         agents.tracker.connect(node.clone(), applied);
         Arc::make_mut(&mut agents.lost.1).remove(&node);

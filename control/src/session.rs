@@ -219,7 +219,8 @@ impl Session {
         }
         let now = (SystemTime::now(), self.heard);
         if let Some(work) = self.conversation.handle_message(message, now)? {
-            self.pending = Some(self.in_turn(perform(self.context.writer.clone(), work)));
+            self.pending =
+                Some(self.in_turn(perform(self.context.writer.clone(), self.context.registry.clone(), work)));
         }
         Ok(())
     }
@@ -287,7 +288,7 @@ async fn settle(pending: &mut Option<Pending>) -> Result<Done, Status> {
 }
 
 /// Lets the writer do what a message asks of it.
-async fn perform(writer: Writer, work: Work) -> Result<Done, Status> {
+async fn perform(writer: Writer, registry: Arc<Registry>, work: Work) -> Result<Done, Status> {
     match work {
         Work::Report { sequence, report, unreadable } => {
             let node = report.report.node.clone();
@@ -301,8 +302,9 @@ async fn perform(writer: Writer, work: Work) -> Result<Done, Status> {
             writer.submit(Actor::Host(resize.node.clone()), resize).await.map_err(status_of)?;
             Ok(Done::Resized)
         }
-        Work::Recall { recall, last } => {
+        Work::Recall { mut recall, last } => {
             if !recall.networks.is_empty() {
+                registry.doubt(&mut recall);
                 let node = recall.node.clone();
                 let recalled = writer.submit(Actor::Host(node.clone()), recall).await.map_err(status_of)?;
                 for TakenOver { network, what } in recalled {

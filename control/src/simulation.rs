@@ -317,8 +317,9 @@ impl SimulatedControl {
                     conversation.handle_reported(sequence, reported, unreadable);
                 }
             }
-            Work::Recall { recall, last } => {
+            Work::Recall { mut recall, last } => {
                 if !recall.networks.is_empty() {
+                    self.registry.doubt(&mut recall);
                     self.engine.submit(recall, now).map_err(status_of)?;
                 }
                 if let Some(conversation) = self.conversations.get_mut(node) {

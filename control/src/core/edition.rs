@@ -61,6 +61,13 @@ pub(super) fn reopened(state: &State, node: &NodeName) -> Vec<Change> {
     state.networks.values().filter_map(of).collect()
 }
 
+/// The closed edition at which a host begins that has the name from now on: one for all that it says, as its agent counts the same for
+/// its workloads and for its place.
+pub(super) fn begun(state: &State, node: &NodeName) -> Edition {
+    let known = state.networks.values().filter_map(|network| network.known(node));
+    known.map(Edition::reopened).max().unwrap_or_default()
+}
+
 /// The changes that forget what hosts have told that are no part of the mesh, but for these names.
 pub(super) fn forgotten(state: &State, kept: &BTreeSet<&NodeName>) -> Vec<Change> {
     let gone = |node: &&NodeName| !state.nodes.contains_key(*node) && !kept.contains(node);

@@ -218,7 +218,7 @@ impl Command for JoinNode {
         let node = Node { mtu: known.and_then(|known| known.node.mtu), ..self.node };
         let (drained, echoes) = known.map_or_else(Default::default, |known| (known.drained, known.echoes));
         let (by, networks) = (Some(token.id.clone()), token.networks.clone());
-        let placed = known.map(|known| known.placed).unwrap_or_default();
+        let placed = known.map_or_else(|| edition::begun(state, &node.name), |known| known.placed);
         let record = NodeRecord {
             node,
             key: self.key,
@@ -293,7 +293,10 @@ impl JoinNode {
 
 #[cfg(test)]
 mod tests {
+    use sealane_proto::resource::Edition;
+
     use super::*;
+    use crate::core::{Told, ToldPlace, model};
 
     const NOW: Timestamp = Timestamp::from_unix(10_000);
 
@@ -392,6 +395,24 @@ mod tests {
         assert_eq!(again.changes, []);
         let moved = join("goodgood", 7, "host-1", "192.0.2.9", 1).decide(&state, NOW).unwrap();
         assert_eq!(moved.changes.len(), 1);
+    }
+
+    #[test]
+    fn a_host_whose_name_was_joined_anew_many_times_can_say_where_it_is() {
+        let mut state = state();
+        let created = model::decide(&state, &model::Step::CreateNetwork(0, 0));
+        created.iter().for_each(|change| state.apply(change));
+        let network = state.networks.keys().next().unwrap().clone();
+        let node: NodeName = "host-9".parse().unwrap();
+        // As eight joinings leave it.
+        let edition = Edition { incarnation: NOW.unix() + (8 << 32), revision: 0 };
+        state.apply(&Change::put_in(&network, Told { node: node.clone(), edition }));
+        let joined = join("goodgood", 7, "host-9", "192.0.2.99", 9).decide(&state, NOW).unwrap();
+        let known = joined.outcome.record.placed;
+        assert!(known >= edition, "{known:?}");
+        let next = Edition { incarnation: known.incarnation + 1, revision: 1 };
+        let told = ToldPlace { underlay: "192.0.2.98".parse().unwrap(), placed: Some(next) };
+        assert_eq!(told.after(known, NOW), next);
     }
 
     #[test]

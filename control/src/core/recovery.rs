@@ -58,6 +58,10 @@ pub struct Outdone {
     pub heard: Generation,
     /// The generation from which the store has gone its own way, or an earlier one.
     pub from: Generation,
+    /// Time since when it has.
+    pub since: Timestamp,
+    /// The networks that the store has known since, also those that are gone, each with what it was then.
+    pub known: BTreeMap<NetworkName, Generation>,
 }
 
 impl Recovery {
@@ -78,9 +82,11 @@ impl Recovery {
 
     /// The recovery of a store that is an earlier copy, with what an earlier one in it says that still counts.
     ///
-    /// When the copy was taken is not known: after the last host in it joined.
+    /// When the copy was taken is not known: after the last host in it joined. What was removed since the store has gone its own way stays
+    /// removed.
     #[must_use]
-    pub fn of_copy(Outdone { heard, from, .. }: &Outdone, now: Timestamp, state: &State) -> Self {
+    pub fn of_copy(outdone: &Outdone, now: Timestamp, state: &State) -> Self {
+        let Outdone { heard, from, since, known, .. } = outdone;
         let taken = state.nodes.values().map(|record| record.joined).max().unwrap_or_default();
         let mut recovery = Self::new(*from, taken, now, state);
         recovery.epochs.insert(heard.epoch);
@@ -89,6 +95,12 @@ impl Recovery {
             recovery.readmitted.clone_from(&before.readmitted);
             recovery.removed.clone_from(&before.removed);
         }
+        for (network, first) in known {
+            recovery.networks.entry(network.clone()).or_insert(*first);
+        }
+        let removed = state.removed.values().filter(|removed| removed.removed >= *since);
+        let removed = removed.map(|removed| (removed.name.clone(), Removal { at: removed.removed }));
+        recovery.removed.extend(removed);
         recovery
     }
 

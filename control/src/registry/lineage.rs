@@ -1,36 +1,133 @@
 //! Signs that the store is an earlier copy: it was put back, and does not know what hosts were told since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sealane_proto::resource::Voucher;
+use sealane_proto::resource::{Digest, NetworkSnapshot, Voucher};
 use sealane_proto::types::{Generation, NetworkName, NodeName};
 
-use super::{DesiredState, Registry};
-use crate::core::{Outdone, Timestamp};
+use super::{DesiredState, Directory, Registry};
+use crate::core::{Outdone, Recall, Timestamp};
 
 /// The newest states that a host was told, with the vouchers for them.
 pub(crate) type Held = BTreeMap<NetworkName, (Generation, Voucher)>;
 
+/// Number of a network's states that are remembered as told here.
+const MOST: usize = 1_024;
+/// Number of networks, also of those that are gone.
+const NETWORKS: usize = 4_096;
+
+/// States that this control plane has told in the present lifetime, and what stood in the store when it began to.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    began: Generation,
+    runs: BTreeMap<NetworkName, Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    epoch: u64,
+    /// The revision that was there at the beginning: of what is later, all was told here.
+    first: u64,
+    then: VecDeque<(u64, Digest)>,
+    /// The newest revision that is not remembered any more.
+    forgotten: u64,
+}
+
+impl Told {
+    /// Nothing is told yet of what stands in the store.
+    pub(super) fn new(directory: &Directory) -> Self {
+        let mut told = Self { began: directory.generation, runs: BTreeMap::new() };
+        told.begin(directory);
+        told
+    }
+
+    fn begin(&mut self, directory: &Directory) {
+        self.began = directory.generation;
+        for (name, published) in &directory.networks {
+            let Generation { epoch, revision: first } = published.generation;
+            let run = Run { epoch, first, then: VecDeque::new(), forgotten: 0 };
+            self.runs.insert(name.clone(), run);
+        }
+    }
+
+    /// These networks are told anew, or are gone.
+    pub(super) fn note(&mut self, directory: &Directory, changed: &BTreeSet<NetworkName>) {
+        if directory.generation.epoch != self.began.epoch {
+            return self.begin(directory);
+        }
+        if self.runs.len() + changed.len() > NETWORKS {
+            // Of those that are gone, nothing is news that may have been told here.
+            self.began = directory.generation;
+            self.runs.retain(|name, _| directory.networks.contains_key(name));
+        }
+        for (name, published) in changed.iter().filter_map(|name| directory.networks.get_key_value(name)) {
+            self.tell(name, published.generation, published.voucher.digest);
+        }
+    }
+
+    fn tell(&mut self, network: &NetworkName, of: Generation, digest: Digest) {
+        let Generation { epoch, revision } = of;
+        // One that was not there at the beginning had no state up to then that could be held.
+        let first = self.began.revision.min(revision.saturating_sub(1));
+        let run = || Run { epoch, first, then: VecDeque::new(), forgotten: 0 };
+        let run = self.runs.entry(network.clone()).or_insert_with(run);
+        run.then.push_back((revision, digest));
+        if run.then.len() > MOST {
+            run.forgotten = run.then.pop_front().map_or(0, |(revision, _)| revision);
+        }
+    }
+
+    /// Returns true if a control plane that has vouched for this was not this one, and this store does not know it: nobody else tells
+    /// anything while it runs.
+    fn is_news(&self, network: &NetworkName, of: Generation, digest: Digest) -> bool {
+        if of.epoch != self.began.epoch {
+            return true;
+        }
+        match self.runs.get(network).filter(|run| run.epoch == of.epoch) {
+            None => of.revision > self.began.revision,
+            Some(run) => {
+                of.revision > run.first.max(run.forgotten) && !run.then.contains(&(of.revision, digest))
+            }
+        }
+    }
+}
+
 impl Registry {
-    /// Finds a state that a control plane of this mesh has told the host and that this store does not know.
-    ///
-    /// Of what is told here nobody can know before it comes: the first time, a host has what stood in the store at the start, or
-    /// something older. Later, no network's state is newer than what is published of it.
+    /// Finds a state that a control plane of this mesh has told the host, or another one, and that this store does not know.
     pub(crate) fn outdone(&self, node: &NodeName, held: &Held) -> Option<Outdone> {
-        let (directory, began) = (self.directory(), self.began);
-        let own = directory.generation;
-        let first = !self.agents().met.contains(node);
-        let is_news = |network: &NetworkName, of: Generation| {
-            let published = directory.networks.get(network).map(|known| known.generation.revision);
-            let since = first && own.epoch == began.epoch && of.revision > began.revision;
-            of.epoch != own.epoch || since || published.is_some_and(|published| of.revision > published)
-        };
+        let notary = self.directory().notary.clone();
+        let agents = self.agents();
+        let told = &agents.told;
         let mut news = held.iter().filter(|(network, (of, voucher))| {
-            is_news(network, *of) && directory.notary.vouches(network, *of, *voucher)
+            told.is_news(network, *of, voucher.digest) && notary.vouches(network, *of, *voucher)
         });
-        // The store itself knows which lifetimes it follows.
-        let from = if own.epoch == began.epoch { began } else { own };
-        news.next().map(|(_, (heard, _))| Outdone { node: node.clone(), heard: *heard, from })
+        let heard = news.next().map(|(_, (heard, _))| *heard)?;
+        let of = |(name, run): (&NetworkName, &Run)| {
+            (name.clone(), Generation { epoch: run.epoch, revision: run.first })
+        };
+        let known = told.runs.iter().map(of).collect();
+        Some(Outdone { node: node.clone(), heard, from: told.began, since: agents.began, known })
+    }
+
+    /// Leaves out of what a host recalls the routes of states that no control plane has told so: calls of others go by routes.
+    pub(crate) fn doubt(&self, recall: &mut Recall) {
+        let notary = self.directory().notary.clone();
+        let agents = self.agents();
+        let is_told = |known: &NetworkSnapshot, voucher: Voucher| {
+            let (network, of) = (&known.network.name, known.generation);
+            voucher.digest == Digest::of(&known.content)
+                && agents.told.is_news(network, of, voucher.digest)
+                && notary.vouches(network, of, voucher)
+        };
+        for known in recall.networks.iter_mut().filter(|known| !known.content.routes.is_empty()) {
+            if !known.voucher.is_some_and(|voucher| is_told(known, voucher)) {
+                tracing::warn!(
+                    node = %recall.node, network = %known.network.name,
+                    "a host recalls routes that no control plane vouches for: they do not come back"
+                );
+                known.content.routes = [].into();
+            }
+        }
     }
 
     /// Notes that a new lifetime has begun for that reason.
@@ -68,7 +165,8 @@ mod tests {
     use std::sync::Arc;
 
     use prometheus::IntGauge;
-    use sealane_proto::resource::{Digest, Node};
+    use sealane_proto::resource::{Digest, Node, Route};
+    use sealane_proto::wire::v1;
 
     use super::*;
     use crate::ca::Notary;
@@ -103,35 +201,60 @@ mod tests {
         [(network.clone(), (generation, voucher))].into()
     }
 
-    fn meet(registry: &Arc<Registry>) {
-        let claimant = Claimant { peer: "192.0.2.1:40001".parse().unwrap(), instance: None };
-        let arrival = Arrival { version: "0.1.0".to_owned(), claimant, now: Timestamp::default() };
-        drop(registry.open(host(), arrival, &BTreeMap::new()));
+    fn heard(registry: &Registry, held: &Held) -> Option<Generation> {
+        registry.outdone(&host(), held).map(|outdone| outdone.heard)
     }
 
     #[test]
-    fn a_host_that_comes_first_with_something_newer_than_the_store_was_at_the_start_outdoes_it() {
+    fn a_host_that_comes_with_something_newer_than_the_store_was_at_the_start_outdoes_it() {
         let (registry, network) = control(at(1, 9));
-        let outdone = |generation| registry.outdone(&host(), &told(&network, generation, b"key"));
-        assert_eq!(outdone(at(1, 4)), None);
-        assert_eq!(outdone(at(1, 5)).unwrap().heard, at(1, 5), "the network was otherwise then");
+        let of = |generation| heard(&registry, &told(&network, generation, b"key"));
+        assert_eq!(of(at(1, 4)), None);
+        assert_eq!(of(at(1, 5)), Some(at(1, 5)), "the network was otherwise then");
+        assert_eq!(of(at(1, 10)), Some(at(1, 10)));
+        assert_eq!(of(at(2, 3)), Some(at(2, 3)), "a lifetime that the store does not know");
         let gone: NetworkName = "gone".parse().unwrap();
-        let of_gone = |generation| registry.outdone(&host(), &told(&gone, generation, b"key"));
+        let of_gone = |generation| heard(&registry, &told(&gone, generation, b"key"));
         assert_eq!(of_gone(at(1, 9)), None, "it may have been removed before the start");
-        assert_eq!(of_gone(at(1, 10)).unwrap().heard, at(1, 10));
-        let expected = Outdone { node: host(), heard: at(1, 10), from: at(1, 9) };
-        assert_eq!(outdone(at(1, 10)), Some(expected));
-        assert_eq!(outdone(at(2, 3)).unwrap().heard, at(2, 3), "a lifetime that the store does not know");
+        assert_eq!(of_gone(at(1, 10)), Some(at(1, 10)));
+        let outdone = registry.outdone(&host(), &told(&network, at(1, 10), b"key")).unwrap();
+        assert_eq!((outdone.from, outdone.known), (at(1, 9), [(network, at(1, 4))].into()));
+    }
+
+    /// Tells that the network is so at this generation, with this digest.
+    fn tell(registry: &Registry, network: &NetworkName, generation: Generation, digest: Digest) {
+        registry.agents().told.tell(network, generation, digest);
     }
 
     #[test]
-    fn a_host_that_was_met_may_have_all_that_is_published_and_no_more() {
-        let (registry, network) = control(at(1, 2));
-        let outdone = |generation| registry.outdone(&host(), &told(&network, generation, b"key")).is_some();
-        assert!(outdone(at(1, 4)), "it has not been told that here");
-        meet(&registry);
-        assert!(!outdone(at(1, 4)));
-        assert!(outdone(at(1, 5)));
+    fn whoever_shows_what_this_control_plane_has_told_to_whomever_outdoes_nothing() {
+        let (registry, network) = control(at(1, 9));
+        tell(&registry, &network, at(1, 11), Digest::default());
+        tell(&registry, &network, at(1, 12), Digest::default());
+        let of = |generation| heard(&registry, &told(&network, generation, b"key"));
+        assert_eq!((of(at(1, 11)), of(at(1, 12))), (None, None));
+        assert_eq!(of(at(1, 10)), Some(at(1, 10)), "no state of this number was told here");
+        let mut other = Digest::default();
+        other.exchange(None, Some(sealane_proto::resource::Row::Drained(&host())));
+        let voucher = Notary::of(b"key").vouch(&network, at(1, 11), other);
+        let held: Held = [(network.clone(), (at(1, 11), voucher))].into();
+        assert_eq!(heard(&registry, &held), Some(at(1, 11)), "another one was told under this number");
+        // Nor when the network is gone.
+        let mut directory = (*registry.directory()).clone();
+        directory.networks.clear();
+        directory.generation = at(1, 13);
+        registry.publish(directory);
+        assert_eq!((of(at(1, 11)), of(at(1, 12)), of(at(1, 14))), (None, None, Some(at(1, 14))));
+    }
+
+    #[test]
+    fn so_many_states_are_remembered_and_what_is_forgotten_is_no_news() {
+        let (registry, network) = control(at(1, 9));
+        let last = 10 + MOST as u64 + 5;
+        (10..=last).for_each(|revision| tell(&registry, &network, at(1, revision), Digest::default()));
+        let of = |revision| heard(&registry, &told(&network, at(1, revision), b"key"));
+        assert_eq!((of(10), of(11), of(last)), (None, None, None));
+        assert_eq!(of(last + 1), Some(at(1, last + 1)));
     }
 
     #[test]
@@ -146,13 +269,35 @@ mod tests {
     }
 
     #[test]
-    fn in_a_lifetime_that_began_since_what_was_published_before_is_not_compared_by_its_number() {
+    fn in_a_lifetime_that_began_since_states_of_the_one_before_are_of_another() {
         let (registry, network) = control(at(1, 9));
-        let next = at(7, 10);
-        let directory = Directory { generation: next, ..(*registry.directory()).clone() };
+        let mut directory = (*registry.directory()).clone();
+        directory.generation = at(7, 10);
         registry.publish(directory);
         let outdone = registry.outdone(&host(), &told(&network, at(1, 12), b"key")).unwrap();
-        assert_eq!(outdone, Outdone { node: host(), heard: at(1, 12), from: next });
+        assert_eq!((outdone.heard, outdone.from), (at(1, 12), at(7, 10)));
+    }
+
+    #[test]
+    fn routes_come_back_from_what_was_told_alone() {
+        let (registry, network) = control(at(1, 9));
+        let published = registry.directory().networks[&network].snapshot();
+        let mut lost = NetworkSnapshot { generation: at(5, 30), ..published };
+        let route = v1::Route { id: "httproute/zz".into(), json: "{}".into(), ..v1::Route::default() };
+        lost.content.routes = [Route::try_from(route).unwrap()].into();
+        let notary = Notary::of(b"key");
+        let digest = Digest::of(&lost.content);
+        let good = notary.vouch(&network, lost.generation, digest);
+        let routes = |voucher| {
+            let mut recall =
+                Recall { node: host(), networks: vec![NetworkSnapshot { voucher, ..lost.clone() }] };
+            registry.doubt(&mut recall);
+            recall.networks[0].routes.len()
+        };
+        assert_eq!((routes(Some(good)), routes(None)), (1, 0));
+        let of_other_content = notary.vouch(&network, lost.generation, Digest::default());
+        assert_eq!(routes(Some(of_other_content)), 0);
+        assert_eq!(routes(Some(Notary::of(b"other").vouch(&network, lost.generation, digest))), 0);
     }
 
     #[test]

@@ -188,7 +188,7 @@ pub(crate) fn check_protocol(oldest: u32, newest: u32, version: &str) -> Result<
 /// The store is an earlier copy: a new lifetime begins, unless one has meanwhile.
 async fn begin_lifetime(context: &Context, outdone: Outdone) -> Result<(), Status> {
     if context.writer.begin_lifetime(outdone.clone()).await.map_err(status_of)? {
-        let Outdone { node, heard, from } = &outdone;
+        let Outdone { node, heard, from, .. } = &outdone;
         tracing::warn!(
             %node, %heard, store = %from,
             "a host was told what the store does not know, which is an earlier copy therefore: a new lifetime begins, and hosts \

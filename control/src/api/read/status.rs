@@ -277,7 +277,7 @@ fn problems(api: &ReadApi, directory: &Directory, too_short: Vec<String>, now: T
 }
 
 /// Describes a store that was put in the place of a later one, and has become the mesh's again.
-fn copied_note(Outdone { node, heard, from }: &Outdone, since: Duration) -> String {
+fn copied_note(Outdone { node, heard, from, .. }: &Outdone, since: Duration) -> String {
     format!(
         "the store of this control plane was an earlier copy: {} ago, node {node} came with state {heard}, and the store was at \
          {from}; a new lifetime has begun, and hosts have told what they have: the log names what was taken over, and what was \

@@ -184,6 +184,7 @@ impl Future {
             || underlay::check(&self.state, &node.name, node.underlay).is_err();
         let misfit = taken
             || recovery.removed.contains_key(&node.name)
+            || self.state.removed.values().any(|removed| removed.name == node.name)
             || self.state.nodes.contains_key(&node.name)
             || self.state.nodes.len() >= HEARSAY
             || unfit;
