@@ -247,8 +247,13 @@ fn endpoints(meaning: &Destination, destination: SocketAddr) -> Vec<(Endpoint, W
     }
 }
 
+/// The protocol that is spoken at a destination. Where routes are attached it is HTTP, whatever the first bytes look like: what a rule
+/// refuses must not get past it in other clothes.
 fn protocol(meaning: &Destination, destination: SocketAddr) -> Protocol {
     match meaning {
+        Destination::Service(route) if route.rules.is_some() && route.protocol == Protocol::Auto => {
+            Protocol::Http
+        }
         Destination::Service(route) => route.protocol,
         Destination::Workload(route) => route.protocol(destination.port()),
         Destination::Passthrough | Destination::Unmapped(_) => Protocol::Tcp,

@@ -150,10 +150,7 @@ pub(super) fn own_view(api: &ReadApi) -> v1::ControlView {
     let (role, store_problem) = match &api.standing {
         Standing::Alone => ("alone", api.writes.problem()),
         Standing::Leading => ("leader", api.writes.problem()),
-        Standing::Standby(_) => (
-            "standby",
-            api.fellows.as_ref().and_then(Fellows::store_problem),
-        ),
+        Standing::Standby(_) => ("standby", api.fellows.as_ref().and_then(Fellows::store_problem)),
     };
     v1::ControlView {
         role: role.to_owned(),

@@ -278,9 +278,14 @@ impl Sidecar {
         TcpStream::connect((self.address, PORTS.outbound)).await.unwrap()
     }
 
+    /// The address at which it takes calls of its workload.
+    pub(super) fn outbound(&self) -> SocketAddr {
+        SocketAddr::new(self.address, PORTS.outbound)
+    }
+
     /// Sends `request` on a new connection, ends it, and returns everything that comes back.
     pub(super) async fn ask(&self, request: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect((self.address, PORTS.outbound)).await?;
+        let mut stream = TcpStream::connect(self.outbound()).await?;
         stream.write_all(request.as_bytes()).await?;
         stream.shutdown().await?;
         let mut response = String::new();

@@ -139,6 +139,35 @@ async fn a_request_goes_where_its_rule_leads_and_all_else_is_as_without_routes()
 }
 
 #[tokio::test]
+async fn what_is_no_http_gets_past_no_rule_at_a_port_of_no_declared_protocol() {
+    let rules = vec![RouteRule { matches: path("/open"), targets: to("v1"), ..RouteRule::default() }];
+    let scene = Scene::new(rules).await;
+    let method = format!("{} /closed HTTP/1.1\nHost: a", "M".repeat(40));
+    for odd in [
+        "GET /closed\u{7f} HTTP/1.1\nHost: a",
+        "GET  /closed HTTP/1.1\nHost: a",
+        "get /closed",
+        " GET /closed HTTP/1.1\nHost: a",
+        "GET /closed http/1.1\nHost: a",
+        "GET /\u{7f} HTTP/1.1\nHost: a\n\nGET /closed HTTP/1.1\nHost: a",
+        &method,
+    ] {
+        let answer = scene.ask(odd).await;
+        assert!(!answer.contains("X-From"), "{odd:?}: {answer}");
+    }
+    // Nor what is late: the rest of the first line comes when nobody would wait for it.
+    let mut stream = TcpStream::connect(scene.client.outbound()).await.unwrap();
+    stream.write_all(b"G").await.unwrap();
+    tokio::time::sleep(crate::detect::PATIENCE + Duration::from_millis(200)).await;
+    // The sidecar may have answered and ended it already.
+    let _ = stream.write_all(b"ET /closed HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let _ = within(stream.read_to_end(&mut answer)).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("X-From"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn filters_change_what_they_say_and_nothing_else() {
     let filters = Filters {
         request: FieldEdits::new(&[("X-Set", "new")], &[("X-Add", "2")], &["x-gone"]),
