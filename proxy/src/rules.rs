@@ -1,6 +1,6 @@
 //! Rules of the HTTP routes of a service, arranged for looking up. Pure.
 //!
-//! [`Rules`] come from [`Route`]s, which say what the documents HTTPRoute and GRPCRoute say. A request finds its [`Rule`] by the
+//! [`Rules`] come from [`Route`]s, which say what the documents HTTPRoute and GRPCRoute say. A request finds its rule by the
 //! precedence that the Gateway API documents (`HTTPRouteRule.matches`): exact paths by a hash, prefixes by a tree of path elements, so
 //! that hundreds of rules cost as few. Hosts do not select here: a service's routes are for all calls to it, whatever they name; who
 //! listens for several hosts keeps rules for each.
