@@ -77,6 +77,8 @@ struct HostedAttachment {
     ending: bool,
     /// True if its port goes, or is gone: none is made again.
     detached: bool,
+    /// The lifetime of control's state in which its addresses were its own.
+    epoch: Option<u64>,
     /// Set once others have its address: it is cut off.
     evicted: Option<Eviction>,
     /// The sequences that its data planes work by; one that is not there is not waited for.
@@ -84,8 +86,16 @@ struct HostedAttachment {
 }
 
 impl HostedAttachment {
-    fn new(workload: Workload, seat: Seat) -> Self {
-        Self { workload, seat, ending: false, detached: false, evicted: None, applied: BTreeMap::new() }
+    fn new(workload: Workload, seat: Seat, epoch: Option<u64>) -> Self {
+        Self {
+            workload,
+            seat,
+            ending: false,
+            detached: false,
+            epoch,
+            evicted: None,
+            applied: BTreeMap::new(),
+        }
     }
 
     fn is_evicted(&self) -> bool {
@@ -265,7 +275,8 @@ impl Mesh {
     pub(crate) fn host(&mut self, attachment: Attachment) {
         let Attachment { workload, seat, .. } = attachment;
         let id = AttachmentId::of(&workload);
-        let hosted = HostedAttachment::new(workload, seat);
+        let epoch = self.snapshot(&id.network).map(|known| known.generation.epoch);
+        let hosted = HostedAttachment::new(workload, seat, epoch);
         self.hosted.insert(id, hosted);
         self.version += 1;
     }

@@ -59,15 +59,25 @@ impl Eviction {
 impl Mesh {
     /// Cuts off the workloads of this host in the network whose addresses control's newest word gives to others; returns true if there are
     /// further ones. They have no port, and nobody is told of them, until they end.
+    ///
+    /// In a later lifetime of control's state than that in which its address was its own, a workload stays: control has taken over there what
+    /// hosts have said, and another one may have said that the address is its.
     pub(crate) fn evict(&mut self, network: &NetworkName) -> bool {
         let Some(carried) = self.networks.get(network) else { return false };
         let known = &carried.snapshot;
         let mut news = false;
         let hosted =
             self.hosted.iter_mut().filter(|(id, hosted)| id.network == *network && !hosted.is_evicted());
+        let epoch = Some(known.generation.epoch);
         for (_, hosted) in hosted {
-            hosted.evicted = Eviction::of(&hosted.workload, known);
-            news |= hosted.is_evicted();
+            match Eviction::of(&hosted.workload, known) {
+                None => hosted.epoch = epoch,
+                Some(eviction) if hosted.epoch == epoch => {
+                    hosted.evicted = Some(eviction);
+                    news = true;
+                }
+                Some(_) => {}
+            }
         }
         if news {
             self.version += 1;
@@ -141,6 +151,29 @@ mod tests {
         let other = Workload { node: "host-2".parse().unwrap(), ..workload("web-1", "10.42.9.9") };
         known.workloads = [other].into();
         assert_eq!(reason("10.42.9.9", &known), None, "which may have ended, as its host has said");
+    }
+
+    #[test]
+    fn in_a_later_lifetime_nobody_takes_the_place_of_a_workload_by_saying_so_first() {
+        let node =
+            Node { name: "host-1".parse().unwrap(), underlay: "192.0.2.1".parse().unwrap(), mtu: None };
+        let mut mesh = Mesh::new(node, 1);
+        let own = [(Some("host-1"), "10.42.0.0/28")];
+        let first = shop("10.42.0.0/16", &own);
+        let (network, epoch) = (first.network.name.clone(), first.generation.epoch);
+        mesh.accept(first);
+        let workload = Workload { node: "host-1".parse().unwrap(), ..workload("web-1", "10.42.0.5") };
+        mesh.host(Attachment { workload, seat: Seat::default(), ending: false });
+        let mut tell = |blocks: &[(Option<&str>, &str)], epoch, revision| {
+            let mut state = shop("10.42.0.0/16", blocks);
+            state.generation = sealane_proto::types::Generation { epoch, revision };
+            assert!(mesh.accept(state));
+            mesh.evict(&network)
+        };
+        let others = [(Some("host-2"), "10.42.0.0/28")];
+        assert!(!tell(&others, epoch + 1, 1), "as host-2 has said, which came first");
+        assert!(!tell(&own, epoch + 1, 2));
+        assert!(tell(&others, epoch + 1, 3), "it was its own in this lifetime, and is not any more");
     }
 
     #[test]
