@@ -53,6 +53,26 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// Returns true if the target has one of its forms (RFC 9112, section 3.2): others are read by everybody in another way.
+    pub(crate) fn has_plain_target(self) -> bool {
+        match self {
+            Self::Http1(head) => {
+                let (method, target) = first_line(head);
+                let scheme = |scheme: &str| {
+                    target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+                };
+                let has_form = target.starts_with('/')
+                    || scheme("http://")
+                    || scheme("https://")
+                    || (method == "OPTIONS" && target == "*")
+                    || method == "CONNECT";
+                has_form && !target.contains('#')
+            }
+            // Its path was read as one.
+            Self::Http2(_) => true,
+        }
+    }
+
     /// The called host with its port, as far as the request names it.
     pub(crate) fn authority(self) -> Option<&'a str> {
         let named = match self {

@@ -40,6 +40,10 @@ impl Outbound {
     }
 }
 
+/// Words for a request whose target rules and backends may read in two ways.
+const ODD_TARGET: &str =
+    "the target of the request has none of its forms: a path, or a URL without a fragment";
+
 /// The words for a request whose rule has no backend.
 pub(super) const UNRESOLVED: &str = "the rule of the route has no backend, or one that does not exist";
 
@@ -51,6 +55,9 @@ pub(super) async fn serve(
     near: &mut Leg,
     mut request: PendingRequest,
 ) -> After {
+    if !request.view().has_plain_target() {
+        return exchange::answer(parent, near, &request, Status::BadRequest, ODD_TARGET).await;
+    }
     let forward = match Outbound::plan(rules, parent, request.view()) {
         Plan::Forward(forward) => forward,
         Plan::Answer(found, Answer { status, fields }) => {

@@ -52,15 +52,20 @@ impl NewPath {
     /// The path in place of `path`, which matched by `prefix`.
     fn of(&self, path: &str, prefix: &str) -> String {
         match self {
-            Self::Full(path) => path.clone(),
+            Self::Full(path) => rooted(path),
             Self::Prefix(new) => {
                 let path = canonical(path);
                 let rest = path.strip_prefix(prefix).unwrap_or(&path);
                 let replaced = [new.trim_end_matches('/'), rest].concat();
-                if replaced.is_empty() { "/".to_owned() } else { replaced }
+                rooted(&replaced)
             }
         }
     }
+}
+
+/// The path, which begins with a slash whatever a document says.
+fn rooted(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 /// The path and the query of a request whose path is replaced.
@@ -78,8 +83,8 @@ impl Redirect {
         let path = target(if path.starts_with('/') { &path } else { "/" }, request.query());
         let named = request.authority().map(host_of);
         let Some(host) = self.host.as_deref().or(named).filter(|host| is_host(host)) else {
-            // Nobody has said a host: the place is on the one that was asked.
-            return path;
+            // Nobody has said a host: the place is on the one that was asked, and two slashes would begin another one.
+            return format!("/{}", path.trim_start_matches(['/', '\\']));
         };
         let scheme = self.scheme.as_deref().unwrap_or(listener.scheme);
         let own = if scheme == "https" { 443 } else { 80 };
@@ -102,7 +107,9 @@ fn host_of(authority: &str) -> &str {
 
 /// Returns true if this may stand in an answer: a request's host is anybody's word.
 fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[]:%".contains(&byte))
+    !host.is_empty()
+        && host.starts_with('[') == host.ends_with(']')
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[]:%".contains(&byte))
 }
 
 impl Rewrite {
@@ -205,8 +212,16 @@ mod tests {
             ("/foo", "/foo", "/", "/"),
             ("/bar", "", "/xyz", "/xyz/bar"),
             ("/%66oo/./bar%20", "/foo", "/xyz", "/xyz/bar%20"),
+            ("/foo/bar", "/foo", "xyz", "/xyz/bar"),
         ] {
             assert_eq!(NewPath::Prefix(new.to_owned()).of(path, prefix), expected, "{path} {prefix} {new}");
+        }
+    }
+
+    #[test]
+    fn a_full_replacement_is_a_path() {
+        for (new, expected) in [("", "/"), ("y", "/y"), ("/y", "/y"), ("http://x/y", "/http://x/y")] {
+            assert_eq!(NewPath::Full(new.to_owned()).of("/a", "/a"), expected);
         }
     }
 
@@ -244,6 +259,8 @@ mod tests {
             ("GET /a HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "http://[::1]/a"),
             ("GET /a HTTP/1.1\r\nHost: [::1]\r\n\r\n", "http://[::1]/a"),
             ("GET /a HTTP/1.1\r\nHost: a<b\r\n\r\n", "/a"),
+            ("GET //evil.org/x HTTP/1.1\r\nHost: \r\n\r\n", "/evil.org/x"),
+            ("GET /a HTTP/1.1\r\nHost: [::1\r\n\r\n", "/a"),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "http://a/"),
         ] {
             let request = RequestView::Http1(head.as_bytes());
