@@ -36,8 +36,8 @@ pub struct Page {
     pub path: &'static str,
     /// Content type, like `application/json`.
     pub content_type: &'static str,
-    /// Renders the body; called once per request.
-    pub body: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Renders the body, or says why there is none now, which is answered with 503; called once per request.
+    pub body: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
 }
 
 /// Largest number of connections that are served at once. A newcomer gets the place of the oldest one, of the source that
@@ -118,7 +118,13 @@ fn router(readiness: Readiness, gather: Gather, pages: Vec<Page>) -> Router {
         .route("/live", get(async || "live\n"))
         .route("/ready", get(async move || show_readiness(&readiness)));
     for Page { path, content_type, body } in pages {
-        router = router.route(path, get(async move || ([(CONTENT_TYPE, content_type)], body())));
+        router = router.route(
+            path,
+            get(async move || match body() {
+                Ok(body) => ([(CONTENT_TYPE, content_type)], body).into_response(),
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+            }),
+        );
     }
     router
         .fallback(async move || (StatusCode::NOT_FOUND, hint))
@@ -161,14 +167,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let gather: Gather = Arc::new(|| Box::pin(std::future::pending()));
-        let body = Arc::new(|| "[]".to_owned());
-        let targets = Page { path: "/targets", content_type: "application/json", body };
-        let _server = task::spawn("admin", serve(listener, Readiness::default(), gather, vec![targets]));
+        let page = |path, body| Page { path, content_type: "application/json", body };
+        let targets = page("/targets", Arc::new(|| Ok("[]".to_owned())));
+        let nothing = page("/nothing", Arc::new(|| Err("nothing is known".to_owned())));
+        let pages = vec![targets, nothing];
+        let _server = task::spawn("admin", serve(listener, Readiness::default(), gather, pages));
         let table = [
             ("GET /live", "HTTP/1.1 200 ", "live\n"),
             ("GET /ready", "HTTP/1.1 200 ", "ready\n"),
             ("GET /targets", "HTTP/1.1 200 ", "[]"),
-            ("GET /", "HTTP/1.1 404 ", "see /metrics, /live, /ready, /targets\n"),
+            ("GET /nothing", "HTTP/1.1 503 ", "nothing is known\n"),
+            ("GET /", "HTTP/1.1 404 ", "see /metrics, /live, /ready, /targets, /nothing\n"),
             ("POST /live", "HTTP/1.1 405 ", "only GET is served here\n"),
             (
                 "GET /metrics",

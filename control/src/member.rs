@@ -109,8 +109,9 @@ impl Member {
         move || shown.gather()
     }
 
-    /// Returns a function that lists the targets for Prometheus, as JSON, anew each time. A standby knows of none.
-    pub fn scrape_targets(&self) -> impl Fn() -> String + Send + Sync + use<> {
+    /// Returns a function that lists the targets for Prometheus, as JSON, anew each time; the reason where it is a standby,
+    /// which knows of none.
+    pub fn scrape_targets(&self) -> impl Fn() -> Result<String, String> + Send + Sync + use<> {
         let shown = self.shown.clone();
         move || shown.targets()
     }

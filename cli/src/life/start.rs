@@ -36,7 +36,8 @@ pub(super) async fn control(
 ) -> Result<(Control, Task), Failure> {
     let listener = metrics_listener(address).await?;
     let control = sealane_control::start(config).await.map_err(failed)?;
-    let serving = metrics(listener, control.readiness(), control.gather(), control.scrape_targets());
+    let targets = control.scrape_targets();
+    let serving = metrics(listener, control.readiness(), control.gather(), move || Ok(targets()));
     tracing::info!(listen = %control.local_addr(), "control is ready");
     Ok((control, serving))
 }
@@ -80,7 +81,7 @@ fn metrics(
     listener: TcpListener,
     readiness: &Readiness,
     measured: impl Fn() -> Vec<Family> + Send + Sync + 'static,
-    targets: impl Fn() -> String + Send + Sync + 'static,
+    targets: impl Fn() -> Result<String, String> + Send + Sync + 'static,
 ) -> Task {
     let gather: admin::Gather = Arc::new(move || {
         let families = measured();

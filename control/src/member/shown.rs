@@ -102,9 +102,16 @@ impl Shown {
     }
 
     /// Returns the targets for Prometheus, as JSON.
-    pub(super) fn targets(&self) -> String {
+    ///
+    /// # Errors
+    /// When this one does not lead: an empty list would have Prometheus forget all hosts.
+    pub(super) fn targets(&self) -> Result<String, String> {
         let targets = self.stage().targets.clone();
-        targets.map_or_else(|| "[]".to_owned(), |targets| targets())
+        let targets = targets.ok_or_else(|| {
+            "this control plane is a standby, to which no hosts are connected: ask the one that leads"
+                .to_owned()
+        })?;
+        Ok(targets())
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
