@@ -50,7 +50,7 @@ impl Told {
         }
     }
 
-    /// These networks are told anew, or are gone.
+    /// Notes that networks are told anew, or are gone.
     pub(super) fn note(&mut self, directory: &Directory, changed: &BTreeSet<NetworkName>) {
         if directory.generation.epoch != self.began.epoch {
             return self.begin(directory);
@@ -70,6 +70,10 @@ impl Told {
         // One that was not there at the beginning had no state up to then that could be held.
         let first = self.began.revision.min(revision.saturating_sub(1));
         let run = || Run { epoch, first, then: VecDeque::new(), forgotten: 0 };
+        // One of the lifetime before is of a network that was gone when this one began.
+        if self.runs.get(network).is_some_and(|known| known.epoch != epoch) {
+            self.runs.remove(network);
+        }
         let run = self.runs.entry(network.clone()).or_insert_with(run);
         run.then.push_back((revision, digest));
         if run.then.len() > MOST {
@@ -112,12 +116,11 @@ impl Registry {
     /// Leaves out of what a host recalls the routes of states that no control plane has told so: calls of others go by routes.
     pub(crate) fn doubt(&self, recall: &mut Recall) {
         let notary = self.directory().notary.clone();
-        let agents = self.agents();
         let is_told = |known: &NetworkSnapshot, voucher: Voucher| {
             let (network, of) = (&known.network.name, known.generation);
             voucher.digest == Digest::of(&known.content)
-                && agents.told.is_news(network, of, voucher.digest)
                 && notary.vouches(network, of, voucher)
+                && self.agents().told.is_news(network, of, voucher.digest)
         };
         for known in recall.networks.iter_mut().filter(|known| !known.content.routes.is_empty()) {
             if !known.voucher.is_some_and(|voucher| is_told(known, voucher)) {
@@ -276,6 +279,15 @@ mod tests {
         registry.publish(directory);
         let outdone = registry.outdone(&host(), &told(&network, at(1, 12), b"key")).unwrap();
         assert_eq!((outdone.heard, outdone.from), (at(1, 12), at(7, 10)));
+        // Nor is a network made again news that was gone when the lifetime began.
+        let gone: NetworkName = "gone".parse().unwrap();
+        registry
+            .agents()
+            .told
+            .runs
+            .insert(gone.clone(), Run { epoch: 1, first: 3, then: VecDeque::new(), forgotten: 0 });
+        tell(&registry, &gone, at(7, 11), Digest::default());
+        assert_eq!(heard(&registry, &told(&gone, at(7, 11), b"key")), None);
     }
 
     #[test]
