@@ -19,7 +19,7 @@ const BEHIND: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Copies(RefCell<Vec<Copy>>);
 
-/// One copy, as its sender sees it.
+/// Copy of a request, as its sender sees it.
 #[derive(Debug)]
 struct Copy {
     sent: UnboundedSender<Piece>,

@@ -26,7 +26,7 @@ pub enum RouteRefusal {
          `sealane network create {0} --subnet CIDR`"
     )]
     NoNetwork(NetworkName),
-    /// Its document is too long.
+    /// The document is too long.
     #[error("spec: the document has {0} bytes, and at most {LONGEST} are allowed; make several routes")]
     Long(usize),
     /// The network has too many.

@@ -1,6 +1,6 @@
 //! A backup becomes the store of control planes that share an etcd: a new lifetime, as in a file.
 //!
-//! What is written does not fit into one transaction of etcd. So the row that says what the store is comes last; until then, one that says
+//! A restored store does not fit into one transaction of etcd. So the row that says what the store is comes last; until then, one that says
 //! nothing is in its place, by which no control plane opens the store or makes one, and each step has the condition that it is there.
 
 use std::collections::BTreeSet;

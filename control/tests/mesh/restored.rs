@@ -163,7 +163,7 @@ fn holding<'a>(held: impl IntoIterator<Item = &'a v1::NetworkState>) -> Up {
     Up::Hello(v1::Hello { held: held.collect(), ..hello })
 }
 
-/// What status says of a store that was put back.
+/// Notes and problems of status about a store that was put back.
 async fn notes(directory: &Path) -> Vec<String> {
     let status = read(directory).await.status(v1::StatusRequest {}).await.unwrap().into_inner();
     status.notes.into_iter().chain(status.problems).filter(|line| line.contains("earlier copy")).collect()

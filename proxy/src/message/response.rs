@@ -80,7 +80,7 @@ pub(crate) enum ResponseError {
 /// Effect of hearing a final head.
 #[derive(Debug)]
 pub(crate) enum Taking {
-    /// It passes as it came.
+    /// The head passes as it came.
     Kept,
     /// This head passes in its place.
     Changed(Vec<u8>),

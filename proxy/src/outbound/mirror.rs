@@ -35,9 +35,9 @@ pub(super) enum Beginning {
 
 /// Reasons for which a copy did not get through.
 enum Failed {
-    /// It fell behind, or its request was broken off.
+    /// The copy fell behind, or its request was broken off.
     Abandoned,
-    /// Its endpoint did not take it.
+    /// The endpoint did not take the copy.
     Endpoint,
 }
 

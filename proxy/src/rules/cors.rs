@@ -85,7 +85,7 @@ impl Cors {
         self.origins.iter().any(is_like)
     }
 
-    /// What is said instead of the list: `*` means what was asked for where a list must be exact.
+    /// Text in place of the list: `*` means what was asked for where a list must be exact.
     fn said(&self, list: &[String], asked: Option<&str>) -> Option<String> {
         match list {
             [] => None,

@@ -1,4 +1,4 @@
-//! What becomes of a request by the rules of a service.
+//! The plan for a request by the rules of a service.
 
 use super::cors::is_preflight;
 use super::edit::{FieldEdits, changed};
@@ -9,9 +9,9 @@ use crate::request::RequestView;
 /// Outcome of a request's rule.
 #[derive(Debug)]
 pub(crate) enum Plan<'a> {
-    /// It is passed on.
+    /// The request is passed on.
     Forward(Box<Forward<'a>>),
-    /// It is answered here.
+    /// The request is answered here.
     Answer(Found<'a>, Answer),
     /// No rule is for it.
     NoRule,

@@ -13,7 +13,7 @@ pub(crate) struct Route {
     pub(crate) name: String,
     /// Time of its creation: the oldest has precedence.
     pub(crate) created: SystemTime,
-    /// Its rules.
+    /// The rules, in their order.
     pub(crate) rules: Vec<RouteRule>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Matching {
 /// Condition on a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PathMatch {
-    /// It is this one.
+    /// The value is this one.
     Exact(String),
     /// The elements of this one begin it.
     Prefix(String),
@@ -63,7 +63,7 @@ pub(crate) enum PathMatch {
 /// Condition on a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ValueMatch {
-    /// It is this one.
+    /// The value is this one.
     Exact(String),
     /// This regular expression matches all of it.
     Expression(String),

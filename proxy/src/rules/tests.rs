@@ -220,7 +220,7 @@ impl Asked {
 /// A place of a match: path rank, its length, method, numbers of fields and parameters, then route and rule.
 type Place = (u8, Reverse<usize>, Reverse<bool>, Reverse<usize>, Reverse<usize>);
 
-/// What the specification says of one match, word by word; `None` where the request does not match.
+/// Reads one match as the specification says it, word by word; `None` where the request does not match.
 fn naive(matching: &Matching, asked: &Asked) -> Option<Place> {
     let path = canonical(&asked.path).into_owned();
     let elements = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();

@@ -20,7 +20,7 @@ pub(crate) enum Eviction {
     Outside(Subnet),
     /// Another host gives it to its workloads.
     OfHost(NodeName),
-    /// It is for services.
+    /// The block of services has it.
     OfServices,
 }
 

@@ -48,7 +48,7 @@ impl GatewayDuration {
     }
 }
 
-/// One number with its unit from the beginning of a text, and the rest.
+/// Splits a number with its unit off the beginning of a text.
 fn part(text: &str) -> Option<(Duration, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if !(1..=5).contains(&digits) {

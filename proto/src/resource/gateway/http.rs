@@ -12,7 +12,7 @@ use super::parent::{self, ParentRef};
 use super::place::Place;
 use super::text::Hostname;
 use crate::resource::document::{DocumentType, FieldError};
-pub(super) use filter::FILTERS;
+pub(super) use filter::{FILTERS, check_fields, missing, unsupported};
 pub use filter::{HttpAction, HttpFilter, HttpFilterType};
 pub use rule::{HttpBackendRef, HttpMatch, HttpRule};
 

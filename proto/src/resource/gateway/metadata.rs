@@ -1,4 +1,4 @@
-//! What documents of the Gateway API are about, as kubectl writes it.
+//! Names and notes of documents of the Gateway API, as kubectl writes them.
 
 use std::collections::BTreeMap;
 

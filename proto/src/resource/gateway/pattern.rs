@@ -13,7 +13,7 @@ pub struct Pattern<'a>(pub &'a str);
 /// Reasons for which a text is no regular expression here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It would take too much memory.
+    /// The compiled expression would take too much memory.
     #[error("the regular expression is too large: it takes more than {} KiB; make it shorter, or repeat less in it", COMPILED / 1024)]
     Large,
     /// Not of the syntax.

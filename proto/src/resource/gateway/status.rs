@@ -1,4 +1,4 @@
-//! What the Gateway API says of a route beside its specification.
+//! Status of a route, as the Gateway API has it.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ pub struct RouteParentStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// One thing that is so or is not.
+/// A condition that holds or does not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {

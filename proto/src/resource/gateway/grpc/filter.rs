@@ -7,7 +7,7 @@ use crate::resource::document::FieldError;
 use crate::resource::gateway::backend::RequestMirror;
 use crate::resource::gateway::dropped::Dropped;
 use crate::resource::gateway::header::HeaderModifier;
-use crate::resource::gateway::http::FILTERS;
+use crate::resource::gateway::http::{FILTERS, check_fields, missing, unsupported};
 use crate::resource::gateway::place::Place;
 
 /// The kind of a filter.
@@ -87,9 +87,7 @@ impl GrpcFilter {
     fn check(&self, place: &Place<'_>) -> Result<(), FieldError> {
         let (kind, field) = self.kind.words();
         if self.kind == GrpcFilterType::ExtensionRef {
-            return Err(place
-                .field("type")
-                .wrong(format!("filters of type {kind} are not supported; leave it out")));
+            return Err(unsupported(kind, place));
         }
         let given = [
             (GrpcFilterType::RequestHeaderModifier, self.request_header_modifier.is_some()),
@@ -97,15 +95,10 @@ impl GrpcFilter {
             (GrpcFilterType::RequestMirror, self.request_mirror.is_some()),
             (GrpcFilterType::ExtensionRef, self.extension_ref.is_some()),
         ];
-        if let Some((other, _)) = given.iter().find(|&&(other, given)| given && other != self.kind) {
-            let (other, other_field) = other.words();
-            return Err(place.field(other_field).wrong(format!(
-                "it is for filters of type {other}, and this one's type is {kind}; leave it out, or make a filter of its own of it"
-            )));
-        }
+        check_fields((self.kind, GrpcFilterType::words), &given, place)?;
         let place = place.field(field);
         match self.action() {
-            None => Err(place.wrong(format!("it is missing, and type {kind} needs it"))),
+            None => Err(missing(kind, &place)),
             Some(GrpcAction::RequestHeaders(modifier) | GrpcAction::ResponseHeaders(modifier)) => {
                 modifier.check(&place)
             }

@@ -14,6 +14,9 @@ use crate::resource::gateway::rewrite::{PathModifier, RequestRedirect, UrlRewrit
 /// The number of filters of a rule, or of a backend.
 pub(in crate::resource::gateway) const FILTERS: usize = 16;
 
+/// The word that documents have for a filter's type, and the name of its field.
+pub(in crate::resource::gateway) type TypeWords = (&'static str, &'static str);
+
 /// The kind of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HttpFilterType {
@@ -91,7 +94,7 @@ pub enum HttpAction<'a> {
 
 impl HttpFilterType {
     /// The word that documents have for it, and the name of its field.
-    const fn words(self) -> (&'static str, &'static str) {
+    const fn words(self) -> TypeWords {
         match self {
             Self::RequestHeaderModifier => ("RequestHeaderModifier", "requestHeaderModifier"),
             Self::ResponseHeaderModifier => ("ResponseHeaderModifier", "responseHeaderModifier"),
@@ -143,9 +146,7 @@ impl HttpFilter {
     fn check(&self, place: &Place<'_>) -> Result<(), FieldError> {
         let (kind, field) = self.kind.words();
         if matches!(self.kind, HttpFilterType::ExternalAuth | HttpFilterType::ExtensionRef) {
-            return Err(place
-                .field("type")
-                .wrong(format!("filters of type {kind} are not supported; leave it out")));
+            return Err(unsupported(kind, place));
         }
         let given = [
             (HttpFilterType::RequestHeaderModifier, self.request_header_modifier.is_some()),
@@ -157,15 +158,10 @@ impl HttpFilter {
             (HttpFilterType::ExternalAuth, self.external_auth.is_some()),
             (HttpFilterType::ExtensionRef, self.extension_ref.is_some()),
         ];
-        if let Some((other, _)) = given.iter().find(|&&(other, given)| given && other != self.kind) {
-            let (other, other_field) = other.words();
-            return Err(place.field(other_field).wrong(format!(
-                "it is for filters of type {other}, and this one's type is {kind}; leave it out, or make a filter of its own of it"
-            )));
-        }
+        check_fields((self.kind, HttpFilterType::words), &given, place)?;
         let place = place.field(field);
         match self.action() {
-            None => Err(place.wrong(format!("it is missing, and type {kind} needs it"))),
+            None => Err(missing(kind, &place)),
             Some(HttpAction::RequestHeaders(modifier) | HttpAction::ResponseHeaders(modifier)) => {
                 modifier.check(&place)
             }
@@ -175,6 +171,32 @@ impl HttpFilter {
             Some(HttpAction::Cors(cors)) => cors.check(&place),
         }
     }
+}
+
+/// Refuses a type of filters that has no effect here.
+pub(in crate::resource::gateway) fn unsupported(kind: &str, place: &Place<'_>) -> FieldError {
+    place.field("type").wrong(format!("filters of type {kind} are not supported; leave it out"))
+}
+
+/// Refuses a filter without the field of its type.
+pub(in crate::resource::gateway) fn missing(kind: &str, place: &Place<'_>) -> FieldError {
+    place.wrong(format!("it is missing, and type {kind} needs it"))
+}
+
+/// Checks that a filter of type `own` has no field of another type; `words` are a type's own word and the name of its field, `given` says
+/// which fields there are.
+pub(in crate::resource::gateway) fn check_fields<T: Copy + PartialEq>(
+    (own, words): (T, fn(T) -> TypeWords),
+    given: &[(T, bool)],
+    place: &Place<'_>,
+) -> Result<(), FieldError> {
+    let Some(&(other, _)) = given.iter().find(|&&(other, given)| given && other != own) else {
+        return Ok(());
+    };
+    let ((kind, _), (other, other_field)) = (words(own), words(other));
+    Err(place.field(other_field).wrong(format!(
+        "it is for filters of type {other}, and this one's type is {kind}; leave it out, or make a filter of its own of it"
+    )))
 }
 
 fn check_path(path: Option<&PathModifier>, place: &Place<'_>) -> Result<(), FieldError> {
